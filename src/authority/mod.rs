@@ -1,0 +1,1 @@
+//! The sole writer: the one commit path, and what it publishes.

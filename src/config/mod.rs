@@ -1,0 +1,1 @@
+//! Reads the configuration file and environment into the options of each module.

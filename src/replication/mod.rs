@@ -1,0 +1,1 @@
+//! The agreement between the authority and every replica, as two state machines without I/O.

@@ -1,0 +1,35 @@
+//! The core: what a revocation is, the set of live ones, and the check.
+//!
+//! Deterministic: nothing here reads a clock, opens a file, spawns, logs or draws randomness. Time and bytes come in as
+//! arguments, results leave as values.
+
+mod claims;
+mod codec;
+mod delta;
+mod digest;
+mod entry;
+mod fingerprint;
+mod policy;
+mod position;
+pub mod scalar;
+mod selector;
+mod time;
+mod verdict;
+
+pub use claims::{Claims, Value};
+pub use codec::{DecodeError, Reader};
+pub use delta::{CHANGES_MAX, Delta};
+pub use digest::{Chain, Digest};
+pub use entry::{EXCEPTIONS_MAX, Entry, Exception, Mark, PackedEntry, PackedEntryError};
+pub use fingerprint::{Fingerprint, SetKey};
+pub use policy::{LifetimePolicy, Policy, PolicyError, WhenStale};
+pub use position::{Epoch, Position, PositionError, Revision, RevocationId, RevocationIdError};
+pub use selector::{
+    CLAIMS_MAX, HEADER_PREFIX, NAME_BYTES_MAX, Selector, SelectorError, Shape, ShapeError, TOKEN_SHA256, TestedClaim,
+    VALUE_BYTES_MAX,
+};
+pub use time::{Cutoff, Minute, UnixMillis, UnixSeconds};
+pub use verdict::{Hit, UnknownCause, Verdict};
+
+/// The most shapes that may be active at once.
+pub const SHAPES_MAX: usize = 32;

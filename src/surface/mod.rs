@@ -1,0 +1,1 @@
+//! What callers see: extract, ask, answer.

@@ -1,0 +1,1 @@
+//! Tokens as presented: parsed into the claims that the core looks revocations up by.

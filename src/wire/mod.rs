@@ -1,0 +1,1 @@
+//! Generated protocol code and its conversions. Nothing generated leaves this module.
