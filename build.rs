@@ -3,12 +3,8 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-const PROTOS: [&str; 4] = [
-    "rescind/v1/revocation.proto",
-    "rescind/v1/check.proto",
-    "rescind/v1/replication.proto",
-    "rescind/v1/admin.proto",
-];
+const PROTOS: [&str; 4] =
+    ["rescind/v1/revocation.proto", "rescind/v1/check.proto", "rescind/v1/replication.proto", "rescind/v1/admin.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
@@ -25,4 +21,3 @@ fn main() -> Result<(), Box<dyn Error>> {
         .compile_fds(descriptors)?;
     Ok(())
 }
-

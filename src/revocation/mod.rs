@@ -10,6 +10,7 @@ mod digest;
 mod entry;
 mod fingerprint;
 mod policy;
+pub mod ports;
 mod position;
 pub mod scalar;
 mod selector;
