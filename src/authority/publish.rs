@@ -1,0 +1,48 @@
+//! What the commit thread hands on for subscribers. It never waits for them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::revocation::snapshot::{SnapshotChunk, SnapshotHeader};
+use crate::revocation::{Chain, Digest, Minute, Revision, UnixMillis};
+
+/// Takes committed revisions and snapshots on, without blocking.
+pub trait Publish: Send + Sync {
+    /// A revision is in force.
+    fn publish(&self, published: Published);
+    /// A newer snapshot can be sent to joiners.
+    fn offer_snapshot(&self, image: Arc<Image>);
+}
+
+/// A revision that is in force.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Which.
+    pub revision: Revision,
+    /// The time it stated.
+    pub source_time: UnixMillis,
+    /// The expiry floor after it.
+    pub floor: Minute,
+    /// Its canonical delta.
+    pub canonical: Bytes,
+    /// The digest after it.
+    pub digest: Digest,
+    /// The chain after it.
+    pub chain: Chain,
+}
+
+/// A snapshot as joiners receive it, made once for all of them.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// What it says of itself.
+    pub header: SnapshotHeader,
+    /// Its entries.
+    pub chunks: Vec<SnapshotChunk>,
+    /// The hash over header and chunks.
+    pub sha256: [u8; 32],
+    /// The chain at its revision.
+    pub chain: Chain,
+    /// The time that its revision stated.
+    pub source_time: UnixMillis,
+}
