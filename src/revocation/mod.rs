@@ -16,6 +16,7 @@ mod position;
 pub mod scalar;
 mod selector;
 mod set;
+mod snapshot;
 mod time;
 mod verdict;
 
@@ -34,6 +35,10 @@ pub use selector::{
 pub use set::{
     Applied, CANDIDATES_MAX, Finding, Rebuild, RevocationSet, SHAPE_CANDIDATES_MAX, SetWriter, StageError, Stamp,
     UNION_SHAPES_MAX,
+};
+pub use snapshot::{
+    Built, CHUNK_BYTES_MAX, SetBuilder, SnapshotBuilder, SnapshotChanges, SnapshotChunk, SnapshotEntry, SnapshotError,
+    SnapshotHeader, SnapshotState,
 };
 pub use time::{Cutoff, Minute, UnixMillis, UnixSeconds};
 pub use verdict::{Hit, UnknownCause, Verdict};
