@@ -3,6 +3,8 @@
 //! Deterministic: nothing here reads a clock, opens a file, spawns, logs or draws randomness. Time and bytes come in as
 //! arguments, results leave as values.
 
+#[cfg(test)]
+mod arbitrary;
 mod claims;
 mod codec;
 mod delta;

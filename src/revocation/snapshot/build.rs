@@ -103,11 +103,11 @@ impl SnapshotChanges {
 
     /// The builder of the next snapshot, and its entries: `old`, the sorted entries of the last one, with the changes
     /// made. What has expired is still among them; the builder drops it.
-    pub fn merge<E>(
+    pub fn merge<E, O: Iterator<Item = Result<SnapshotEntry, E>>>(
         self,
         key: &SetKey,
-        old: impl Iterator<Item = Result<SnapshotEntry, E>>,
-    ) -> (SnapshotBuilder, impl Iterator<Item = Result<SnapshotEntry, E>>) {
+        old: O,
+    ) -> (SnapshotBuilder, impl Iterator<Item = Result<SnapshotEntry, E>> + use<E, O>) {
         let builder = SnapshotBuilder::new(key, self.state);
         (builder, Merge { old: old.peekable(), changes: self.changes.into_iter().peekable() })
     }
