@@ -9,6 +9,9 @@
 //!   so is `token_sha256`, which is always computed.
 //! - Names over [`NAME_BYTES_MAX`] and values over 1 KiB are left out, as no selector can hold them.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt::Write;
 
 use super::date::NumericDate;
@@ -46,6 +49,13 @@ pub(super) struct Scratch {
     /// For each open object, the length of the path that its members' names are appended to.
     path_bytes: [usize; DEPTH_MAX],
     number: String,
+}
+
+impl Scratch {
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.path.capacity() + self.number.capacity()
+    }
 }
 
 impl<'a> Flattening<'a> {

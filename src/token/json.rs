@@ -172,6 +172,11 @@ impl Scanner {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.open.capacity() + self.names.capacity() + self.name_text.capacity() + self.unescaped.capacity()
+    }
+
     /// A value, or the beginning of one that contains others.
     fn value(&mut self, lexer: &mut Lexer<'_>, sink: &mut impl FnMut(Event<'_>)) -> Result<Expect, JsonError> {
         match lexer.peek() {

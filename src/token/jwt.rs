@@ -194,7 +194,7 @@ impl TokenParser {
             let offset = match error {
                 DecodeSliceError::DecodeError(DecodeError::InvalidByte(offset, _)) => offset,
                 DecodeSliceError::DecodeError(DecodeError::InvalidLastSymbol { offset, .. }) => offset,
-                _ => text.len(),
+                _ => text.iter().position(|byte| *byte == b'=').unwrap_or(text.len()),
             };
             TokenError::Base64 { part, offset }
         })
