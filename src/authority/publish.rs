@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::revocation::snapshot::{SnapshotChunk, SnapshotHeader};
+use crate::revocation::{SnapshotChunk, SnapshotHeader};
 use crate::revocation::{Chain, Digest, Minute, Revision, UnixMillis};
 
 /// Takes committed revisions and snapshots on, without blocking.

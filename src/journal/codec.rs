@@ -3,7 +3,7 @@
 use super::carried::Carried;
 use super::record::{
     Action, Body, ExpiryBasis, Extension, PEER_BYTES_MAX, PRINCIPAL_BYTES_MAX, REASON_BYTES_MAX, RECORD_BYTES_MAX,
-    REQUEST_ID_BYTES_MAX, REVOCATIONS_MAX, Record, RecordError, Reinstatement, Request, Revocation, Target,
+    REQUEST_ID_BYTES_MAX, REVOCATIONS_MAX, Record, RecordError, Reinstatement, Request, Revocation,
 };
 use crate::revocation::{
     CLAIMS_MAX, Chain, DecodeError, EXCEPTIONS_MAX, Mark, PackedEntry, Policy, Reader, Revision, RevocationId,
@@ -115,6 +115,7 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) -> Result<(), RecordError> {
             put_count(extensions.len(), out);
             for extension in extensions {
                 encode_id(&extension.id, out);
+                encode_selector(&extension.selector, out);
                 out.extend_from_slice(&extension.expiry.bits().to_le_bytes());
             }
         }
@@ -145,7 +146,9 @@ fn read_body(reader: &mut Reader<'_>) -> Result<Body, DecodeError> {
         }
         4 => {
             let count = reader.count(REVOCATIONS_MAX, 20, "extensions")?;
-            let extensions = (0..count).map(|_| Ok(Extension { id: read_id(reader)?, expiry: reader.minute()? }));
+            let extensions = (0..count).map(|_| {
+                Ok(Extension { id: read_id(reader)?, selector: read_selector(reader)?, expiry: reader.minute()? })
+            });
             Body::Extend(extensions.collect::<Result<_, DecodeError>>()?)
         }
         _ => return Err(DecodeError::Invalid("record kind")),
@@ -211,9 +214,9 @@ fn read_request(reader: &mut Reader<'_>, total: &mut usize) -> Result<Request, D
 }
 
 /// Selector ‖ u64le entry (cutoff, expiry, whether exceptions follow) ‖ if so: u8 count ‖ (selector ‖ 16 B fingerprint) ‖
-/// u8 expiry basis, bit 7: already expired ‖ reason.
+/// u8 expiry basis, bit 7: already expired, bit 6: merged ‖ reason.
 pub(super) fn encode_revocation(revocation: &Revocation, out: &mut Vec<u8>) -> Result<(), RecordError> {
-    let Revocation { selector, mark, exceptions, expiry_basis, reason, already_expired } = revocation;
+    let Revocation { selector, mark, exceptions, expiry_basis, reason, already_expired, merged } = revocation;
     if mark.spares.len() != exceptions.len() {
         return Err(RecordError::Exceptions { spares: mark.spares.len(), exceptions: exceptions.len() });
     }
@@ -234,7 +237,7 @@ pub(super) fn encode_revocation(revocation: &Revocation, out: &mut Vec<u8>) -> R
         ExpiryBasis::TokenExp => 3,
         ExpiryBasis::Never => 4,
     };
-    out.push(basis | u8::from(*already_expired) << 7);
+    out.push(basis | u8::from(*already_expired) << 7 | u8::from(*merged) << 6);
     put_text("reason", reason, REASON_BYTES_MAX, out)
 }
 
@@ -255,7 +258,7 @@ pub(super) fn read_revocation(reader: &mut Reader<'_>) -> Result<Revocation, Dec
         }
     }
     let basis = reader.u8()?;
-    let expiry_basis = match basis & 0x7f {
+    let expiry_basis = match basis & 0x3f {
         0 => ExpiryBasis::Given,
         1 => ExpiryBasis::TokenLifetime,
         2 => ExpiryBasis::SessionLifetime,
@@ -264,19 +267,15 @@ pub(super) fn read_revocation(reader: &mut Reader<'_>) -> Result<Revocation, Dec
         _ => return Err(DecodeError::Invalid("expiry basis")),
     };
     let reason = read_text(reader, REASON_BYTES_MAX, "reason bytes")?;
-    Ok(Revocation { selector, mark, exceptions, expiry_basis, reason, already_expired: basis & 0x80 != 0 })
+    let (already_expired, merged) = (basis & 0x80 != 0, basis & 0x40 != 0);
+    Ok(Revocation { selector, mark, exceptions, expiry_basis, reason, already_expired, merged })
 }
 
 fn encode_reinstatement(reinstatement: &Reinstatement, out: &mut Vec<u8>) -> Result<(), RecordError> {
-    match &reinstatement.target {
-        Target::Id(id) => {
-            out.push(0);
-            encode_id(id, out);
-        }
-        Target::Selector(selector) => {
-            out.push(1);
-            encode_selector(selector, out);
-        }
+    encode_selector(&reinstatement.selector, out);
+    out.push(u8::from(reinstatement.only.is_some()));
+    if let Some(id) = &reinstatement.only {
+        encode_id(id, out);
     }
     check("reinstatement", "undone revocations", reinstatement.undone.len(), REVOCATIONS_MAX)?;
     put_count(reinstatement.undone.len(), out);
@@ -285,15 +284,16 @@ fn encode_reinstatement(reinstatement: &Reinstatement, out: &mut Vec<u8>) -> Res
 }
 
 fn read_reinstatement(reader: &mut Reader<'_>, total: &mut usize) -> Result<Reinstatement, DecodeError> {
-    let target = match reader.u8()? {
-        0 => Target::Id(read_id(reader)?),
-        1 => Target::Selector(read_selector(reader)?),
-        _ => return Err(DecodeError::Invalid("target")),
+    let selector = read_selector(reader)?;
+    let only = match reader.u8()? {
+        0 => None,
+        1 => Some(read_id(reader)?),
+        _ => return Err(DecodeError::Invalid("reinstatement flag")),
     };
     let count = reader.count(REVOCATIONS_MAX - *total, 16, "undone revocations")?;
     *total += count;
     let undone = (0..count).map(|_| read_id(reader)).collect::<Result<_, _>>()?;
-    Ok(Reinstatement { target, undone, reason: read_text(reader, REASON_BYTES_MAX, "reason bytes")? })
+    Ok(Reinstatement { selector, only, undone, reason: read_text(reader, REASON_BYTES_MAX, "reason bytes")? })
 }
 
 /// u8 tested claim (0 `iat`, 1 `auth_time`) ‖ u8 count ‖ per pair: u8 length ‖ name ‖ u16le length ‖ value.

@@ -39,7 +39,7 @@ pub use identity::{FORMAT_VERSION, Identity, SigningSeed};
 pub use index::Index;
 pub use record::{
     Action, Body, ExpiryBasis, Extension, PEER_BYTES_MAX, PRINCIPAL_BYTES_MAX, REASON_BYTES_MAX, RECORD_BYTES_MAX,
-    REQUEST_ID_BYTES_MAX, REVOCATIONS_MAX, Record, RecordError, Reinstatement, Request, Revocation, Target,
+    REQUEST_ID_BYTES_MAX, REVOCATIONS_MAX, Record, RecordError, Reinstatement, Request, Revocation,
 };
 pub use sqlite::{EmbeddedJournal, Opened, Options};
 

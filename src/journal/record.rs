@@ -98,6 +98,8 @@ pub struct Revocation {
     pub reason: String,
     /// The token handed in was expired already: accepted, and nothing came of it.
     pub already_expired: bool,
+    /// Its selector had live revocations already.
+    pub merged: bool,
 }
 
 /// Where a revocation's expiry comes from.
@@ -118,28 +120,23 @@ pub enum ExpiryBasis {
 /// One accepted reinstatement.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Reinstatement {
-    /// What was named.
-    pub target: Target,
+    /// Whose revocations.
+    pub selector: Selector,
+    /// The one that was named; `None`: all live ones.
+    pub only: Option<RevocationId>,
     /// The live revocations that it undid.
     pub undone: Vec<RevocationId>,
     /// Why, for the audit trail; may be empty.
     pub reason: String,
 }
 
-/// What a reinstatement names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// One revocation.
-    Id(RevocationId),
-    /// All live revocations of a selector.
-    Selector(Selector),
-}
-
 /// One revocation's new expiry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extension {
     /// The revocation.
     pub id: RevocationId,
+    /// What it revokes.
+    pub selector: Selector,
     /// When it may be forgotten from now on.
     pub expiry: Minute,
 }
@@ -234,7 +231,8 @@ impl fmt::Debug for Revocation {
 impl fmt::Debug for Reinstatement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reinstatement")
-            .field("target", &self.target)
+            .field("selector", &self.selector)
+            .field("only", &self.only)
             .field("undone", &self.undone)
             .finish_non_exhaustive()
     }

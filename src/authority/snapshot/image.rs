@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::file::Header;
 use super::rows::LiveRow;
 use crate::authority::publish::Image;
-use crate::revocation::snapshot::{SetBuilder, SnapshotBuilder, SnapshotChunk, SnapshotEntry, SnapshotState};
+use crate::revocation::{SetBuilder, SnapshotBuilder, SnapshotChunk, SnapshotEntry, SnapshotState};
 use crate::revocation::{Chain, Digest, RevocationSet, SetKey, SetWriter, UnixMillis};
 
 /// Packs rows, in order, into an image.
