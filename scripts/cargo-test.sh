@@ -3,7 +3,7 @@
 set -euo pipefail
 cargo="${CARGO:-cargo}"
 if "$cargo" nextest --version >/dev/null 2>&1; then
-  "$cargo" nextest run --all-targets --no-fail-fast
+  "$cargo" nextest run --lib --bins --tests --examples --no-fail-fast
 else
   "$cargo" test --lib --bins --tests --examples --no-fail-fast
 fi
