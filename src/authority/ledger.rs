@@ -27,8 +27,10 @@ pub struct Place {
 pub enum Live {
     /// One; the entry is its mark.
     One {
-        /// Its place.
-        place: Place,
+        /// The revision of its place.
+        revision: Revision,
+        /// The index of its place. Both are spelled out, so that a value takes two words.
+        index: u32,
         /// Where its expiry comes from.
         basis: ExpiryBasis,
     },
@@ -57,11 +59,17 @@ pub struct LiveRevocation {
 }
 
 impl Live {
+    /// One revocation, the only one.
+    #[must_use]
+    pub fn one(place: Place, basis: ExpiryBasis) -> Self {
+        Self::One { revision: place.revision, index: place.index, basis }
+    }
+
     /// With one more revocation behind the entry, which stood as `entry` before.
     #[must_use]
     pub fn with(existing: Option<(&Self, &Entry)>, added: LiveRevocation) -> Self {
         let Some((existing, entry)) = existing else {
-            return Self::One { place: added.place, basis: added.basis };
+            return Self::one(added.place, added.basis);
         };
         let mut stack = existing.stack(entry);
         stack.items.push(added);
@@ -76,10 +84,11 @@ impl Live {
     #[must_use]
     pub fn stack(&self, entry: &Entry) -> Stack {
         match self {
-            Self::One { place, basis } => {
+            Self::One { revision, index, basis } => {
+                let place = Place { revision: *revision, index: *index };
                 let spares = entry.exceptions.iter().map(|e| (e.shape.clone(), e.fingerprint)).collect();
                 let mark = Mark { cutoff: entry.cutoff, expiry: entry.expiry, spares };
-                Stack { base: None, items: vec![LiveRevocation { place: *place, mark, basis: *basis }] }
+                Stack { base: None, items: vec![LiveRevocation { place, mark, basis: *basis }] }
             }
             Self::Many(stack) => (**stack).clone(),
         }
@@ -88,7 +97,7 @@ impl Live {
     /// The places of all that can be undone by id, oldest first.
     pub fn places(&self) -> impl Iterator<Item = Place> + '_ {
         let (one, many) = match self {
-            Self::One { place, .. } => (Some(*place), &[][..]),
+            Self::One { revision, index, .. } => (Some(Place { revision: *revision, index: *index }), &[][..]),
             Self::Many(stack) => (None, &stack.items[..]),
         };
         one.into_iter().chain(many.iter().map(|item| item.place))
@@ -98,7 +107,7 @@ impl Live {
     #[must_use]
     pub fn expiry_of(&self, place: Place, entry: &Entry) -> Option<Minute> {
         match self {
-            Self::One { place: only, .. } => (*only == place).then_some(entry.expiry),
+            Self::One { .. } => self.places().any(|only| only == place).then_some(entry.expiry),
             Self::Many(stack) => stack.items.iter().find(|item| item.place == place).map(|item| item.mark.expiry),
         }
     }
@@ -107,7 +116,7 @@ impl Live {
     #[must_use]
     pub fn holds(&self, place: Place, floor: Minute) -> bool {
         match self {
-            Self::One { place: only, .. } => *only == place,
+            Self::One { .. } => self.places().any(|only| only == place),
             Self::Many(stack) => stack.items.iter().any(|item| item.place == place && item.mark.expiry > floor),
         }
     }
@@ -130,7 +139,7 @@ impl Stack {
         let entry =
             self.items.iter().fold(self.base.clone(), |entry, item| Some(Entry::merge(entry.as_ref(), &item.mark)))?;
         let live = match (&self.base, &self.items[..]) {
-            (None, [only]) => Live::One { place: only.place, basis: only.basis },
+            (None, [only]) => Live::one(only.place, only.basis),
             _ => Live::Many(Box::new(self)),
         };
         Some((entry, live))

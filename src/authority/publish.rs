@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::revocation::{SnapshotChunk, SnapshotHeader};
 use crate::revocation::{Chain, Digest, Minute, Revision, UnixMillis};
+use crate::revocation::{SnapshotChunk, SnapshotHeader};
 
 /// Takes committed revisions and snapshots on, without blocking.
 pub trait Publish: Send + Sync {

@@ -75,12 +75,6 @@ impl<'a> Stage<'a> {
         self.touched.len() + items <= CHANGES_MAX
     }
 
-    /// Whether nothing was staged.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.request_count == 0 && self.policy.is_none()
-    }
-
     /// An earlier request with this key, in this revision or remembered.
     #[must_use]
     pub fn earlier(&self, key: &RequestKey) -> Option<Remembered> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::file::Header;
 use super::rows::LiveRow;
 use crate::authority::publish::Image;
-use crate::revocation::{SetBuilder, SnapshotBuilder, SnapshotChunk, SnapshotEntry, SnapshotState};
 use crate::revocation::{Chain, Digest, RevocationSet, SetKey, SetWriter, UnixMillis};
+use crate::revocation::{SetBuilder, SnapshotBuilder, SnapshotChunk, SnapshotEntry, SnapshotState};
 
 /// Packs rows, in order, into an image.
 pub struct Packer {

@@ -64,12 +64,6 @@ impl Overlay {
         self.delta_bytes >= (self.base_bytes / 8).clamp(DUE_BYTES_MIN, DUE_BYTES_MAX)
     }
 
-    /// Whether nothing has changed.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.delta_bytes == 0
-    }
-
     /// The last snapshot's file has this many bytes.
     pub fn set_base_bytes(&mut self, bytes: u64) {
         self.base_bytes = bytes;

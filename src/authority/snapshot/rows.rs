@@ -34,9 +34,9 @@ impl LiveRow {
         let slot = shapes.binary_search(&self.shape).expect("the shape of a live entry is active");
         out.push(slot as u8);
         match &self.live {
-            Live::One { place, basis } => {
+            Live::One { revision, index, basis } => {
                 out.push(0);
-                encode_place(*place, *basis, out);
+                encode_place(Place { revision: *revision, index: *index }, *basis, out);
             }
             Live::Many(stack) => {
                 out.push(1);
@@ -56,7 +56,7 @@ impl LiveRow {
         let live = match reader.u8()? {
             0 => {
                 let (place, basis) = read_place(reader)?;
-                Live::One { place, basis }
+                Live::one(place, basis)
             }
             1 => Live::Many(Box::new(read_stack(reader)?)),
             _ => return Err(DecodeError::Invalid("kind of a row")),
@@ -164,7 +164,7 @@ mod tests {
         };
         let entry = Entry::merge(None, &mark);
         let place = Place { revision: Revision(7), index: 3 };
-        let one = Live::One { place, basis: ExpiryBasis::TokenExp };
+        let one = Live::one(place, ExpiryBasis::TokenExp);
         let item = LiveRevocation { place, mark, basis: ExpiryBasis::Never };
         let several = Live::Many(Box::new(Stack { base: Some(entry.clone()), items: vec![item.clone(), item] }));
         let mut bytes = Vec::new();
