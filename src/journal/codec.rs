@@ -373,4 +373,3 @@ fn put_count(count: usize, out: &mut Vec<u8>) {
 fn check(what: &'static str, unit: &'static str, given: usize, limit: usize) -> Result<(), RecordError> {
     if given <= limit { Ok(()) } else { Err(RecordError::TooLong { what, unit, limit, given }) }
 }
-

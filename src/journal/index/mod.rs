@@ -42,7 +42,11 @@ impl Index {
     ///
     /// # Errors
     /// When the file can neither be opened nor be replaced, or no thread can be started.
-    pub fn open(_dir: &Path, _identity: &Identity, _journal: Arc<dyn JournalReader>) -> Result<OpenedIndex, IndexError> {
+    pub fn open(
+        _dir: &Path,
+        _identity: &Identity,
+        _journal: Arc<dyn JournalReader>,
+    ) -> Result<OpenedIndex, IndexError> {
         unreachable!()
     }
 
