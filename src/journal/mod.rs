@@ -21,12 +21,16 @@
 //! Identifiers lie here in clear, and the epoch's secrets: files are readable by their owner only.
 
 mod carried;
+mod checksum;
 mod codec;
-pub mod contract;
+#[cfg(test)]
+pub(crate) mod contract;
 mod error;
 mod identity;
 pub mod index;
+#[doc(hidden)]
 pub mod memory;
+mod pruning;
 mod record;
 mod sqlite;
 
@@ -34,7 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use carried::{Carried, RevocationKey};
-pub use error::{AppendError, OpenError, PruneError, ReadError};
+pub use error::{AppendError, Cause, OpenError, PruneError, ReadError};
 pub use identity::{FORMAT_VERSION, Identity, SigningSeed};
 pub use index::Index;
 pub use record::{
