@@ -1,6 +1,6 @@
 //! Records to test with. Record n is written on day n.
 
-use crate::journal::{Action, Body, ExpiryBasis, Extension, Record, Reinstatement, Request, Revocation, Target};
+use crate::journal::{Action, Body, ExpiryBasis, Extension, Record, Reinstatement, Request, Revocation};
 use crate::revocation::{
     Chain, Cutoff, Delta, Fingerprint, Mark, Minute, Policy, Revision, RevocationId, Selector, TestedClaim, UnixMillis,
     UnixSeconds,
@@ -25,13 +25,20 @@ pub(crate) fn revoking(revision: Revision, count: u32) -> Record {
 }
 
 pub(crate) fn undoing(revision: Revision, undone: &[RevocationId]) -> Record {
-    let reinstatement =
-        Reinstatement { target: Target::Id(undone[0]), undone: undone.to_vec(), reason: "by mistake".into() };
+    let reinstatement = Reinstatement {
+        selector: revocation("bob").selector,
+        only: Some(undone[0]),
+        undone: undone.to_vec(),
+        reason: "by mistake".into(),
+    };
     record(revision, Body::Requests(vec![request(revision, Action::Reinstate(vec![reinstatement]))]))
 }
 
 pub(crate) fn extending(revision: Revision, id: RevocationId, expiry: u32) -> Record {
-    record(revision, Body::Extend(vec![Extension { id, expiry: Minute::at(expiry).unwrap() }]))
+    record(
+        revision,
+        Body::Extend(vec![Extension { id, selector: revocation("bob").selector, expiry: Minute::at(expiry).unwrap() }]),
+    )
 }
 
 pub(crate) fn request(revision: Revision, action: Action) -> Request {
@@ -53,6 +60,7 @@ pub(crate) fn revocation(subject: &str) -> Revocation {
         expiry_basis: ExpiryBasis::TokenLifetime,
         reason: "left the company".into(),
         already_expired: false,
+        merged: false,
     }
 }
 
@@ -70,6 +78,7 @@ pub(crate) fn full_revocation() -> Revocation {
         expiry_basis: ExpiryBasis::Never,
         reason: String::new(),
         already_expired: true,
+        merged: true,
     }
 }
 
@@ -77,7 +86,8 @@ pub(crate) fn full_revocation() -> Revocation {
 pub(crate) fn one_of_each() -> Vec<Record> {
     let id = RevocationId { epoch_prefix: 0xabcd_ef01, revision: Revision(3), index: 1 };
     let by_selector = Reinstatement {
-        target: Target::Selector(revocation("bob").selector),
+        selector: revocation("bob").selector,
+        only: None,
         undone: vec![id, RevocationId { index: 0, ..id }],
         reason: String::new(),
     };
