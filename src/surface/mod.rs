@@ -18,7 +18,7 @@ mod parse;
 mod peer;
 mod reason;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod violations;
@@ -31,7 +31,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 pub use ask::{Node, Refusal};
-pub use listener::{BindError, Listener, STOP_GRACE};
+pub use listener::{BindError, Bounds, Listener};
 pub use peer::Peer;
 pub use violations::Violations;
 
