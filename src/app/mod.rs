@@ -3,6 +3,9 @@
 mod front;
 mod metered;
 
+#[cfg(test)]
+mod tests;
+
 pub use front::{Front, stop_on_signal};
 pub use metered::metered;
 

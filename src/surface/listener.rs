@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::peer::Peer;
+use super::preface::Prefaced;
 
 /// Requests under way on one connection. hyper's own default, which its builder drops when told nothing.
 const STREAMS_MAX: u32 = 200;
@@ -44,7 +45,7 @@ const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// and closed when none comes for so long.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an HTTP/1 request head may take; also closes idle connections.
+/// How long the first bytes of a connection and an HTTP/1 request head may take; also closes idle HTTP/1 connections.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The pause after an accept failed for want of descriptors or memory, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -173,7 +174,7 @@ where
         async move { answer(app, request.map(Body::new)).await }
     });
     let builder = builder();
-    let connection = builder.serve_connection(TokioIo::new(io), service);
+    let connection = builder.serve_connection(TokioIo::new(Prefaced::within(io, HEAD_TIMEOUT)), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -16,6 +16,7 @@ mod listener;
 pub mod ops;
 mod parse;
 mod peer;
+mod preface;
 mod reason;
 #[cfg(test)]
 pub(crate) mod testing;
