@@ -8,12 +8,15 @@ mod codec;
 mod delta;
 mod digest;
 mod entry;
+pub mod exact;
+pub mod filter;
 mod fingerprint;
 mod policy;
 pub mod ports;
 mod position;
 pub mod scalar;
 mod selector;
+mod set;
 mod time;
 mod verdict;
 
@@ -28,6 +31,10 @@ pub use position::{Epoch, Position, PositionError, Revision, RevocationId, Revoc
 pub use selector::{
     CLAIMS_MAX, HEADER_PREFIX, NAME_BYTES_MAX, Selector, SelectorError, Shape, ShapeError, TOKEN_SHA256, TestedClaim,
     VALUE_BYTES_MAX,
+};
+pub use set::{
+    Applied, CANDIDATES_MAX, Finding, Rebuild, RevocationSet, SHAPE_CANDIDATES_MAX, SetWriter, StageError, Stamp,
+    UNION_SHAPES_MAX,
 };
 pub use time::{Cutoff, Minute, UnixMillis, UnixSeconds};
 pub use verdict::{Hit, UnknownCause, Verdict};
