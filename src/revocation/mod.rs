@@ -3,6 +3,8 @@
 //! Deterministic: nothing here reads a clock, opens a file, spawns, logs or draws randomness. Time and bytes come in as
 //! arguments, results leave as values.
 
+#[cfg(test)]
+mod arbitrary;
 mod claims;
 mod codec;
 mod delta;
@@ -17,6 +19,7 @@ mod position;
 pub mod scalar;
 mod selector;
 mod set;
+mod snapshot;
 mod time;
 mod verdict;
 
@@ -35,6 +38,10 @@ pub use selector::{
 pub use set::{
     Applied, CANDIDATES_MAX, Finding, Rebuild, RevocationSet, SHAPE_CANDIDATES_MAX, SetWriter, StageError, Stamp,
     UNION_SHAPES_MAX,
+};
+pub use snapshot::{
+    Built, CHUNK_BYTES_MAX, SetBuilder, SnapshotBuilder, SnapshotChanges, SnapshotChunk, SnapshotEntry, SnapshotError,
+    SnapshotHeader, SnapshotState,
 };
 pub use time::{Cutoff, Minute, UnixMillis, UnixSeconds};
 pub use verdict::{Hit, UnknownCause, Verdict};
