@@ -5,3 +5,5 @@
 pub mod pb {
     tonic::include_proto!("rescind.v1");
 }
+
+pub mod replication;
