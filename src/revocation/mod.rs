@@ -25,7 +25,7 @@ mod verdict;
 
 pub use claims::{Claims, Value};
 pub use codec::{DecodeError, Reader};
-pub use delta::{CHANGES_MAX, Delta};
+pub use delta::{CHANGES_MAX, Delta, encode_exceptions, read_exceptions};
 pub use digest::{Chain, Digest};
 pub use entry::{EXCEPTIONS_MAX, Entry, Exception, Mark, PackedEntry, PackedEntryError};
 pub use fingerprint::{Fingerprint, SetKey};

@@ -13,6 +13,12 @@ pub const INTEGER_MAX: u64 = (1 << 53) - 1;
 /// `text` must be a valid JSON number; anything else also answers `None`.
 #[must_use]
 pub fn canonical_number(text: &str) -> Option<String> {
+    canonical_integer(text).map(|integer| integer.to_string())
+}
+
+/// The integer whose decimal digits are [`canonical_number`]; allocates nothing.
+#[must_use]
+pub fn canonical_integer(text: &str) -> Option<i64> {
     let (negative, unsigned) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text),
@@ -28,9 +34,9 @@ pub fn canonical_number(text: &str) -> Option<String> {
     }
     // The value is 0.d1d2d3… × 10^point; digits right of the point must all be zero.
     let point = exponent.checked_add(i64::try_from(whole.len()).ok()?)?;
-    let mut value: u64 = 0;
+    let mut value: i64 = 0;
     let mut places: i64 = 0;
-    for digit in digits().map(|b| u64::from(b - b'0')) {
+    for digit in digits().map(|b| i64::from(b - b'0')) {
         places += 1;
         if places > point {
             if digit != 0 {
@@ -39,21 +45,21 @@ pub fn canonical_number(text: &str) -> Option<String> {
             continue;
         }
         value = value * 10 + digit;
-        if value > INTEGER_MAX {
+        if value > INTEGER_MAX as i64 {
             return None;
         }
     }
     if value == 0 {
-        return Some("0".into());
+        return Some(0);
     }
     while places < point {
         places += 1;
         value *= 10;
-        if value > INTEGER_MAX {
+        if value > INTEGER_MAX as i64 {
             return None;
         }
     }
-    Some(if negative { format!("-{value}") } else { value.to_string() })
+    Some(if negative { -value } else { value })
 }
 
 /// A decimal exponent; one too large to matter is clamped, which keeps zero mantissas zero and others out of range.
