@@ -4,6 +4,7 @@
 //! holds by whoever gave it.
 
 mod answer;
+pub mod replication;
 mod value;
 
 pub use answer::{check_response, found_record, page, record, reinstate_response, revoke_response, status_response};
