@@ -1,1 +1,32 @@
 //! The sole writer: the one commit path, and what it publishes.
+//!
+//! ```text
+//! Writes ──▶ queue ──▶ commit thread: decide on a Stage ──▶ journal.append ──▶ State::install ──▶ Publish ──▶ answer
+//!                          │ rows that changed
+//!                          ▼
+//!                       Overlay ──▶ snapshot thread: snapshot n + 1 = snapshot n + Overlay
+//! ```
+//!
+//! [`recover`] brings the state back and commits a start record; [`Authority::start`] serves it.
+//! Does not know protocols: requests come as [`crate::revocation::ports`] values, subscribers are behind [`Publish`].
+
+mod commit;
+mod ledger;
+pub mod lifetimes;
+mod publish;
+mod recovery;
+mod requests;
+mod serve;
+mod shapes;
+mod snapshot;
+mod stage;
+mod state;
+mod timekeeper;
+mod vitals;
+
+#[cfg(test)]
+mod tests;
+
+pub use publish::{Commit, Image, Publish, Published};
+pub use recovery::{Options, RecoverError, Recovered, recover};
+pub use serve::Authority;

@@ -162,7 +162,7 @@ impl Delta {
 }
 
 /// Appends u8 count ‖ per exception: shape ‖ 16 B fingerprint ‖ u64le reach (34 bits; all 64 set: none).
-pub(super) fn encode_exceptions(exceptions: &[Exception], out: &mut Vec<u8>) {
+pub fn encode_exceptions(exceptions: &[Exception], out: &mut Vec<u8>) {
     out.push(exceptions.len() as u8);
     for exception in exceptions {
         exception.shape.encode(out);
@@ -171,7 +171,11 @@ pub(super) fn encode_exceptions(exceptions: &[Exception], out: &mut Vec<u8>) {
     }
 }
 
-pub(super) fn read_exceptions(reader: &mut Reader<'_>) -> Result<Vec<Exception>, DecodeError> {
+/// The inverse of [`encode_exceptions`].
+///
+/// # Errors
+/// When the bytes are not canonical.
+pub fn read_exceptions(reader: &mut Reader<'_>) -> Result<Vec<Exception>, DecodeError> {
     let count = reader.u8()?;
     let mut exceptions = Vec::with_capacity(EXCEPTIONS_MAX);
     for _ in 0..count {

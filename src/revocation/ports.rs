@@ -11,8 +11,9 @@ use super::claims::Claims;
 use super::policy::Policy;
 use super::position::{Epoch, Position, Revision, RevocationId};
 use super::selector::{Selector, Shape, TestedClaim};
+use super::set::Finding;
 use super::time::{Cutoff, Minute, UnixMillis, UnixSeconds};
-use super::verdict::Verdict;
+use super::verdict::{UnknownCause, Verdict};
 use super::{Digest, Hit};
 
 /// A future that may be sent between threads.
@@ -35,6 +36,10 @@ pub struct Answer {
     pub position: Position,
     /// The age of the last word from the authority.
     pub staleness: Duration,
+    /// The token lives longer than entries are kept, and policy only warns of it: count it, log it once per issuer.
+    pub beyond_horizon: bool,
+    /// The verdict rests on a token time that is missing, or too far in the future to be believed: count it.
+    pub untimed: bool,
 }
 
 /// Accepts changes. Every call answers after the change is durable and in force.
@@ -68,6 +73,8 @@ pub trait Reports: Send + Sync {
 pub struct Caller {
     /// The principal: requests are idempotent by it, the audit trail names it.
     pub principal: String,
+    /// The address the request came from.
+    pub peer: String,
 }
 
 /// What a revocation is aimed at.
@@ -427,5 +434,37 @@ impl Hit {
     #[must_use]
     pub fn tested(&self) -> TestedClaim {
         self.shape.tested()
+    }
+}
+
+impl Answer {
+    /// The answer of a set that is as fresh as can be: the authority's own.
+    #[must_use]
+    pub fn fresh(finding: Finding, epoch: Epoch, at_least: Option<Position>) -> Self {
+        Self::of(finding, epoch, Duration::ZERO, None, at_least)
+    }
+
+    /// What a finding means. `stale` is the node's own doubt about its set, if policy lets it count. A hit always says
+    /// revoked; a miss only means "not revoked" where there is no doubt. Unknown is refused: policy that accepts a doubt
+    /// does not raise it.
+    #[must_use]
+    pub fn of(
+        finding: Finding,
+        epoch: Epoch,
+        staleness: Duration,
+        stale: Option<UnknownCause>,
+        at_least: Option<Position>,
+    ) -> Self {
+        let position = Position { epoch: epoch.id, revision: finding.revision };
+        let behind = at_least.is_some_and(|asked| asked.epoch != epoch.id || asked.revision > finding.revision);
+        let doubt = stale.or(behind.then_some(UnknownCause::Behind)).or(finding.doubt);
+        let verdict = match (finding.hit, doubt) {
+            (Some(hit), _) => Verdict::Revoked(hit),
+            (None, Some(cause)) => Verdict::Unknown(cause),
+            (None, None) => Verdict::NotRevoked,
+        };
+        let deny = verdict != Verdict::NotRevoked;
+        let Finding { beyond_horizon, untimed, .. } = finding;
+        Self { verdict, deny, position, staleness, beyond_horizon, untimed }
     }
 }

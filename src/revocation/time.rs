@@ -117,7 +117,7 @@ impl Minute {
 
     /// The inverse of [`Minute::bits`]; higher bits are ignored.
     #[must_use]
-    pub fn from_bits(bits: u32) -> Self {
+    pub const fn from_bits(bits: u32) -> Self {
         Self(bits & ((1 << 28) - 1))
     }
 }

@@ -19,7 +19,7 @@ impl Peer {
     /// The caller that an unauthenticated peer is.
     #[must_use]
     pub fn anonymous(self) -> Caller {
-        Caller { principal: format!("anonymous@{self}") }
+        Caller { principal: format!("anonymous@{self}"), peer: self.to_string() }
     }
 
     /// The peer that a listener noted on a request.

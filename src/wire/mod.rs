@@ -4,13 +4,14 @@
 //! holds by whoever gave it.
 
 mod answer;
+pub mod replication;
 mod value;
 
 pub use answer::{check_response, found_record, page, record, reinstate_response, revoke_response, status_response};
 pub use value::{FormError, position, position_message, selector_message, tested, tested_message, tested_name};
 
 /// The generated messages and services of `proto/rescind/v1`.
-#[allow(missing_docs, clippy::all, unreachable_pub, clippy::unwrap_used)]
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
 pub mod pb {
     tonic::include_proto!("rescind.v1");
 }

@@ -1,0 +1,56 @@
+# `make run` starts the server; `make test` is everything that must hold before a change lands.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+PYTHON ?= python3
+VENV := .venv
+FAST := target/fast/rescind
+DATA_DIR ?= target/run-data
+
+# Debian packages that building and testing need.
+PACKAGES := build-essential curl python3 python3-venv
+
+.PHONY: help run demo test bench setup lint doc tidy unit features clean-data
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+run: setup ## Start the server on 127.0.0.1:7009 and print what to type next
+	@$(CARGO) build --profile fast --bin rescind
+	@scripts/hello.sh $(FAST)
+	@exec $(FAST) serve --data-dir $(DATA_DIR)
+
+demo: setup $(VENV)/ready ## The whole story with real tokens, every step checked
+	@$(CARGO) build --profile fast --bin rescind --example service
+	@$(VENV)/bin/python scripts/demo.py --bin $(FAST) --service target/fast/examples/service
+
+test: setup lint unit features doc ## Format, lints, all tests, doctests, feature combinations, docs
+	@echo "make test: all of it passed"
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+unit: $(VENV)/ready
+	RESCIND_TEST_PYTHON=$(abspath $(VENV))/bin/python scripts/cargo-test.sh
+
+features:
+	$(CARGO) clippy --lib --no-default-features -- -D warnings
+	$(CARGO) clippy --lib --no-default-features --features client -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+
+bench: setup ## One table of measured ratios
+	@scripts/bench.sh
+
+setup:
+	@scripts/setup.sh $(PACKAGES)
+
+$(VENV)/ready: tests/python/requirements.txt
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --requirement $<
+	@touch $@

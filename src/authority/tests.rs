@@ -1,0 +1,4 @@
+//! The authority's decisions against a naive model that keeps every revocation, and through a real journal.
+
+mod durable;
+mod model;

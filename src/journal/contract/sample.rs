@@ -1,0 +1,108 @@
+//! Records to test with. Record n is written on day n.
+
+use crate::journal::{Action, Body, ExpiryBasis, Extension, Record, Reinstatement, Request, Revocation};
+use crate::revocation::{
+    Chain, Cutoff, Delta, Fingerprint, Mark, Minute, Policy, Revision, RevocationId, Selector, TestedClaim, UnixMillis,
+    UnixSeconds,
+};
+
+pub(crate) const DAY_MS: u64 = 24 * 3_600_000;
+
+/// A record with this body, and a delta of nothing but the time.
+pub(crate) fn record(revision: Revision, body: Body) -> Record {
+    let delta = Delta::empty(revision, UnixMillis(revision.0.saturating_mul(DAY_MS)), Minute::default()).encode();
+    Record { revision, chain_after: Chain::default().next(&delta), body, delta }
+}
+
+pub(crate) fn ticking(revision: Revision) -> Record {
+    record(revision, Body::Tick)
+}
+
+/// One request of `count` revocations by subject: `user-<revision>-<index>` at issuer `idp`.
+pub(crate) fn revoking(revision: Revision, count: u32) -> Record {
+    let revocations = (0..count).map(|index| revocation(&format!("user-{revision}-{index}"))).collect();
+    record(revision, Body::Requests(vec![request(revision, Action::Revoke(revocations))]))
+}
+
+pub(crate) fn undoing(revision: Revision, undone: &[RevocationId]) -> Record {
+    let reinstatement = Reinstatement {
+        selector: revocation("bob").selector,
+        only: Some(undone[0]),
+        undone: undone.to_vec(),
+        reason: "by mistake".into(),
+    };
+    record(revision, Body::Requests(vec![request(revision, Action::Reinstate(vec![reinstatement]))]))
+}
+
+pub(crate) fn extending(revision: Revision, id: RevocationId, expiry: u32) -> Record {
+    record(
+        revision,
+        Body::Extend(vec![Extension { id, selector: revocation("bob").selector, expiry: Minute::at(expiry).unwrap() }]),
+    )
+}
+
+pub(crate) fn request(revision: Revision, action: Action) -> Request {
+    Request {
+        principal: format!("admin-{}", revision.0 % 3),
+        peer: "127.0.0.1:4711".into(),
+        request_id: Some(format!("request-{revision}")),
+        body_hash: [7; 32],
+        received_at: UnixMillis(revision.0.saturating_mul(DAY_MS)),
+        action,
+    }
+}
+
+pub(crate) fn revocation(subject: &str) -> Revocation {
+    Revocation {
+        selector: Selector::new([("sub", subject), ("iss", "idp")], TestedClaim::Iat).unwrap(),
+        mark: Mark { cutoff: Cutoff::at(UnixSeconds(1000)).unwrap(), expiry: Minute::at(500).unwrap(), spares: vec![] },
+        exceptions: vec![],
+        expiry_basis: ExpiryBasis::TokenLifetime,
+        reason: "left the company".into(),
+        already_expired: false,
+        merged: false,
+    }
+}
+
+/// A revocation in which every optional part is there.
+pub(crate) fn full_revocation() -> Revocation {
+    let exception = Selector::new([("sid", "this-one")], TestedClaim::Iat).unwrap();
+    Revocation {
+        selector: Selector::new([("sub", "alice"), ("client_id", "web")], TestedClaim::AuthTime).unwrap(),
+        mark: Mark {
+            cutoff: Cutoff::UNBOUNDED,
+            expiry: Minute::NEVER,
+            spares: vec![(exception.shape(), Fingerprint([1, 2]))],
+        },
+        exceptions: vec![exception],
+        expiry_basis: ExpiryBasis::Never,
+        reason: String::new(),
+        already_expired: true,
+        merged: true,
+    }
+}
+
+/// Records 1 to 7, of every kind.
+pub(crate) fn one_of_each() -> Vec<Record> {
+    let id = RevocationId { epoch_prefix: 0xabcd_ef01, revision: Revision(3), index: 1 };
+    let by_selector = Reinstatement {
+        selector: revocation("bob").selector,
+        only: None,
+        undone: vec![id, RevocationId { index: 0, ..id }],
+        reason: String::new(),
+    };
+    let mixed = vec![
+        request(Revision(4), Action::Revoke(vec![full_revocation(), revocation("bob")])),
+        Request { request_id: None, ..request(Revision(4), Action::Reinstate(vec![by_selector])) },
+        request(Revision(4), Action::Revoke(vec![revocation("carol")])),
+    ];
+    vec![
+        record(Revision(1), Body::Start { build: "1.2.3".into(), wall_time: UnixMillis(99) }),
+        record(Revision(2), Body::Policy { policy: Policy::default(), actor: "root".into() }),
+        revoking(Revision(3), 2),
+        record(Revision(4), Body::Requests(mixed)),
+        undoing(Revision(5), &[id]),
+        extending(Revision(6), id, 123_456),
+        ticking(Revision(7)),
+    ]
+}

@@ -1,0 +1,115 @@
+//! What a delta must be to be applied, and what applying leaves behind.
+
+use super::*;
+use crate::revocation::{DecodeError, SHAPES_MAX};
+
+fn refusal(writer: &SetWriter, change: Change) -> StageError {
+    writer.stage(&change.0).unwrap_err()
+}
+
+#[test]
+fn delta_that_does_not_follow_is_refused() {
+    let (mut writer, _) = empty();
+    let _ = Change::next(&writer).floor(minute(5)).install(&mut writer);
+    let at = |revision| Change(Delta::empty(Revision(revision), UnixMillis(0), minute(5)));
+    let current = Revision(1);
+    assert_eq!(refusal(&writer, at(1)), StageError::Stale { current, given: Revision(1) });
+    assert_eq!(refusal(&writer, at(0)), StageError::Stale { current, given: Revision(0) });
+    assert_eq!(refusal(&writer, at(3)), StageError::Gap { current, given: Revision(3) });
+    for floor in [minute(4), Minute::NEVER] {
+        let error = StageError::Floor { current: minute(5), given: floor };
+        assert_eq!(refusal(&writer, at(2).floor(floor)), error);
+    }
+}
+
+#[test]
+fn shape_table_and_delta_must_agree() {
+    let (mut writer, _) = empty();
+    let shape = |n: usize| selector(&[(&format!("claim{n}"), "v")]).shape();
+    let full = (0..SHAPES_MAX).fold(Change::next(&writer), |change, n| change.add(shape(n)));
+    let _ = full.install(&mut writer);
+    assert_eq!(writer.shapes().len(), SHAPES_MAX);
+    assert_eq!(refusal(&writer, Change::next(&writer).add(shape(0))), StageError::ShapeAlreadyActive(shape(0)));
+    assert_eq!(refusal(&writer, Change::next(&writer).retire(shape(99))), StageError::ShapeNotActive(shape(99)));
+    let one_more = Change::next(&writer).add(shape(99));
+    assert_eq!(refusal(&writer, one_more), StageError::TooManyShapes { limit: SHAPES_MAX, given: SHAPES_MAX + 1 });
+    let _ = Change::next(&writer).add(shape(99)).retire(shape(0)).install(&mut writer);
+}
+
+#[test]
+fn unsorted_delta_is_refused() {
+    let (writer, _) = empty();
+    let mut change = Change::next(&writer);
+    change.0.removals = vec![Fingerprint([2, 0]), Fingerprint([1, 0])];
+    assert_eq!(refusal(&writer, change), DecodeError::Invalid("removals are not sorted and unique").into());
+}
+
+#[test]
+fn only_what_takes_away_is_reported_as_weakening() {
+    let (mut writer, _) = empty();
+    let fingerprint = Fingerprint([1, 2]);
+    let entry = |cutoff, expiry| Entry {
+        cutoff: Cutoff::at(UnixSeconds(cutoff)).unwrap(),
+        expiry: minute(expiry),
+        exceptions: Vec::new(),
+    };
+    let mut weakens = |change: fn(Change) -> Change, to: Option<Entry>| {
+        let mut next = change(Change::next(&writer));
+        if let Some(entry) = to {
+            next = next.upsert(fingerprint, &entry);
+        }
+        next.install(&mut writer).weakened
+    };
+    assert!(!weakens(|c| c, Some(entry(10, 10))), "new");
+    assert!(!weakens(|c| c, Some(entry(10, 10))), "the same");
+    assert!(!weakens(|c| c, Some(entry(11, 11))), "more");
+    assert!(weakens(|c| c, Some(entry(10, 11))), "a lower cutoff");
+    assert!(weakens(|c| c, Some(entry(10, 10))), "an earlier expiry");
+    assert!(!weakens(|c| c.floor(minute(9)), None), "nothing expires");
+    assert!(weakens(|c| c.floor(minute(10)), None), "it expires");
+    assert!(!weakens(|c| c.remove(Fingerprint([1, 2])), None), "it was gone");
+    assert!(!weakens(|c| c, Some(entry(10, 20))), "new again");
+    assert!(weakens(|c| c.remove(Fingerprint([1, 2])), None), "taken back");
+}
+
+#[test]
+fn sweeping_gives_expired_entries_back_in_bounded_steps() {
+    let (mut writer, set) = empty();
+    let entry = |expiry| Entry { cutoff: Cutoff::UNBOUNDED, expiry: minute(expiry), exceptions: Vec::new() };
+    let fingerprint = |n: u64| Fingerprint([n, n << 50]);
+    let change = (0..10_000).fold(Change::next(&writer), |c, n| c.upsert(fingerprint(n), &entry(1 + n as u32 % 2)));
+    let _ = change.install(&mut writer);
+    let _ = Change::next(&writer).floor(minute(1)).install(&mut writer);
+    assert_eq!((set.entries(), set.map.len()), (5_000, 10_000), "nothing is swept by the revision itself");
+    let first = writer.sweep(100);
+    assert!((1..1_000).contains(&first), "{first} reclaimed by a step of about 100");
+    while writer.sweep(100) > 0 {}
+    assert_eq!(set.map.len(), 5_000);
+    assert_eq!(writer.sweep(usize::MAX), 0);
+}
+
+#[test]
+fn filter_is_rebuilt_when_full_and_again_after_an_abandoned_rebuild() {
+    let (mut writer, set) = empty();
+    let mut next = 0u64;
+    let mut insert = |writer: &mut SetWriter| {
+        let change = (0..2_000).fold(Change::next(writer), |change, _| {
+            next += 1;
+            change.upsert(Fingerprint([next.wrapping_mul(0x9e37_79b9_7f4a_7c15), next << 48]), &forever())
+        });
+        change.install(writer).rebuild
+    };
+    let capacity = set.view.load().filter.capacity();
+    assert!(insert(&mut writer).is_none() && insert(&mut writer).is_none());
+    let rebuild = insert(&mut writer).expect("6,000 keys are too many for the smallest filter");
+    assert!(insert(&mut writer).is_none(), "one at a time");
+    drop(rebuild);
+    insert(&mut writer).expect("the first was abandoned").run();
+    assert!(set.view.load().filter.capacity() > capacity);
+    let _ = insert(&mut writer);
+    let filter = Arc::clone(&set.view.load().filter);
+    for n in 1..=next {
+        assert!(filter.contains(Fingerprint([n.wrapping_mul(0x9e37_79b9_7f4a_7c15), 0])), "key {n}");
+    }
+    assert_eq!(FLOOR, writer.floor().bits());
+}
