@@ -1,6 +1,9 @@
 //! Counts what a node answers.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::clock::Clock;
 use crate::revocation::ports::{
@@ -14,15 +17,23 @@ use crate::telemetry::{Cause, Metrics, WriteOutcome};
 #[must_use]
 pub fn metered(node: Node, metrics: &Arc<Metrics>, clock: &Clock) -> Node {
     Node {
-        checks: Arc::new(MeteredChecks { inner: node.checks, metrics: Arc::clone(metrics) }),
+        checks: Arc::new(MeteredChecks {
+            inner: node.checks,
+            metrics: Arc::clone(metrics),
+            warned_issuers: Mutex::default(),
+        }),
         writes: Arc::new(MeteredWrites { inner: node.writes, metrics: Arc::clone(metrics), clock: clock.clone() }),
         ..node
     }
 }
 
+/// The most issuers whose tokens are warned of: tokens may name any.
+const WARNED_ISSUERS_MAX: usize = 64;
+
 struct MeteredChecks {
     inner: Arc<dyn Checks>,
     metrics: Arc<Metrics>,
+    warned_issuers: Mutex<HashSet<String>>,
 }
 
 impl Checks for MeteredChecks {
@@ -33,7 +44,27 @@ impl Checks for MeteredChecks {
             Verdict::Revoked(_) => self.metrics.count_revoked(),
             Verdict::Unknown(cause) => self.metrics.count_unknown(label(cause)),
         }
+        if answer.untimed {
+            self.metrics.untimed_tokens.inc();
+        }
+        if answer.beyond_horizon {
+            self.metrics.beyond_horizon_tokens.inc();
+            self.warn_once(claims);
+        }
         answer
+    }
+}
+
+impl MeteredChecks {
+    /// Logs once per issuer that its tokens live longer than entries are kept.
+    fn warn_once(&self, claims: &Claims) {
+        let issuer = claims.value("iss").unwrap_or_default();
+        let mut warned = self.warned_issuers.lock();
+        if warned.len() < WARNED_ISSUERS_MAX && !warned.contains(issuer) {
+            warned.insert(issuer.to_owned());
+            drop(warned);
+            tracing::warn!(?issuer, "tokens live longer than max_token_lifetime: they may outlive their revocation");
+        }
     }
 }
 
