@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::authority::{Commit, Image, Publish, Published};
 use crate::clock::Clock;
 use crate::revocation::ports::{
     Answer, Checks, Pending, ReinstateReply, ReinstateRequest, RevokeReply, RevokeRequest, WriteError, Writes,
@@ -13,6 +14,9 @@ use crate::revocation::{Claims, Position, UnknownCause, Verdict};
 use crate::surface::Node;
 use crate::telemetry::{Cause, Metrics, WriteOutcome};
 
+/// The most issuers that are logged for tokens that outlive entries, each once.
+const LOGGED_ISSUERS_MAX: usize = 64;
+
 /// The same node, counted in `metrics`.
 #[must_use]
 pub fn metered(node: Node, metrics: &Arc<Metrics>, clock: &Clock) -> Node {
@@ -20,51 +24,50 @@ pub fn metered(node: Node, metrics: &Arc<Metrics>, clock: &Clock) -> Node {
         checks: Arc::new(MeteredChecks {
             inner: node.checks,
             metrics: Arc::clone(metrics),
-            warned_issuers: Mutex::default(),
+            logged_issuers: Mutex::default(),
         }),
         writes: Arc::new(MeteredWrites { inner: node.writes, metrics: Arc::clone(metrics), clock: clock.clone() }),
         ..node
     }
 }
 
-/// The most issuers whose tokens are warned of: tokens may name any.
-const WARNED_ISSUERS_MAX: usize = 64;
-
 struct MeteredChecks {
     inner: Arc<dyn Checks>,
     metrics: Arc<Metrics>,
-    warned_issuers: Mutex<HashSet<String>>,
+    logged_issuers: Mutex<HashSet<String>>,
+}
+
+impl MeteredChecks {
+    /// A token that outlives entries points at an issuer with another idea of lifetimes.
+    fn warn_beyond_horizon(&self, claims: &Claims) {
+        let issuer = claims.value("iss").unwrap_or("(none)");
+        let mut logged = self.logged_issuers.lock();
+        if logged.len() < LOGGED_ISSUERS_MAX && !logged.contains(issuer) {
+            logged.insert(issuer.to_owned());
+            tracing::warn!(
+                issuer,
+                "tokens live longer than max_token_lifetime: a revocation may be forgotten too early"
+            );
+        }
+    }
 }
 
 impl Checks for MeteredChecks {
     fn check(&self, claims: &Claims, at_least: Option<Position>) -> Answer {
         let answer = self.inner.check(claims, at_least);
-        match &answer.verdict {
-            Verdict::NotRevoked => self.metrics.count_not_revoked(),
-            Verdict::Revoked(_) => self.metrics.count_revoked(),
-            Verdict::Unknown(cause) => self.metrics.count_unknown(label(cause)),
-        }
         if answer.untimed {
             self.metrics.untimed_tokens.inc();
         }
         if answer.beyond_horizon {
             self.metrics.beyond_horizon_tokens.inc();
-            self.warn_once(claims);
+            self.warn_beyond_horizon(claims);
+        }
+        match &answer.verdict {
+            Verdict::NotRevoked => self.metrics.count_not_revoked(),
+            Verdict::Revoked(_) => self.metrics.count_revoked(),
+            Verdict::Unknown(cause) => self.metrics.count_unknown(label(cause)),
         }
         answer
-    }
-}
-
-impl MeteredChecks {
-    /// Logs once per issuer that its tokens live longer than entries are kept.
-    fn warn_once(&self, claims: &Claims) {
-        let issuer = claims.value("iss").unwrap_or_default();
-        let mut warned = self.warned_issuers.lock();
-        if warned.len() < WARNED_ISSUERS_MAX && !warned.contains(issuer) {
-            warned.insert(issuer.to_owned());
-            drop(warned);
-            tracing::warn!(?issuer, "tokens live longer than max_token_lifetime: they may outlive their revocation");
-        }
     }
 }
 
@@ -129,5 +132,34 @@ fn outcome(repeated: Result<bool, &WriteError>, dry_run: bool) -> WriteOutcome {
         Err(WriteError::RequestIdReused) => WriteOutcome::RequestIdReused,
         Err(WriteError::Unavailable(_)) => WriteOutcome::Unavailable,
         Err(WriteError::OutcomeUnknown(_)) => WriteOutcome::OutcomeUnknown,
+    }
+}
+
+/// Passes revisions on and measures their commits.
+pub struct MeteredPublish {
+    inner: Arc<dyn Publish>,
+    metrics: Arc<Metrics>,
+}
+
+impl MeteredPublish {
+    /// Measures what goes to `inner`.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Publish>, metrics: Arc<Metrics>) -> Self {
+        Self { inner, metrics }
+    }
+}
+
+impl Publish for MeteredPublish {
+    fn publish(&self, published: Published) {
+        self.inner.publish(published);
+    }
+
+    fn offer_snapshot(&self, image: Arc<Image>) {
+        self.inner.offer_snapshot(image);
+    }
+
+    fn measured(&self, commit: Commit) {
+        self.metrics.commit_seconds.observe(commit.took.as_secs_f64());
+        self.metrics.commit_records.observe(commit.requests as f64);
     }
 }
