@@ -215,6 +215,7 @@ impl Committer {
             revision: delta.revision,
             source_time: delta.source_time,
             floor: delta.floor,
+            policy: self.state.policy(),
             canonical: Bytes::copy_from_slice(&transition.canonical),
             digest: delta.digest_after,
             chain: transition.chain,

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::revocation::{Chain, Digest, Minute, Revision, UnixMillis};
-use crate::revocation::{SnapshotChunk, SnapshotHeader};
+use crate::revocation::{Chain, Digest, Minute, Policy, Revision, SnapshotChunk, SnapshotHeader, UnixMillis};
 
 /// Takes committed revisions and snapshots on, without blocking.
 pub trait Publish: Send + Sync {
@@ -40,6 +39,8 @@ pub struct Published {
     pub source_time: UnixMillis,
     /// The expiry floor after it.
     pub floor: Minute,
+    /// The logged policy after it.
+    pub policy: Policy,
     /// Its canonical delta.
     pub canonical: Bytes,
     /// The digest after it.
