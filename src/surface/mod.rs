@@ -31,6 +31,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 pub use ask::{Node, Refusal};
+pub use grpc::{SubscribeService, subscribe_service};
 pub use listener::{BindError, Listener, STOP_GRACE};
 pub use peer::Peer;
 pub use violations::Violations;
