@@ -18,7 +18,7 @@ use rescind::journal::Index;
 use rescind::revocation::ports::{
     Caller, CutoffChoice, ExpiryChoice, Reports, Revoke, RevokeRequest, Target as Aim, Writes,
 };
-use rescind::revocation::{Policy, Selector, TestedClaim};
+use rescind::revocation::{Policy, Revision, Selector, TestedClaim};
 use table::{Target, row};
 
 const TEN_SECONDS: Duration = Duration::from_secs(10);
@@ -32,6 +32,8 @@ impl Publish for Nobody {
     }
 
     fn offer_snapshot(&self, _image: Arc<Image>) {}
+
+    fn pruned(&self, _oldest: Revision) {}
 }
 
 fn start(dir: &Path) -> Arc<Authority> {

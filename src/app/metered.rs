@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::revocation::ports::{
     Answer, Checks, Pending, ReinstateReply, ReinstateRequest, RevokeReply, RevokeRequest, WriteError, Writes,
 };
-use crate::revocation::{Claims, Position, UnknownCause, Verdict};
+use crate::revocation::{Claims, Position, Revision, UnknownCause, Verdict};
 use crate::surface::Node;
 use crate::telemetry::{Cause, Metrics, WriteOutcome};
 
@@ -156,6 +156,10 @@ impl Publish for MeteredPublish {
 
     fn offer_snapshot(&self, image: Arc<Image>) {
         self.inner.offer_snapshot(image);
+    }
+
+    fn pruned(&self, oldest: Revision) {
+        self.inner.pruned(oldest);
     }
 
     fn measured(&self, commit: Commit) {

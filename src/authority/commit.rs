@@ -17,8 +17,8 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::journal::{
-    Action, AppendError, Body, Durable, Journal, PruneLimits, REVOCATIONS_MAX, Record, Reinstatement, Request,
-    Revocation,
+    Action, AppendError, Body, Durable, Journal, JournalReader, PruneLimits, REVOCATIONS_MAX, Record, Reinstatement,
+    Request, Revocation,
 };
 use crate::revocation::ports::{Caller, ReinstateReply, RevokeReply, RevokeRequest, Revoked, Violation, WriteError};
 use crate::revocation::{Mark, Minute, Position, Rebuild, Revision, RevocationId, Selector, UnixMillis};
@@ -86,6 +86,7 @@ pub struct ResolvedReinstate {
 pub struct Committer {
     pub(super) state: State,
     pub(super) journal: Box<dyn Journal>,
+    pub(super) reader: Arc<dyn JournalReader>,
     pub(super) keeper: Timekeeper,
     pub(super) publisher: Arc<dyn Publish>,
     pub(super) vitals: Arc<Vitals>,
@@ -215,6 +216,7 @@ impl Committer {
             revision: delta.revision,
             source_time: delta.source_time,
             floor: delta.floor,
+            policy: self.state.policy(),
             canonical: Bytes::copy_from_slice(&transition.canonical),
             digest: delta.digest_after,
             chain: transition.chain,
@@ -294,7 +296,15 @@ impl Committer {
         };
         let state = &self.state;
         match self.journal.prune(&limits, &|id, revocation| state.live_expiry(id, revocation)) {
-            Ok(pruned) if pruned.records > 0 => tracing::info!(records = pruned.records, "journal pruned"),
+            Ok(pruned) if pruned.records > 0 => {
+                tracing::info!(records = pruned.records, "journal pruned");
+                match self.reader.oldest() {
+                    Ok(oldest) => self.publisher.pruned(oldest),
+                    Err(error) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "the journal cannot be read")
+                    }
+                }
+            }
             Ok(_) => {}
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the journal was not pruned"),
         }

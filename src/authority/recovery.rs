@@ -295,11 +295,12 @@ impl Recovered {
         vitals: Arc<Vitals>,
         queue: std::sync::mpsc::Receiver<super::commit::Work>,
     ) -> Committer {
-        let Self { state, journal, keeper, overlay, snapshotter, options, .. } = self;
+        let Self { state, journal, reader, keeper, overlay, snapshotter, options, .. } = self;
         let audit_retention = options.audit_retention;
         Committer {
             state,
             journal,
+            reader,
             keeper,
             publisher,
             vitals,

@@ -212,6 +212,11 @@ impl Publish for Notifying {
         self.publisher.offer_snapshot(image);
     }
 
+    fn pruned(&self, oldest: Revision) {
+        self.publisher.pruned(oldest);
+        self.index.notify();
+    }
+
     fn measured(&self, commit: super::Commit) {
         self.publisher.measured(commit);
     }

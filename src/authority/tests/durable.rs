@@ -38,6 +38,8 @@ impl Publish for Recorder {
     fn offer_snapshot(&self, image: Arc<Image>) {
         self.images.lock().push(image);
     }
+
+    fn pruned(&self, _oldest: Revision) {}
 }
 
 /// A running commit thread.

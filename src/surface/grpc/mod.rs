@@ -3,7 +3,10 @@
 mod admin;
 mod check;
 mod errors;
+mod replication;
 mod revocation;
+
+pub use replication::{SubscribeService, subscribe_service};
 
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
