@@ -164,6 +164,6 @@ impl Publish for MeteredPublish {
 
     fn measured(&self, commit: Commit) {
         self.metrics.commit_seconds.observe(commit.took.as_secs_f64());
-        self.metrics.commit_records.observe(commit.requests as f64);
+        self.metrics.commit_requests.observe(commit.requests as f64);
     }
 }
