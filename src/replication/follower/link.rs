@@ -56,6 +56,7 @@ impl Follower {
             }
             return self.break_off(DisconnectReason::Refused(refusal));
         }
+        let sender = self.sender_freshness(now, &welcome);
         let same_epoch = self.held.as_ref().is_some_and(|held| held.epoch() == welcome.epoch);
         self.head = if same_epoch { self.head.max(welcome.head) } else { welcome.head };
         self.incoming = (welcome.mode == WelcomeMode::Snapshot).then_some(Incoming::Expected);
@@ -66,7 +67,7 @@ impl Follower {
             set_key: welcome.set_key,
             public_key: welcome.public_key,
             head: welcome.head,
-            sender: self.sender_freshness(now, &welcome),
+            sender,
             dead_after: welcome.dead_after.clamp(DEAD_AFTER_MIN, DEAD_AFTER_MAX),
             frame_at: now.boot,
             word_at: now.boot,
