@@ -1,3 +1,5 @@
+mod mounted;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
