@@ -18,7 +18,8 @@ use crate::revocation::ports::{
 };
 use crate::revocation::{Claims, Epoch, Position, Revision, RevocationId, RevocationSet, Selector, UnixMillis};
 
-use super::commit::{Decided, ResolvedReinstate, Work, outcome};
+use super::commit::Work;
+use super::decide::{Decided, ResolvedReinstate, outcome};
 use super::ledger::Place;
 use super::publish::Publish;
 use super::recovery::{Recovered, carried, selector_at};

@@ -9,7 +9,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::authority::commit::{Answer, Decided, ResolvedReinstate, Work};
+use crate::authority::commit::Work;
+use crate::authority::decide::{Answer, Decided, ResolvedReinstate};
 use crate::authority::vitals::Vitals;
 use crate::authority::{Image, Options, Publish, Published, RecoverError, recover};
 use crate::clock::{Clock, ManualTime};
