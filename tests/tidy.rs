@@ -19,7 +19,8 @@ const IMPORTS: [(&str, &[&str]); 15] = [
     ("replica", &["revocation", "replication", "clock"]),
     ("wire", &["revocation", "replication", "replica"]),
     ("security", &["revocation", "clock", "token"]),
-    ("surface", &["revocation", "token", "wire", "security"]),
+    // Subscriptions are driven beside their sockets: the sending machine is pure, as the core is.
+    ("surface", &["revocation", "replication", "token", "wire", "security"]),
     ("telemetry", &[]),
     ("config", &["revocation", "surface", "journal", "authority", "replica", "telemetry"]),
     ("app", ALL),

@@ -57,11 +57,9 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
     let clock = Clock::system();
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let options = Options {
-        data_dir: config.data_dir.clone(),
         policy: config.policy,
         audit_retention: config.audit_retention,
-        clock: clock.clone(),
-        build: env!("CARGO_PKG_VERSION").to_owned(),
+        ..Options::new(config.data_dir.clone(), clock.clone())
     };
     tracing::info!(data_dir = %config.data_dir.display(), "recovering");
     let recovered = blocking(move || recover(options)).await??;
