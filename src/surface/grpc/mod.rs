@@ -8,6 +8,7 @@ mod revocation;
 
 pub use replication::{SubscribeService, subscribe_service};
 
+use tonic::server::NamedService as _;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -46,7 +47,7 @@ pub(super) async fn set_health(reporter: &HealthReporter, status: ServingStatus)
     use pb::admin_service_server::SERVICE_NAME as ADMIN;
     use pb::check_service_server::SERVICE_NAME as CHECK;
     use pb::revocation_service_server::SERVICE_NAME as REVOCATION;
-    for service in ["", REVOCATION, CHECK, ADMIN] {
+    for service in ["", REVOCATION, CHECK, ADMIN, SubscribeService::NAME] {
         reporter.set_service_status(service, status).await;
     }
 }
