@@ -11,6 +11,7 @@
 //! Does not know protocols: requests come as [`crate::revocation::ports`] values, subscribers are behind [`Publish`].
 
 mod commit;
+pub mod hub;
 mod ledger;
 pub mod lifetimes;
 mod publish;
@@ -27,6 +28,6 @@ mod vitals;
 #[cfg(test)]
 mod tests;
 
-pub use publish::{Image, Publish, Published};
+pub use publish::{Commit, Image, Publish, Published};
 pub use recovery::{Options, RecoverError, Recovered, recover};
 pub use serve::Authority;

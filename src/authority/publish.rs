@@ -1,11 +1,11 @@
 //! What the commit thread hands on for subscribers. It never waits for them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::revocation::{Chain, Digest, Minute, Revision, UnixMillis};
-use crate::revocation::{SnapshotChunk, SnapshotHeader};
+use crate::revocation::{Chain, Digest, Minute, Policy, Revision, SnapshotChunk, SnapshotHeader, UnixMillis};
 
 /// Takes committed revisions and snapshots on, without blocking.
 pub trait Publish: Send + Sync {
@@ -13,6 +13,21 @@ pub trait Publish: Send + Sync {
     fn publish(&self, published: Published);
     /// A newer snapshot can be sent to joiners.
     fn offer_snapshot(&self, image: Arc<Image>);
+    /// What the commit of a revision took.
+    fn measured(&self, commit: Commit) {
+        let _ = commit;
+    }
+}
+
+/// What one commit took.
+#[derive(Clone, Copy, Debug)]
+pub struct Commit {
+    /// From the append to the answer of the disk.
+    pub took: Duration,
+    /// The requests in it.
+    pub requests: usize,
+    /// The size of its record's delta, in bytes.
+    pub delta_bytes: usize,
 }
 
 /// A revision that is in force.
@@ -24,6 +39,8 @@ pub struct Published {
     pub source_time: UnixMillis,
     /// The expiry floor after it.
     pub floor: Minute,
+    /// The logged policy after it.
+    pub policy: Policy,
     /// Its canonical delta.
     pub canonical: Bytes,
     /// The digest after it.
