@@ -170,7 +170,8 @@ impl Task {
         if self.observer.is_some()
             && let Ok(delta) = Delta::decode(&canonical)
         {
-            self.tell(|_| Event::Revision { delta: &delta });
+            let entries = self.replica.entries();
+            self.tell(|_| Event::Revision { delta: &delta, entries });
         }
     }
 
@@ -213,14 +214,15 @@ impl Task {
         let status = self.follower.status();
         self.replica.publish(Some(swap), status);
         let position = Position { epoch: swap.epoch.id, revision: swap.set.revision() };
+        let entries = swap.set.entries();
         match &swap.epoch_change {
             Some(change) if !change.ancestor => tracing::error!(
                 %position,
                 "the epoch changed and may lack revocations of the one before: those stay in force here"
             ),
-            _ => tracing::info!(%position, entries = swap.set.entries(), "following from a snapshot"),
+            _ => tracing::info!(%position, entries, "following from a snapshot"),
         }
-        self.tell(|_| Event::Swapped { position, epoch_change: swap.epoch_change.as_ref() });
+        self.tell(|_| Event::Swapped { position, entries, epoch_change: swap.epoch_change.as_ref() });
     }
 
     fn raise(&mut self, alarm: &Alarm) {

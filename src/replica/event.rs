@@ -27,11 +27,15 @@ pub enum Event<'a> {
     Revision {
         /// What it changed.
         delta: &'a Delta,
+        /// The live entries after it.
+        entries: u64,
     },
     /// Checks are answered from another set, which was sent as a whole.
     Swapped {
         /// Where it stands.
         position: Position,
+        /// Its live entries.
+        entries: u64,
         /// Set when the set before it was of another epoch.
         epoch_change: Option<&'a EpochChange>,
     },

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use super::counters::{Counters, Counts, count};
 use super::issuers::LoggedIssuers;
 use crate::clock::Clock;
-use crate::replication::frames::PolicyInForce;
 use crate::replication::follower::{FollowerState, SetSwap};
+use crate::replication::frames::PolicyInForce;
 use crate::replication::{FollowerStatus, Moment};
 use crate::revocation::ports::{Answer, Checks};
 use crate::revocation::{
@@ -182,6 +182,11 @@ impl Replica {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// The live entries of the set that is served.
+    pub(super) fn entries(&self) -> u64 {
+        self.view.load().set.as_ref().map_or(0, |set| set.entries())
     }
 
     /// Now, on both clocks.

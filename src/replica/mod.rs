@@ -20,7 +20,7 @@ mod issuers;
 mod upstream;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

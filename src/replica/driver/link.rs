@@ -84,7 +84,8 @@ impl Link {
         let Self::Open(Connection { outgoing, mut incoming }, _) = std::mem::replace(self, Self::Idle) else { return };
         drop(outgoing);
         // Whether it agrees or not, it is over.
-        let _ = timeout(GOODBYE_WITHIN, async { while incoming.next().await.is_some_and(|frame| frame.is_ok()) {} }).await;
+        let _ =
+            timeout(GOODBYE_WITHIN, async { while incoming.next().await.is_some_and(|frame| frame.is_ok()) {} }).await;
     }
 }
 
