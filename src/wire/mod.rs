@@ -5,6 +5,7 @@
 
 mod answer;
 pub mod replication;
+pub mod upstream;
 mod value;
 
 pub use answer::{check_response, found_record, page, record, reinstate_response, revoke_response, status_response};
