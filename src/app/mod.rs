@@ -1,1 +1,12 @@
 //! The composition root: builds a node out of the rooms and shuts it down.
+
+mod authority;
+mod front;
+mod metered;
+
+#[cfg(test)]
+mod tests;
+
+pub use authority::{ServeError, serve};
+pub use front::{Front, stop_on_signal};
+pub use metered::metered;

@@ -286,6 +286,10 @@ impl Publish for Hub {
     fn offer_snapshot(&self, image: Arc<Image>) {
         self.snapshots.lock().wait(image);
     }
+
+    fn pruned(&self, oldest: Revision) {
+        self.set_oldest(oldest);
+    }
 }
 
 fn moment(clock: &Clock) -> Moment {

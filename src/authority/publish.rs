@@ -13,6 +13,8 @@ pub trait Publish: Send + Sync {
     fn publish(&self, published: Published);
     /// A newer snapshot can be sent to joiners.
     fn offer_snapshot(&self, image: Arc<Image>);
+    /// The journal was pruned: this is the first revision that it still has.
+    fn pruned(&self, oldest: Revision);
     /// What the commit of a revision took.
     fn measured(&self, commit: Commit) {
         let _ = commit;

@@ -15,6 +15,7 @@
 //! sequence turns odd: weakened entries, removals, floor and shapes retired, the revision is published, and the sequence
 //! turns even. A check that ends without a hit and saw the sequence odd or changed probes again.
 
+mod candidates;
 mod check;
 mod expiry;
 mod plan;
@@ -33,9 +34,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 
-pub use check::{CANDIDATES_MAX, Finding, SHAPE_CANDIDATES_MAX};
+pub use candidates::{CANDIDATES_MAX, SHAPE_CANDIDATES_MAX};
+pub use check::Finding;
+pub use plan::StageError;
 pub use rebuild::Rebuild;
-pub use writer::{Applied, SetWriter, StageError, UNION_SHAPES_MAX};
+pub use writer::{Applied, SetWriter, UNION_SHAPES_MAX};
 
 use super::digest::Digest;
 use super::exact::ExactMap;

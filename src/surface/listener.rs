@@ -1,6 +1,6 @@
 //! Listening: one port for gRPC (HTTP/2 with prior knowledge) and HTTP, and the bounds of every connection.
 //!
-//! Stopping lets every request that has begun finish, for as long as [`STOP_GRACE`]; then connections are cut.
+//! Stopping lets every request that has begun finish, for as long as [`Bounds::stop_grace`]; then connections are cut.
 
 use std::convert::Infallible;
 use std::io;
@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::peer::Peer;
+use super::preface::Prefaced;
 
 /// Requests under way on one connection. hyper's own default, which its builder drops when told nothing.
 const STREAMS_MAX: u32 = 200;
@@ -44,12 +45,28 @@ const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// and closed when none comes for so long.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an HTTP/1 request head may take; also closes idle connections.
+/// How long the first bytes of a connection and an HTTP/1 request head may take; also closes idle HTTP/1 connections.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long requests that have begun may take once the server stops.
-pub const STOP_GRACE: Duration = Duration::from_secs(10);
 /// The pause after an accept failed for want of descriptors or memory, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The bounds of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The most connections at once; more wait to be accepted. Each takes about 20 KiB.
+    pub connections_max: usize,
+    /// How long requests that have begun may take once the server stops: 10 s by default, less than the 30 s that
+    /// service managers wait before they kill.
+    pub stop_grace: Duration,
+}
+
+impl Bounds {
+    /// The default bounds with so many connections.
+    #[must_use]
+    pub fn connections(connections_max: usize) -> Self {
+        Self { connections_max, stop_grace: Duration::from_secs(10) }
+    }
+}
 
 /// Why nothing can be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -102,10 +119,10 @@ impl Listener {
         self.address
     }
 
-    /// Answers with `app` on at most `connections_max` connections at once; more wait to be accepted. Returns once
-    /// `stop` is cancelled and all connections are closed, at most [`STOP_GRACE`] later.
-    pub async fn serve(self, app: Router, connections_max: usize, stop: CancellationToken) {
-        let free = Arc::new(Semaphore::new(connections_max));
+    /// Answers with `app`. Returns once `stop` is cancelled and all connections are closed, at most
+    /// [`Bounds::stop_grace`] later.
+    pub async fn serve(self, app: Router, bounds: Bounds, stop: CancellationToken) {
+        let free = Arc::new(Semaphore::new(bounds.connections_max));
         let mut connections = JoinSet::new();
         loop {
             while connections.try_join_next().is_some() {}
@@ -128,7 +145,7 @@ impl Listener {
             }
         }
         drop(self.socket);
-        let closed = timeout(STOP_GRACE, async { while connections.join_next().await.is_some() {} }).await;
+        let closed = timeout(bounds.stop_grace, async { while connections.join_next().await.is_some() {} }).await;
         if closed.is_err() {
             tracing::warn!(connections = connections.len(), "connections are cut");
             connections.shutdown().await;
@@ -157,7 +174,7 @@ where
         async move { answer(app, request.map(Body::new)).await }
     });
     let builder = builder();
-    let connection = builder.serve_connection(TokioIo::new(io), service);
+    let connection = builder.serve_connection(TokioIo::new(Prefaced::within(io, HEAD_TIMEOUT)), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

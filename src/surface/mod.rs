@@ -16,9 +16,10 @@ mod listener;
 pub mod ops;
 mod parse;
 mod peer;
+mod preface;
 mod reason;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod violations;
@@ -31,7 +32,8 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 pub use ask::{Node, Refusal};
-pub use listener::{BindError, Listener, STOP_GRACE};
+pub use grpc::{SubscribeService, subscribe_service};
+pub use listener::{BindError, Bounds, Listener};
 pub use peer::Peer;
 pub use violations::Violations;
 

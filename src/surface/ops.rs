@@ -34,7 +34,6 @@ pub struct Ops {
 }
 
 /// The operators' endpoints.
-#[must_use]
 pub fn router(ops: Ops) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
