@@ -1,3 +1,7 @@
 //! The `rescind` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rescind::cli::run(std::env::args_os())
+}

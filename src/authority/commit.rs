@@ -24,7 +24,7 @@ use crate::revocation::ports::{Caller, ReinstateReply, RevokeReply, RevokeReques
 use crate::revocation::{Mark, Minute, Position, Rebuild, Revision, RevocationId, Selector, UnixMillis};
 
 use super::lifetimes::{Times, terms};
-use super::publish::{Publish, Published};
+use super::publish::{Commit, Publish, Published};
 use super::requests::{Remembered, RequestKey};
 use super::snapshot::{Overlay, Snapshotter};
 use super::stage::{Accepted, Stage};
@@ -179,10 +179,19 @@ impl Committer {
     pub(super) fn commit(&mut self, transition: Transition, body: Body) -> Result<Position, WriteError> {
         let revision = transition.delta.revision;
         let record = Record { revision, chain_after: transition.chain, body, delta: transition.canonical.clone() };
+        let begun = self.keeper.boot();
         let durable = match self.journal.append(&record) {
             Ok(durable) => durable,
             Err(error) => return Err(self.refused(&error)),
         };
+        self.publisher.measured(Commit {
+            took: self.keeper.boot().since(begun),
+            requests: match &record.body {
+                Body::Requests(requests) => requests.len(),
+                _ => 0,
+            },
+            delta_bytes: record.delta.len(),
+        });
         self.vitals.accept_writes();
         self.take_in_force(durable, transition)
     }

@@ -27,6 +27,6 @@ mod vitals;
 #[cfg(test)]
 mod tests;
 
-pub use publish::{Image, Publish, Published};
+pub use publish::{Commit, Image, Publish, Published};
 pub use recovery::{Options, RecoverError, Recovered, recover};
 pub use serve::Authority;

@@ -1,6 +1,7 @@
 //! What the commit thread hands on for subscribers. It never waits for them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -13,6 +14,21 @@ pub trait Publish: Send + Sync {
     fn publish(&self, published: Published);
     /// A newer snapshot can be sent to joiners.
     fn offer_snapshot(&self, image: Arc<Image>);
+    /// What the commit of a revision took.
+    fn measured(&self, commit: Commit) {
+        let _ = commit;
+    }
+}
+
+/// What one commit took.
+#[derive(Clone, Copy, Debug)]
+pub struct Commit {
+    /// From the append to the answer of the disk.
+    pub took: Duration,
+    /// The requests in it.
+    pub requests: usize,
+    /// The size of its record's delta, in bytes.
+    pub delta_bytes: usize,
 }
 
 /// A revision that is in force.

@@ -211,6 +211,10 @@ impl Publish for Notifying {
     fn offer_snapshot(&self, image: Arc<super::Image>) {
         self.publisher.offer_snapshot(image);
     }
+
+    fn measured(&self, commit: super::Commit) {
+        self.publisher.measured(commit);
+    }
 }
 
 impl Checks for Authority {

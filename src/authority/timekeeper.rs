@@ -74,6 +74,12 @@ impl Timekeeper {
         moment
     }
 
+    /// The boot-time clock alone.
+    #[must_use]
+    pub fn boot(&self) -> BootTime {
+        self.clock.boot()
+    }
+
     /// Why the clock is in doubt, if it is.
     #[must_use]
     pub fn alarm(&self) -> Option<String> {

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use super::{Claims, Cutoff, Entry, Exception, Fingerprint, Minute, Selector, SetKey, Shape, TestedClaim, UnixSeconds};
+use super::{Claims, Cutoff, Entry, Exception, Minute, Selector, SetKey, Shape, TestedClaim, UnixSeconds};
 
 /// The time of every check, in seconds; cutoffs and token times lie around it.
 pub(super) const NOW: UnixSeconds = UnixSeconds(1_000_000);
@@ -138,8 +138,4 @@ impl Token {
 
 pub(super) fn any_shape() -> impl Strategy<Value = Shape> {
     select(selectors()).prop_map(|selector| selector.shape())
-}
-
-pub(super) fn any_fingerprint() -> impl Strategy<Value = Fingerprint> {
-    any::<[u64; 2]>().prop_map(Fingerprint)
 }

@@ -66,9 +66,13 @@ impl Claims {
         if value.is_empty() || value.len() > VALUE_BYTES_MAX {
             return;
         }
-        let name_range = self.append(name);
+        // The elements of an array come one after the other and share their name's text and hash.
+        let (name_range, hash) = match (self.fields.last(), self.name_hashes.last()) {
+            (Some(last), Some(hash)) if self.slice(&last.name) == name => (last.name.clone(), *hash),
+            _ => (self.append(name), name_hash(name)),
+        };
         let value_range = self.append(value);
-        self.name_hashes.push(name_hash(name));
+        self.name_hashes.push(hash);
         self.fields.push(Field { name: name_range, value: value_range, in_array });
     }
 

@@ -1,5 +1,8 @@
 //! Reading the core's binary encodings: little-endian, length-prefixed, every count bounded before it is believed.
 
+#[cfg(test)]
+mod tests;
+
 use super::entry::PackedEntry;
 use super::fingerprint::Fingerprint;
 use super::selector::Shape;

@@ -36,6 +36,10 @@ pub struct Answer {
     pub position: Position,
     /// The age of the last word from the authority.
     pub staleness: Duration,
+    /// The token lives longer than entries are kept, and policy only warns of it: count it, log it once per issuer.
+    pub beyond_horizon: bool,
+    /// The verdict rests on a token time that is missing, or too far in the future to be believed: count it.
+    pub untimed: bool,
 }
 
 /// Accepts changes. Every call answers after the change is durable and in force.
@@ -460,6 +464,7 @@ impl Answer {
             (None, None) => Verdict::NotRevoked,
         };
         let deny = verdict != Verdict::NotRevoked;
-        Self { verdict, deny, position, staleness }
+        let Finding { beyond_horizon, untimed, .. } = finding;
+        Self { verdict, deny, position, staleness, beyond_horizon, untimed }
     }
 }

@@ -15,6 +15,7 @@
 //! sequence turns odd: weakened entries, removals, floor and shapes retired, the revision is published, and the sequence
 //! turns even. A check that ends without a hit and saw the sequence odd or changed probes again.
 
+mod candidates;
 mod check;
 mod expiry;
 mod plan;
@@ -33,7 +34,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 
-pub use check::{CANDIDATES_MAX, Finding, SHAPE_CANDIDATES_MAX};
+pub use candidates::{CANDIDATES_MAX, SHAPE_CANDIDATES_MAX};
+pub use check::Finding;
 pub use rebuild::Rebuild;
 pub use writer::{Applied, SetWriter, StageError, UNION_SHAPES_MAX};
 

@@ -1,1 +1,111 @@
 //! What callers see: extract, ask, answer.
+//!
+//! ```text
+//! socket ── listener ──▶ guard ──▶ gRPC ────────▶ message ─┐
+//!                             └──▶ JSON ─ decode ▶ message ─┴▶ parse ──▶ ports ──▶ the node
+//! ```
+//!
+//! Decides nothing about revocations: requests become the core's types or are refused with everything that is wrong
+//! with them, answers become messages. Knows the node by the traits of [`crate::revocation::ports`] only.
+
+mod ask;
+mod grpc;
+mod guard;
+pub mod http;
+mod listener;
+pub mod ops;
+mod parse;
+mod peer;
+mod preface;
+mod reason;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod violations;
+
+use ::http::StatusCode;
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+pub use ask::{Node, Refusal};
+pub use listener::{BindError, Bounds, Listener};
+pub use peer::Peer;
+pub use violations::Violations;
+
+/// The `ErrorInfo.reason` of a write that may or may not have been accepted.
+pub use reason::OUTCOME_UNKNOWN;
+
+use ask::Desk;
+use parse::Issuers;
+
+/// How requests are taken and answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The configured issuers. With more than one, a selector on a claim that is unique within an issuer only must say
+    /// which issuer it means.
+    pub issuers: Vec<String>,
+    /// Names, beside IP addresses and `localhost`, that HTTP callers may put into `Host`.
+    pub hosts: Vec<String>,
+    /// The HTTP status of a check that cannot tell: 503 by default.
+    pub unknown_status: StatusCode,
+    /// The most connections at once, 10,000 by default; more wait to be accepted. Each takes about 20 KiB.
+    pub connections_max: usize,
+    /// Whether the server is exposed without authentication: told in its status.
+    pub insecure: bool,
+    /// Where the node keeps its data: told in its status.
+    pub data_dir: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            issuers: Vec::new(),
+            hosts: Vec::new(),
+            unknown_status: StatusCode::SERVICE_UNAVAILABLE,
+            connections_max: 10_000,
+            insecure: false,
+            data_dir: String::new(),
+        }
+    }
+}
+
+/// Everything that is answered on the callers' port, and the hand that turns its gRPC health.
+#[derive(Clone)]
+pub struct Surface {
+    /// What [`Listener::serve`] answers with.
+    pub app: Router,
+    health: HealthReporter,
+}
+
+impl Surface {
+    /// The surface of `node`: gRPC, JSON, health and reflection, together with the services already in `routes`.
+    #[must_use]
+    pub fn new(node: Node, options: &Options, routes: Routes) -> Self {
+        let several = options.issuers.len() > 1;
+        let desk = Desk {
+            node,
+            issuers: if several { Issuers::Several } else { Issuers::One },
+            insecure: options.insecure,
+            data_dir: options.data_dir.clone(),
+        };
+        let (routes, health) = grpc::routes(&desk, routes);
+        let twins = http::Twins { desk, unknown_status: options.unknown_status };
+        let app = routes
+            .prepare()
+            .into_axum_router()
+            .merge(http::router(twins))
+            .fallback(http::fallback)
+            .layer(from_fn_with_state(options.hosts.clone().into(), guard::guard));
+        Self { app, health }
+    }
+
+    /// Tells gRPC health checks that requests are answered, or no longer.
+    pub async fn set_serving(&self, serving: bool) {
+        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        grpc::set_health(&self.health, status).await;
+    }
+}

@@ -1,1 +1,9 @@
 //! Logs and metrics.
+//!
+//! Counts and writes what it is given; decides nothing. No label value comes from a caller.
+
+mod log;
+mod metrics;
+
+pub use log::{LogError, LogFormat, start_log};
+pub use metrics::{Cause, Metrics, WriteOutcome};

@@ -19,6 +19,9 @@ use super::json::{DEPTH_MAX, Event};
 use crate::revocation::scalar::canonical_integer;
 use crate::revocation::{Claims, HEADER_PREFIX, NAME_BYTES_MAX, TOKEN_SHA256};
 
+/// The payload member whose own members would land under [`HEADER_PREFIX`].
+const HEADER: &str = HEADER_PREFIX.split_at(HEADER_PREFIX.len() - 1).0;
+
 /// The part of a token that a JSON object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Root {
@@ -99,11 +102,14 @@ impl<'a> Flattening<'a> {
             path.push('.');
         }
         path.push_str(name);
-        let dotted = name.contains('.');
-        let reserved = top && self.root == Root::Payload && (name.starts_with(HEADER_PREFIX) || name == TOKEN_SHA256);
-        let shadows_header = top && self.root == Root::Payload && name == HEADER_PREFIX.trim_end_matches('.');
-        self.named = !reserved && (top || !dotted) && (1..=NAME_BYTES_MAX).contains(&path.len());
-        self.descends = path.len() <= NAME_BYTES_MAX && !dotted && !shadows_header;
+        let dotted = name.bytes().any(|byte| byte == b'.');
+        let fits = (1..=NAME_BYTES_MAX).contains(&path.len());
+        self.named = fits && (top || !dotted);
+        self.descends = !dotted && path.len() < NAME_BYTES_MAX;
+        if top && self.root == Root::Payload {
+            self.named &= !(name == TOKEN_SHA256 || name.starts_with(HEADER_PREFIX));
+            self.descends &= name != HEADER;
+        }
     }
 
     fn number(&mut self, text: &str) {

@@ -27,19 +27,16 @@ const PAIRWISE_NAMES_MAX: usize = 32;
 pub struct JsonError {
     /// What is wrong.
     pub problem: JsonProblem,
-    /// Where, in bytes from the start of the JSON text.
-    pub offset: usize,
+    /// Where, in bytes from the start of the JSON text; for [`JsonProblem::TooLong`] where that ends.
+    pub offset: u32,
 }
 
 /// What is wrong with a JSON text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonProblem {
     /// Over [`JSON_BYTES_MAX`].
-    #[error("text of {bytes} bytes, over the limit of {JSON_BYTES_MAX},")]
-    TooLong {
-        /// The length given.
-        bytes: usize,
-    },
+    #[error("text over the limit of {JSON_BYTES_MAX} bytes ends")]
+    TooLong,
     /// Not UTF-8.
     #[error("invalid UTF-8")]
     InvalidUtf8,
@@ -99,7 +96,7 @@ pub(super) struct Scanner {
     open: Vec<Container>,
     /// The names of all open objects, innermost last.
     names: Vec<Name>,
-    /// What `names` points into.
+    /// Those of them that held escapes, unescaped.
     name_text: String,
     /// The last string that held escapes, unescaped.
     unescaped: String,
@@ -117,12 +114,14 @@ enum Container {
 /// A name of an open object, remembered to refuse its second occurrence.
 #[derive(Clone, Copy)]
 struct Name {
-    /// The first bytes of the name, zero-padded: tells most names apart without reading them.
+    /// The first eight bytes of the name or all of a shorter one: tells most names apart without reading them.
     prefix: u64,
-    start: u32,
-    end: u32,
-    /// Where it stands in the input.
+    /// Where it stands in the input, with its opening quote.
     offset: u32,
+    /// Where its unescaped text starts: in [`Scanner::name_text`] if it holds escapes, else in the input.
+    start: u32,
+    bytes: u32,
+    escaped: bool,
 }
 
 /// What may come next.
@@ -131,7 +130,7 @@ enum Expect {
     FirstMember,
     Member,
     FirstElement,
-    Value,
+    Element,
     /// A comma, or the end of the innermost container.
     Separator,
 }
@@ -143,7 +142,7 @@ impl Scanner {
     /// The first problem found. Duplicate names are found when their object ends.
     pub(super) fn scan(&mut self, json: &[u8], mut sink: impl FnMut(Event<'_>)) -> Result<(), JsonError> {
         if json.len() > JSON_BYTES_MAX {
-            return Err(JsonProblem::TooLong { bytes: json.len() }.at(JSON_BYTES_MAX));
+            return Err(JsonProblem::TooLong.at(json.len()));
         }
         let json = std::str::from_utf8(json).map_err(|e| JsonProblem::InvalidUtf8.at(e.valid_up_to()))?;
         self.open.clear();
@@ -154,13 +153,14 @@ impl Scanner {
         if lexer.peek() != Some(b'{') {
             return Err(JsonProblem::NotAnObject.at(lexer.offset()));
         }
-        let mut expect = self.value(&mut lexer, &mut sink)?;
+        let mut expect = self.value(b'{', &mut lexer, &mut sink)?;
         while !self.open.is_empty() {
-            expect = match (expect, lexer.peek().ok_or(JsonProblem::UnexpectedEnd.at(json.len()))?) {
+            let byte = lexer.require()?;
+            expect = match (expect, byte) {
+                (Expect::Separator, _) => self.separator(byte, &mut lexer, &mut sink)?,
+                (Expect::FirstMember | Expect::Member, b'"') => self.member(&mut lexer, &mut sink)?,
                 (Expect::FirstMember, b'}') | (Expect::FirstElement, b']') => self.close(&mut lexer, &mut sink)?,
-                (Expect::FirstMember | Expect::Member, b'"') => self.name(&mut lexer, &mut sink)?,
-                (Expect::FirstElement | Expect::Value, _) => self.value(&mut lexer, &mut sink)?,
-                (Expect::Separator, byte) => self.separator(byte, &mut lexer, &mut sink)?,
+                (Expect::FirstElement | Expect::Element, _) => self.value(byte, &mut lexer, &mut sink)?,
                 (Expect::FirstMember | Expect::Member, _) => {
                     return Err(JsonProblem::UnexpectedByte.at(lexer.offset()));
                 }
@@ -177,44 +177,52 @@ impl Scanner {
         self.open.capacity() + self.names.capacity() + self.name_text.capacity() + self.unescaped.capacity()
     }
 
-    /// A value, or the beginning of one that contains others.
-    fn value(&mut self, lexer: &mut Lexer<'_>, sink: &mut impl FnMut(Event<'_>)) -> Result<Expect, JsonError> {
-        match lexer.peek() {
-            Some(b'"') => sink(Event::String(lexer.string(&mut self.unescaped)?)),
-            Some(b'-' | b'0'..=b'9') => sink(Event::Number(lexer.number()?)),
-            Some(b't') => lexer.literal("true").map(|()| sink(Event::Bool(true)))?,
-            Some(b'f') => lexer.literal("false").map(|()| sink(Event::Bool(false)))?,
-            Some(b'n') => lexer.literal("null").map(|()| sink(Event::Null))?,
-            Some(b'{') => {
+    /// A member: its name, its colon, and its value or the beginning of it.
+    fn member(&mut self, lexer: &mut Lexer<'_>, sink: &mut impl FnMut(Event<'_>)) -> Result<Expect, JsonError> {
+        let offset = lexer.offset() as u32;
+        let name = lexer.string(&mut self.unescaped)?;
+        // Two quotes are all that an unescaped name adds in the input.
+        let escaped = lexer.offset() - offset as usize != name.len() + 2;
+        let start = if escaped { self.name_text.len() as u32 } else { offset + 1 };
+        if escaped {
+            self.name_text.push_str(name);
+        }
+        self.names.push(Name { prefix: prefix(name), offset, start, bytes: name.len() as u32, escaped });
+        sink(Event::Name(name));
+        if lexer.require()? != b':' {
+            return Err(JsonProblem::UnexpectedByte.at(lexer.offset()));
+        }
+        lexer.advance();
+        self.value(lexer.require()?, lexer, sink)
+    }
+
+    /// A value, or the beginning of one that contains others; `byte` is next.
+    #[inline]
+    fn value(
+        &mut self,
+        byte: u8,
+        lexer: &mut Lexer<'_>,
+        sink: &mut impl FnMut(Event<'_>),
+    ) -> Result<Expect, JsonError> {
+        match byte {
+            b'"' => sink(Event::String(lexer.string(&mut self.unescaped)?)),
+            b'-' | b'0'..=b'9' => sink(Event::Number(lexer.number()?)),
+            b't' => lexer.literal("true").map(|()| sink(Event::Bool(true)))?,
+            b'f' => lexer.literal("false").map(|()| sink(Event::Bool(false)))?,
+            b'n' => lexer.literal("null").map(|()| sink(Event::Null))?,
+            b'{' => {
                 self.begin(Container::Object { first_name: self.names.len() }, lexer)?;
                 sink(Event::BeginObject);
                 return Ok(Expect::FirstMember);
             }
-            Some(b'[') => {
+            b'[' => {
                 self.begin(Container::Array, lexer)?;
                 sink(Event::BeginArray);
                 return Ok(Expect::FirstElement);
             }
-            Some(_) => return Err(JsonProblem::UnexpectedByte.at(lexer.offset())),
-            None => return Err(JsonProblem::UnexpectedEnd.at(lexer.offset())),
+            _ => return Err(JsonProblem::UnexpectedByte.at(lexer.offset())),
         }
         Ok(Expect::Separator)
-    }
-
-    /// A member's name and its colon.
-    fn name(&mut self, lexer: &mut Lexer<'_>, sink: &mut impl FnMut(Event<'_>)) -> Result<Expect, JsonError> {
-        let offset = lexer.offset() as u32;
-        let name = lexer.string(&mut self.unescaped)?;
-        let start = self.name_text.len() as u32;
-        self.name_text.push_str(name);
-        self.names.push(Name { prefix: prefix(name), start, end: self.name_text.len() as u32, offset });
-        sink(Event::Name(name));
-        match lexer.peek() {
-            Some(b':') => lexer.advance(),
-            Some(_) => return Err(JsonProblem::UnexpectedByte.at(lexer.offset())),
-            None => return Err(JsonProblem::UnexpectedEnd.at(lexer.offset())),
-        }
-        Ok(Expect::Value)
     }
 
     fn separator(
@@ -230,7 +238,7 @@ impl Scanner {
             }
             (b',', Some(Container::Array)) => {
                 lexer.advance();
-                Ok(Expect::Value)
+                Ok(Expect::Element)
             }
             (b'}', Some(Container::Object { .. })) | (b']', Some(Container::Array)) => self.close(lexer, sink),
             _ => Err(JsonProblem::UnexpectedByte.at(lexer.offset())),
@@ -251,7 +259,7 @@ impl Scanner {
         lexer.advance();
         match self.open.pop() {
             Some(Container::Object { first_name }) => {
-                self.forget_names(first_name)?;
+                self.forget_names(first_name, lexer.text())?;
                 sink(Event::EndObject);
             }
             Some(Container::Array) | None => sink(Event::EndArray),
@@ -260,39 +268,50 @@ impl Scanner {
     }
 
     /// Drops the names of the object that just ended, having checked that no two are equal.
-    fn forget_names(&mut self, first_name: usize) -> Result<(), JsonError> {
-        if let Some(offset) = first_duplicate(&mut self.names[first_name..], &self.name_text) {
+    fn forget_names(&mut self, first_name: usize, json: &str) -> Result<(), JsonError> {
+        let ended = &mut self.names[first_name..];
+        if let Some(offset) = first_duplicate(ended, json, &self.name_text) {
             return Err(JsonProblem::DuplicateName.at(offset as usize));
         }
-        if let Some(first) = self.names.get(first_name) {
-            self.name_text.truncate(first.start as usize);
-            self.names.truncate(first_name);
+        self.names.truncate(first_name);
+        if first_name == 0 {
+            self.name_text.clear();
         }
         Ok(())
     }
 }
 
-/// Where a name stands that occurred before; `None` when all differ. May reorder all names but the first.
-fn first_duplicate(names: &mut [Name], text: &str) -> Option<u32> {
-    let name = |n: &Name| &text[n.start as usize..n.end as usize];
+/// Where a name stands that occurred before; `None` when all differ. May reorder the names.
+fn first_duplicate(names: &mut [Name], json: &str, name_text: &str) -> Option<u32> {
+    let text = |name: &Name| {
+        let start = name.start as usize;
+        &(if name.escaped { name_text } else { json })[start..start + name.bytes as usize]
+    };
     if names.len() <= PAIRWISE_NAMES_MAX {
-        let occurs_before =
-            |i: usize| names[..i].iter().any(|n| n.prefix == names[i].prefix && name(n) == name(&names[i]));
-        return (1..names.len()).find(|i| occurs_before(*i)).map(|i| names[i].offset);
+        // One bit of 64 for each name seen: a name whose bit is not set yet is new.
+        let mut seen = 0u64;
+        return names.iter().enumerate().find_map(|(index, name)| {
+            let bit = 1 << (name.prefix.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58);
+            let maybe_seen = seen & bit != 0;
+            seen |= bit;
+            let equal = |earlier: &Name| earlier.prefix == name.prefix && text(earlier) == text(name);
+            (maybe_seen && names[..index].iter().any(equal)).then_some(name.offset)
+        });
     }
-    names.sort_unstable_by(|a, b| name(a).cmp(name(b)).then(a.offset.cmp(&b.offset)));
-    names.windows(2).filter(|w| name(&w[0]) == name(&w[1])).map(|w| w[1].offset).min()
+    names.sort_unstable_by(|a, b| text(a).cmp(text(b)).then(a.offset.cmp(&b.offset)));
+    names.windows(2).filter(|pair| text(&pair[0]) == text(&pair[1])).map(|pair| pair[1].offset).min()
 }
 
+#[inline]
 fn prefix(name: &str) -> u64 {
-    let mut word = [0; 8];
-    let length = name.len().min(8);
-    word[..length].copy_from_slice(&name.as_bytes()[..length]);
-    u64::from_le_bytes(word)
+    match name.as_bytes().first_chunk() {
+        Some(eight) => u64::from_be_bytes(*eight),
+        None => name.bytes().fold(0, |word, byte| word << 8 | u64::from(byte)),
+    }
 }
 
 impl JsonProblem {
     fn at(self, offset: usize) -> JsonError {
-        JsonError { problem: self, offset }
+        JsonError { problem: self, offset: u32::try_from(offset).unwrap_or(u32::MAX) }
     }
 }

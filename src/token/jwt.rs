@@ -65,9 +65,9 @@ pub enum TokenError {
         /// The length given.
         bytes: usize,
     },
-    /// An opaque token with a byte that no access token can hold (RFC 6749 appendix A.12), such as a line end. Its hash
-    /// would never match.
-    #[error("the opaque token is not printable ASCII at byte {offset}")]
+    /// An opaque token, or bytes that are not even text, with a byte that no access token can hold (RFC 6749 appendix
+    /// A.12), such as a line end. Its hash would never match.
+    #[error("the token is not printable ASCII at byte {offset}")]
     NotPrintable {
         /// Where, in bytes from the start of the token.
         offset: usize,
@@ -180,12 +180,12 @@ impl TokenParser {
             self.decoded = decoded;
             added?;
         }
-        add_sha256(claims, parts.signing_input);
+        add_sha256(claims, parts.signing_input.as_bytes());
         Ok(())
     }
 
     /// Decodes a part into the beginning of `self.decoded`; how many bytes it became.
-    fn decode(&mut self, text: &[u8], part: Part) -> Result<usize, TokenError> {
+    fn decode(&mut self, text: &str, part: Part) -> Result<usize, TokenError> {
         let bytes_max = base64::decoded_len_estimate(text.len());
         if self.decoded.len() < bytes_max {
             self.decoded.resize(bytes_max, 0);
@@ -194,7 +194,7 @@ impl TokenParser {
             let offset = match error {
                 DecodeSliceError::DecodeError(DecodeError::InvalidByte(offset, _)) => offset,
                 DecodeSliceError::DecodeError(DecodeError::InvalidLastSymbol { offset, .. }) => offset,
-                _ => text.iter().position(|byte| *byte == b'=').unwrap_or(text.len()),
+                _ => text.find('=').unwrap_or(text.len()),
             };
             TokenError::Base64 { part, offset }
         })
@@ -229,23 +229,20 @@ impl fmt::Display for Part {
 
 /// The parts of a JWT as transmitted.
 struct JwtParts<'a> {
-    header: &'a [u8],
-    payload: &'a [u8],
-    signature: &'a [u8],
+    header: &'a str,
+    payload: &'a str,
+    signature: &'a str,
     /// Header, dot and payload (RFC 7515 §5.1).
-    signing_input: &'a [u8],
+    signing_input: &'a str,
 }
 
-/// The parts between exactly two dots; `None` for any other number.
+/// The parts between exactly two dots; `None` for any other number, and for bytes that are no text.
 fn jwt_parts(token: &[u8]) -> Option<JwtParts<'_>> {
-    let mut dots = token.iter().enumerate().filter(|(_, byte)| **byte == b'.').map(|(index, _)| index);
-    let (Some(first), Some(second), None) = (dots.next(), dots.next(), dots.next()) else { return None };
-    Some(JwtParts {
-        header: &token[..first],
-        payload: &token[first + 1..second],
-        signature: &token[second + 1..],
-        signing_input: &token[..second],
-    })
+    let token = std::str::from_utf8(token).ok()?;
+    let (header, rest) = token.split_once('.')?;
+    let (payload, signature) = rest.split_once('.')?;
+    let signing_input = &token[..header.len() + 1 + payload.len()];
+    (!signature.contains('.')).then_some(JwtParts { header, payload, signature, signing_input })
 }
 
 /// Adds the synthetic claim that addresses a token by its bytes.

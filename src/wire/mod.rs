@@ -1,7 +1,20 @@
-//! Generated protocol code and its conversions. Nothing generated leaves this module.
+//! Generated protocol code and its conversions, shared by both ends of the wire.
+//!
+//! Conversions here only change the form: what a request may hold is decided by whoever parses it, what an answer
+//! holds by whoever gave it.
+
+mod answer;
+pub mod replication;
+mod value;
+
+pub use answer::{check_response, found_record, page, record, reinstate_response, revoke_response, status_response};
+pub use value::{FormError, position, position_message, selector_message, tested, tested_message, tested_name};
 
 /// The generated messages and services of `proto/rescind/v1`.
-#[allow(missing_docs, clippy::all, unreachable_pub, clippy::unwrap_used)]
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
 pub mod pb {
     tonic::include_proto!("rescind.v1");
 }
+
+/// The protocol's descriptors, encoded: what server reflection serves.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rescind.v1.descriptors"));

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use super::shapes::{PreparedName, PreparedShape};
+use super::candidates::Candidates;
 use super::{RevocationSet, View};
 use crate::revocation::claims::Claims;
 use crate::revocation::entry::Exception;
@@ -16,11 +16,6 @@ use crate::revocation::position::Revision;
 use crate::revocation::selector::TestedClaim;
 use crate::revocation::time::{Cutoff, UnixSeconds};
 use crate::revocation::verdict::{Hit, UnknownCause};
-
-/// The most candidates one token may yield for one active shape; arrays multiply.
-pub const SHAPE_CANDIDATES_MAX: usize = 64;
-/// The most candidates one check probes. A token that needs more is unknown, unless one of these hits.
-pub const CANDIDATES_MAX: usize = 256;
 
 /// Probes that are under way at once: as many cache misses as a core can have outstanding.
 const BATCH: usize = 16;
@@ -66,14 +61,16 @@ impl RevocationSet {
         let revision = self.revision();
         let view = self.view.load();
         let mut search = Search::new(self, &view, claims, now);
+        let mut candidates = Candidates::new(claims);
         for (index, shape) in view.shapes.iter().enumerate() {
-            search.handle_shape(index as u16, shape);
+            candidates.visit(shape, &mut |fingerprint| search.begin(index as u16, fingerprint));
             if search.hit.is_some() {
                 break;
             }
         }
         search.test_batch();
-        let Search { hit, untimed, unseen, crowded, .. } = search;
+        let Search { hit, untimed, .. } = search;
+        let Candidates { unseen, crowded, .. } = candidates;
         let beyond_horizon = hit.is_none() && view.is_beyond_horizon(claims, now);
         let doubt = match (&hit, unseen) {
             (Some(_), _) => None,
@@ -111,13 +108,8 @@ struct Search<'a> {
     now: UnixSeconds,
     batch: [Candidate; BATCH],
     batched: usize,
-    /// How many more candidates may be probed.
-    budget: usize,
     hit: Option<Hit>,
     untimed: bool,
-    /// The first name that an active shape needs and the caller could not see.
-    unseen: Option<&'a str>,
-    crowded: bool,
 }
 
 /// A fingerprint that the token has under a shape, and its probe.
@@ -131,73 +123,7 @@ struct Candidate {
 impl<'a> Search<'a> {
     #[inline]
     fn new(set: &'a RevocationSet, view: &'a View, claims: &'a Claims, now: UnixSeconds) -> Self {
-        Self {
-            set,
-            view,
-            claims,
-            now,
-            batch: [Candidate::default(); BATCH],
-            batched: 0,
-            budget: CANDIDATES_MAX,
-            hit: None,
-            untimed: false,
-            unseen: None,
-            crowded: false,
-        }
-    }
-
-    /// Begins the probes of every candidate under one shape.
-    #[inline]
-    fn handle_shape(&mut self, index: u16, shape: &'a PreparedShape) {
-        let Some(candidates) = self.count_candidates(shape.names()) else { return };
-        let allowed = candidates.min(SHAPE_CANDIDATES_MAX).min(self.budget);
-        self.crowded |= allowed < candidates;
-        self.budget -= allowed;
-        let mut left = allowed;
-        if let Some((first, others)) = shape.names().split_first() {
-            for value in first.values(self.claims) {
-                if left == 0 {
-                    break;
-                }
-                let mut hasher = shape.hasher().clone();
-                hasher.value(value.text);
-                self.combine(index, others, hasher, &mut left);
-            }
-        }
-    }
-
-    /// How many combinations of values the token has under these names; `None` when none, or when one cannot be seen.
-    /// A shape that the visible part already rules out needs nothing of the other.
-    #[inline]
-    fn count_candidates(&mut self, names: &'a [PreparedName]) -> Option<usize> {
-        let mut product = 1usize;
-        let mut unseen = None;
-        for name in names {
-            match name.values(self.claims).count() {
-                0 if !self.claims.sees(name.text()) => unseen = unseen.or(Some(name.text())),
-                0 => return None,
-                values => product = product.saturating_mul(values),
-            }
-        }
-        self.unseen = self.unseen.or(unseen);
-        unseen.is_none().then_some(product)
-    }
-
-    /// Goes on with every value of the remaining names.
-    fn combine(&mut self, shape: u16, names: &'a [PreparedName], hasher: FingerprintHasher, left: &mut usize) {
-        let Some((name, others)) = names.split_first() else {
-            *left -= 1;
-            self.begin(shape, hasher.finish());
-            return;
-        };
-        for value in name.values(self.claims) {
-            if *left == 0 {
-                return;
-            }
-            let mut hasher = hasher.clone();
-            hasher.pair(name.text(), value.text);
-            self.combine(shape, others, hasher, left);
-        }
+        Self { set, view, claims, now, batch: [Candidate::default(); BATCH], batched: 0, hit: None, untimed: false }
     }
 
     #[inline]

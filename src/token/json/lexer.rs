@@ -13,6 +13,11 @@ impl<'a> Lexer<'a> {
         Self { json, at: 0 }
     }
 
+    /// The whole of the input.
+    pub(super) fn text(&self) -> &'a str {
+        self.json
+    }
+
     pub(super) fn offset(&self) -> usize {
         self.at
     }
@@ -20,10 +25,18 @@ impl<'a> Lexer<'a> {
     /// Skips white space; the byte that follows, or `None` at the end.
     #[inline]
     pub(super) fn peek(&mut self) -> Option<u8> {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.byte() {
-            self.at += 1;
+        loop {
+            match self.byte() {
+                Some(b' ' | b'\t' | b'\n' | b'\r') => self.at += 1,
+                other => return other,
+            }
         }
-        self.byte()
+    }
+
+    /// Like [`Lexer::peek`], where the text must not end.
+    #[inline]
+    pub(super) fn require(&mut self) -> Result<u8, JsonError> {
+        self.peek().ok_or(JsonProblem::UnexpectedEnd.at(self.at))
     }
 
     /// Steps over the (ASCII) byte that [`Lexer::peek`] returned.
@@ -173,14 +186,15 @@ impl<'a> Lexer<'a> {
 fn plain_length(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 0xff;
     const HIGHS: u64 = ONES * 0x80;
-    // The high bit of every byte below `limit` (≤ 0x80). A borrow can set bits above a true one, never below it, so
-    // the lowest is exact.
-    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGHS;
     let (words, tail) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
-        let special =
-            below(word, 0x20) | below(word ^ (ONES * u64::from(b'"')), 1) | below(word ^ (ONES * u64::from(b'\\')), 1);
+        // A byte's high bit gets set if a subtraction underflows in it; `!word` rules out bytes above ASCII. A borrow
+        // can set bits above a true one, never below it, so the lowest is exact.
+        let control = word.wrapping_sub(ONES * 0x20);
+        let quote = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
+        let backslash = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+        let special = (control | quote | backslash) & !word & HIGHS;
         if special != 0 {
             return index * 8 + special.trailing_zeros() as usize / 8;
         }

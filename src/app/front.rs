@@ -1,0 +1,118 @@
+//! The two ports of a server, bound before anything is opened and served until it is told to stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::ServerConfig;
+use crate::revocation::ports::Reports;
+use crate::surface::ops::{self, Ops};
+use crate::surface::{BindError, Bounds, Listener, Surface};
+use crate::telemetry::Metrics;
+
+/// Connections at once on the operators' port: a few scrapers and probes.
+const OPS_CONNECTIONS_MAX: usize = 64;
+
+/// Both ports, bound.
+#[derive(Debug)]
+pub struct Front {
+    callers: Listener,
+    operators: Listener,
+    bounds: Bounds,
+}
+
+impl Front {
+    /// Binds both ports, so that a taken one is noticed before anything else is done.
+    ///
+    /// # Errors
+    /// When one is taken or cannot be bound.
+    pub async fn bind(config: &ServerConfig) -> Result<Self, BindError> {
+        Ok(Self {
+            callers: Listener::bind(config.listen, "--listen").await?,
+            operators: Listener::bind(config.ops_listen, "--ops-listen").await?,
+            bounds: Bounds::connections(config.surface.connections_max),
+        })
+    }
+
+    /// Where callers connect.
+    #[must_use]
+    pub fn listen(&self) -> SocketAddr {
+        self.callers.address()
+    }
+
+    /// Where metrics and health are.
+    #[must_use]
+    pub fn ops_listen(&self) -> SocketAddr {
+        self.operators.address()
+    }
+
+    /// Answers on both ports until `stop` is cancelled and the requests that had begun are answered. The operators'
+    /// port stays open until then, so that the server can be seen stopping.
+    pub async fn serve(
+        self,
+        surface: Surface,
+        reports: Arc<dyn Reports>,
+        metrics: Arc<Metrics>,
+        stop: CancellationToken,
+    ) {
+        let observed = Arc::clone(&reports);
+        let render = Arc::new(move || {
+            observe(&metrics, observed.as_ref());
+            metrics.render()
+        });
+        let operators = ops::router(Ops { metrics: render, reports, stop: stop.clone() });
+        let callers_done = CancellationToken::new();
+        surface.set_serving(true).await;
+        let serve_operators =
+            self.operators.serve(operators, Bounds::connections(OPS_CONNECTIONS_MAX), callers_done.clone());
+        let serve_callers = async {
+            let not_serving = async {
+                stop.cancelled().await;
+                surface.set_serving(false).await;
+            };
+            tokio::join!(self.callers.serve(surface.app.clone(), self.bounds, stop.clone()), not_serving);
+            callers_done.cancel();
+        };
+        tokio::join!(serve_operators, serve_callers);
+    }
+}
+
+/// Cancels `stop` when the process is told to end: SIGTERM or SIGINT.
+///
+/// # Errors
+/// When signals cannot be listened for.
+pub fn stop_on_signal(stop: CancellationToken) -> std::io::Result<tokio::task::JoinHandle<()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        stop.cancel();
+    }))
+}
+
+/// Brings the metrics that are measured, not counted, up to date.
+fn observe(metrics: &Metrics, reports: &dyn Reports) {
+    let status = reports.status();
+    metrics.subscribers.set(status.subscribers as u64);
+    metrics.live_entries.set(status.live_entries);
+    metrics.max_entries.set(status.policy.max_entries);
+    metrics.active_shapes.set(status.shapes.len() as u64);
+    metrics.position_revision.set(status.revision.0);
+    metrics.epoch_generation.set(status.epoch.generation);
+    metrics.index_lag_revisions.set(status.revision.0.saturating_sub(status.indexed_through.0));
+    metrics.staleness_seconds.set(seconds(status.staleness));
+    metrics.uptime_seconds.set(seconds(status.uptime));
+    metrics.writes_refused.set(status.writes_refused.is_some().into());
+    metrics.clock_alarm.set(status.clock_alarm.is_some().into());
+}
+
+fn seconds(duration: Duration) -> f64 {
+    duration.as_secs_f64()
+}

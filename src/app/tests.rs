@@ -1,0 +1,100 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use super::*;
+use crate::clock::Clock;
+use crate::config::{Overrides, StatePlaces};
+use crate::revocation::ports::WriteError;
+use crate::revocation::{Claims, UnknownCause, Verdict};
+use crate::surface::Surface;
+use crate::surface::testing::FakeNode;
+use crate::telemetry::Metrics;
+use crate::wire::pb;
+use crate::wire::pb::revocation_service_client::RevocationServiceClient;
+
+fn config() -> ServerConfig {
+    let any = "127.0.0.1:0".parse().ok();
+    let overrides = Overrides { listen: any, ops_listen: any, data_dir: Some("/data".into()), ..Overrides::default() };
+    ServerConfig::load(&overrides, &StatePlaces::default()).unwrap()
+}
+
+async fn get(address: std::net::SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn both_ports_answer_until_told_to_stop_and_writes_are_counted() {
+    let (node, metrics, stop) = (FakeNode::new(), Arc::new(Metrics::new("0")), CancellationToken::new());
+    let front = Front::bind(&config()).await.unwrap();
+    let (listen, ops_listen) = (front.listen(), front.ops_listen());
+    let counted = metered(node.node(), &metrics, &Clock::system());
+    let surface = Surface::new(counted, &config().surface, Routes::default());
+    let served = tokio::spawn(front.serve(surface, node.clone(), metrics, stop.clone()));
+
+    let mut client = RevocationServiceClient::connect(format!("http://{listen}")).await.unwrap();
+    let claims = vec![pb::Claim { name: "sub".into(), value: "a".into() }];
+    let target = Some(pb::revocation::Target::Selector(pb::Selector { claims }));
+    let revocation = pb::Revocation { target, ..Default::default() };
+    let request = pb::RevokeRequest { revocations: vec![revocation; 3], ..Default::default() };
+    client.revoke(request.clone()).await.unwrap();
+    client.revoke(pb::RevokeRequest { dry_run: true, ..request.clone() }).await.unwrap();
+    *node.write_error.lock() = Some(WriteError::Unavailable("disk full".into()));
+    client.revoke(request).await.unwrap_err();
+
+    let text = get(ops_listen, "/metrics").await;
+    for line in [
+        "rescind_revocations_total 3",
+        "rescind_write_requests_total{outcome=\"accepted\"} 1",
+        "rescind_write_requests_total{outcome=\"dry_run\"} 1",
+        "rescind_write_requests_total{outcome=\"unavailable\"} 1",
+        "rescind_live_entries 1152921504606846976",
+        "rescind_index_lag_revisions 2",
+        "rescind_staleness_seconds 1.5",
+    ] {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+    assert!(get(ops_listen, "/readyz").await.ends_with("ready\n"));
+    drop(client);
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(5), served).await.unwrap().unwrap();
+    assert!(TcpStream::connect(ops_listen).await.is_err());
+}
+
+#[test]
+fn checks_are_counted_by_verdict_and_cause() {
+    let (node, metrics) = (FakeNode::new(), Arc::new(Metrics::new("0")));
+    let counted = metered(node.node(), &metrics, &Clock::system());
+    for cause in [
+        UnknownCause::NeverSynced,
+        UnknownCause::Stale,
+        UnknownCause::Behind,
+        UnknownCause::Diverged,
+        UnknownCause::OverLimit,
+        UnknownCause::Incomplete("header.kid".into()),
+        UnknownCause::TooManyCandidates,
+        UnknownCause::BeyondHorizon,
+    ] {
+        let name = cause.name();
+        *node.verdict.lock() = Verdict::Unknown(cause);
+        counted.checks.check(&Claims::new(), None);
+        let line = format!("rescind_checks_total{{verdict=\"unknown\",cause=\"{name}\"}} 1");
+        assert!(metrics.render().contains(&line), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_taken_port_is_noticed_at_once() {
+    let front = Front::bind(&config()).await.unwrap();
+    let second = ServerConfig { ops_listen: front.listen(), ..config() };
+    assert!(Front::bind(&second).await.unwrap_err().to_string().contains("--ops-listen"));
+}

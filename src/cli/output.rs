@@ -1,0 +1,44 @@
+//! The only way to standard output and standard error.
+
+use std::io::{self, IsTerminal, Write};
+
+/// Writes answers. A reader that went away, as in `rescind list | head`, ends the program quietly.
+pub(super) fn say(text: impl std::fmt::Display) {
+    if let Err(error) = writeln!(io::stdout().lock(), "{text}") {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        complain(&format!("cannot write the answer: {error}"));
+        std::process::exit(2);
+    }
+}
+
+/// Writes a table of two columns.
+pub(super) fn say_fields(fields: &[(&str, String)]) {
+    let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, value) in fields {
+        say(format_args!("  {name:width$}  {value}"));
+    }
+}
+
+/// Says what went wrong.
+pub(super) fn complain(message: &str) {
+    note(&format!("rescind: {message}"));
+}
+
+/// Says something beside the answer. Nobody reading it is no reason to stop.
+pub(super) fn note(message: &str) {
+    let _ = writeln!(io::stderr().lock(), "{message}");
+}
+
+/// How far a long command has come: one line that is rewritten on a terminal, a line each time elsewhere.
+pub(super) fn progress(message: &str, last: bool) {
+    let mut out = io::stderr().lock();
+    let written = if out.is_terminal() {
+        write!(out, "\r\x1b[K{message}{}", if last { "\n" } else { "" })
+    } else {
+        writeln!(out, "{message}")
+    };
+    // Nobody reading it is no reason to stop.
+    let _ = written.and_then(|()| out.flush());
+}

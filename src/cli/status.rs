@@ -1,0 +1,63 @@
+//! `rescind status`.
+
+use clap::Args;
+
+use super::connection::Servers;
+use super::exit::{Exit, Failure};
+use super::output::{say, say_fields};
+use crate::config::render_duration;
+use crate::surface::http::{self, render_time};
+use crate::wire::pb::admin_service_client::AdminServiceClient;
+use crate::wire::{self, pb};
+
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// Print the answer as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    servers: Servers,
+}
+
+impl Status {
+    pub(super) async fn run(self) -> Result<Exit, Failure> {
+        let mut client = AdminServiceClient::new(self.servers.connect().await?);
+        let response = client.get_status(pb::GetStatusRequest {}).await?.into_inner();
+        if self.json {
+            say(http::status(&response));
+        } else {
+            say(format_args!("rescind {}", response.version));
+            say_fields(&fields(&response));
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn fields(response: &pb::GetStatusResponse) -> Vec<(&'static str, String)> {
+    let position = |message: Option<&pb::Position>| {
+        message.and_then(|message| wire::position(message).ok()).map_or_else(String::new, |here| here.to_string())
+    };
+    let uptime = render_duration(std::time::Duration::from_secs(response.uptime_seconds));
+    let mut fields = vec![
+        ("position", position(response.position.as_ref())),
+        ("indexed through", position(response.indexed_through.as_ref())),
+        ("live entries", format!("{} of {}", response.live_entries, response.max_entries)),
+        ("active shapes", response.active_shapes.iter().map(|shape| format!("{{{shape}}} ")).collect()),
+        ("expiry floor", render_time(response.expiry_floor_seconds)),
+        ("staleness", format!("{:.3} s", response.staleness_millis as f64 / 1000.0)),
+        ("subscribers", response.subscribers.to_string()),
+        ("oldest revision", response.oldest_revision.to_string()),
+        ("uptime", uptime),
+        ("data", response.data_dir.clone()),
+        ("public key", super::revoke::hex(&response.public_key)),
+    ];
+    for (name, trouble) in [("WRITES REFUSED", &response.writes_refused), ("CLOCK IN DOUBT", &response.clock_alarm)] {
+        if !trouble.is_empty() {
+            fields.push((name, trouble.clone()));
+        }
+    }
+    if response.insecure {
+        fields.push(("INSECURE", "anyone who can connect can revoke and reinstate".to_owned()));
+    }
+    fields
+}

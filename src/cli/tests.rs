@@ -1,0 +1,224 @@
+use std::sync::Arc;
+
+use clap::{CommandFactory, Parser};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use super::exit::{Exit, Failure};
+use super::{Arguments, Command};
+use crate::revocation::ports::{CutoffChoice, ExpiryChoice, WriteError};
+use crate::revocation::{Cutoff, Hit, Shape, TestedClaim, UnixSeconds, UnknownCause, Verdict};
+use crate::surface::testing::{FakeNode, ID};
+use crate::surface::{Bounds, Listener, Options, Surface};
+use crate::wire::pb::revocation::{Cutoff as CutoffField, Expiry, Target};
+
+fn parse(arguments: &[&str]) -> Result<Command, clap::Error> {
+    Arguments::try_parse_from(std::iter::once(&"rescind").chain(arguments)).map(|arguments| arguments.command)
+}
+
+fn revocation(arguments: &[&str]) -> crate::wire::pb::Revocation {
+    match parse(&[&["revoke"], arguments].concat()).unwrap() {
+        Command::Revoke(revoke) => revoke.revocation().unwrap(),
+        other => panic!("not a revoke: {other:?}"),
+    }
+}
+
+/// Asserts that the arguments are refused with exit status 2 and a message that holds `part`.
+fn check_refused(arguments: &[&str], part: &str) {
+    let refused = parse(arguments).unwrap_err();
+    assert_eq!(refused.exit_code(), 2, "{arguments:?}");
+    let message = refused.to_string();
+    assert!(message.contains(part), "{arguments:?}: {part:?} is missing in {message}");
+}
+
+/// Runs a command against a server that answers as `node` says.
+async fn run(node: &Arc<FakeNode>, arguments: &[&str]) -> Result<Exit, Failure> {
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
+    let url = format!("http://{}", listener.address());
+    let stop = CancellationToken::new();
+    let app = Surface::new(node.node(), &Options::default(), Routes::default()).app;
+    let served = tokio::spawn(listener.serve(app, Bounds::connections(8), stop.clone()));
+    let done = execute(&[arguments, &["--server", &url]].concat()).await;
+    stop.cancel();
+    served.await.unwrap();
+    done
+}
+
+async fn execute(arguments: &[&str]) -> Result<Exit, Failure> {
+    match parse(arguments).unwrap() {
+        Command::Revoke(command) => command.run().await,
+        Command::Reinstate(command) => command.run().await,
+        Command::Check(command) => command.run().await.map_err(Failure::cannot_tell),
+        Command::List(command) => command.run().await,
+        Command::Status(command) => command.run().await,
+        other => panic!("not a command for a server: {other:?}"),
+    }
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn every_selection_flag_names_its_claim() {
+    let all = revocation(&[
+        "--jti=1",
+        "--sid=2",
+        "--sub=3",
+        "--client-id=4",
+        "--kid=5",
+        "--iss=6",
+        "--claim",
+        "cnf.jkt=7",
+        "--claim=x=y=z",
+    ]);
+    let Some(Target::Selector(selector)) = all.target else { panic!("no selector") };
+    let pairs: Vec<String> = selector.claims.iter().map(|claim| format!("{}={}", claim.name, claim.value)).collect();
+    let expected = "jti=1 sid=2 sub=3 client_id=4 header.kid=5 iss=6 cnf.jkt=7 x=y=z";
+    assert_eq!(pairs.join(" "), expected);
+    assert_eq!(revocation(&["--token", "T"]).target, Some(Target::Token("T".into())));
+    assert_eq!(revocation(&["--token", "T", "--opaque"]).target, Some(Target::OpaqueToken("T".into())));
+}
+
+#[test]
+fn times_and_choices_become_fields() {
+    let with = |arguments: &[&str]| revocation(&[&["--sub", "a"], arguments].concat());
+    assert_eq!((with(&[]).cutoff, with(&[]).expiry), (None, None));
+    let cutoff = with(&["--cutoff", "2026-01-01T00:00:00.1Z", "--cutoff-on", "auth_time"]);
+    assert_eq!((cutoff.cutoff, cutoff.cutoff_on), (Some(CutoffField::CutoffSeconds(1_767_225_601)), 2));
+    assert_eq!(with(&["--cutoff", "none"]).cutoff, Some(CutoffField::Unbounded(true)));
+    assert_eq!(with(&["--expires-in", "1h30m"]).expiry, Some(Expiry::ExpiresInSeconds(5400)));
+    assert_eq!(with(&["--expires-at", "1767225600"]).expiry, Some(Expiry::ExpiresAtSeconds(1_767_225_600)));
+    assert_eq!(with(&["--never-expires"]).expiry, Some(Expiry::NeverExpires(true)));
+}
+
+#[test]
+fn commas_join_an_exception_and_repeating_the_flag_adds_another() {
+    let exceptions = revocation(&["--sub", "a", "--except", "sid=1,iss=2", "--except", r"x=a\,b\\c"]).exceptions;
+    let texts: Vec<String> = exceptions.iter().map(super::revoke::describe).collect();
+    assert_eq!(texts, ["sid=1 iss=2", r"x=a,b\c"]);
+}
+
+#[test]
+fn empty_and_contradicting_arguments_are_refused() {
+    for (arguments, part) in [
+        (&["revoke", "--sub", ""][..], "empty"),
+        (&["revoke", "--token", ""], "empty"),
+        (&["revoke", "--claim", "sub="], "empty"),
+        (&["revoke", "--claim", "=x"], "empty"),
+        (&["revoke", "--claim", "sub"], "name=value"),
+        (&["revoke", "--sub", "a", "--reason", ""], "empty"),
+        (&["revoke", "--sub", "a", "--except", "sid"], "name=value"),
+        (&["revoke", "--sub", "a", "--except", "sid=1,"], "name=value"),
+        (&["revoke", "--sub", "a", "--except", r"sid=\x"], "backslash"),
+        (&["revoke", "--sub", "a", "--cutoff", "yesterday"], "RFC 3339"),
+        (&["revoke", "--sub", "a", "--cutoff-on", "exp"], "auth_time"),
+        (&["revoke", "--sub", "a", "--expires-in", "5"], "90d"),
+        (&["revoke", "--sub", "a", "--expires-in", "1h", "--never-expires"], "cannot be used with"),
+        (&["revoke", "--sub", "a", "--token", "T"], "cannot be used with"),
+        (&["revoke", "--token", "T", "--token-file", "F"], "cannot be used with"),
+        (&["revoke", "--sub", "a", "--batch", "F"], "cannot be used with"),
+        (&["revoke", "--batch", "F", "--from-line", "0"], "from-line"),
+        (&["revoke", "--sub", "a", "--server", "ftp://x"], "http://127.0.0.1:7009"),
+        (&["reinstate", "--id", "x", "--sub", "a"], "cannot be used with"),
+        (&["check", "--token", "T", "--claims-file", "F"], "cannot be used with"),
+        (&["check", "--token", "T", "--at-least", "1"], "32 hexadecimal digits"),
+        (&["list", "--limit", "1001"], "1001"),
+        (&["serve", "--listen", "7009"], "invalid socket address"),
+    ] {
+        check_refused(arguments, part);
+    }
+}
+
+#[tokio::test]
+async fn a_command_without_a_target_is_refused_before_anything_is_sent() {
+    for arguments in [&["revoke"][..], &["reinstate"], &["check"]] {
+        let refused = execute(&[arguments, &["--server", "http://127.0.0.1:1"]].concat()).await.unwrap_err();
+        assert_eq!(refused.exit, Exit::CannotTell);
+        assert!(refused.message.starts_with("say what to"), "{}", refused.message);
+    }
+}
+
+#[tokio::test]
+async fn a_revoke_reaches_the_server_and_a_dry_run_says_so() {
+    let node = FakeNode::new();
+    let arguments = ["revoke", "--sub", "alice", "--cutoff", "1767225600", "--never-expires", "--reason", "lost"];
+    assert_eq!(run(&node, &arguments).await, Ok(Exit::Done));
+    assert_eq!(run(&node, &["revoke", "--kid", "k1", "--dry-run", "--json"]).await, Ok(Exit::Done));
+    let asked = node.revokes.lock();
+    assert_eq!(asked[0].items[0].cutoff, CutoffChoice::At(UnixSeconds(1_767_225_600)));
+    assert_eq!((asked[0].items[0].expiry, asked[0].items[0].reason.as_str()), (ExpiryChoice::Never, "lost"));
+    assert!(!asked[0].dry_run && asked[1].dry_run);
+    assert_eq!(asked[0].request_id.as_ref().map(String::len), Some(32), "an id is made up");
+    assert_ne!(asked[0].request_id, asked[1].request_id);
+}
+
+#[tokio::test]
+async fn refusals_end_with_their_exit_status() {
+    let node = FakeNode::new();
+    let long = "x".repeat(1025);
+    let bad = run(&node, &["revoke", "--sub", &long]).await.unwrap_err();
+    assert_eq!(bad.exit, Exit::CannotTell);
+    assert!(bad.message.contains("1025 given"), "{}", bad.message);
+    *node.write_error.lock() = Some(WriteError::OutcomeUnknown("stopped".into()));
+    let unknown = run(&node, &["revoke", "--sub", "a", "--request-id", "r1"]).await.unwrap_err();
+    assert_eq!(unknown.exit, Exit::Unreachable);
+    assert!(unknown.message.contains("--request-id r1 is safe"), "{}", unknown.message);
+}
+
+#[tokio::test]
+async fn check_answers_with_its_exit_status() {
+    let node = FakeNode::new();
+    let shape = Shape::new(["sub"], TestedClaim::Iat).unwrap();
+    let check = ["check", "--token", "opaque", "--explain"];
+    assert_eq!(run(&node, &check).await, Ok(Exit::Done));
+    *node.verdict.lock() = Verdict::Revoked(Hit { shape, cutoff: Cutoff::UNBOUNDED });
+    assert_eq!(run(&node, &check).await, Ok(Exit::Negative));
+    *node.verdict.lock() = Verdict::Unknown(UnknownCause::Stale);
+    assert_eq!(run(&node, &check).await, Ok(Exit::CannotTell));
+    let malformed = run(&node, &["check", "--token", "a.b.!"]).await.unwrap_err();
+    assert_eq!(malformed.exit, Exit::CannotTell);
+    let unreachable = execute(&["check", "--token", "T", "--server", "http://127.0.0.1:1"]).await.unwrap_err();
+    assert_eq!(unreachable.exit, Exit::CannotTell, "check ends with 0, 1 or 2 only");
+}
+
+#[tokio::test]
+async fn the_next_server_is_asked_when_one_cannot_be_reached() {
+    let node = FakeNode::new();
+    assert_eq!(run(&node, &["status", "--json", "--server", "http://127.0.0.1:1"]).await, Ok(Exit::Done));
+    let nobody = execute(&["status", "--server", "http://127.0.0.1:1,http://127.0.0.1:2"]).await.unwrap_err();
+    assert_eq!(nobody.exit, Exit::Unreachable);
+    assert!(nobody.message.contains("127.0.0.1:1") && nobody.message.contains("127.0.0.1:2"), "{}", nobody.message);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_negative_answer() {
+    let node = FakeNode::new();
+    assert_eq!(run(&node, &["list", "--claim", "sub=alice", "--live"]).await, Ok(Exit::Done));
+    assert_eq!(run(&node, &["list", "--id", &ID.to_string(), "--json"]).await, Ok(Exit::Done));
+    assert_eq!(run(&node, &["list", "--id", "abababab-9-9"]).await, Ok(Exit::Negative));
+    assert_eq!(run(&node, &["reinstate", "--id", &ID.to_string(), "--reason", "found"]).await, Ok(Exit::Done));
+    assert_eq!(node.reinstates.lock()[0].reason, "found");
+}
+
+#[tokio::test]
+async fn a_batch_is_sent_in_chunks_and_says_where_to_resume() {
+    let node = FakeNode::new();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("batch.ndjson");
+    let line = |n: usize| format!("{{\"selector\":{{\"sub\":\"{n}\"}},\"cutoff\":\"2026-01-01T00:00:00Z\"}}\n");
+    let mut text: String = (0..10_001).map(line).collect();
+    text.push_str("{\"selector\":{\"sub\":\"\"}}\n");
+    std::fs::write(&path, &text).unwrap();
+    let batch = ["revoke", "--batch", path.to_str().unwrap()];
+    let refused = run(&node, &batch).await.unwrap_err();
+    assert_eq!(refused.exit, Exit::CannotTell);
+    for part in ["line 10002.selector", "empty", "10000 accepted", "--from-line 10001"] {
+        assert!(refused.message.contains(part), "{part:?} is missing in {}", refused.message);
+    }
+    assert_eq!(node.revokes.lock().len(), 1);
+    std::fs::write(&path, text.replace("\"sub\":\"\"", "\"sub\":\"last\"")).unwrap();
+    assert_eq!(run(&node, &[&batch[..], &["--from-line", "10001"]].concat()).await, Ok(Exit::Done));
+    assert_eq!(node.revokes.lock()[1].items.len(), 2);
+}

@@ -1,0 +1,149 @@
+//! The configuration file: TOML, with unknown keys refused. Ranges are part of the types, so that every error names the
+//! line, the key and what was expected.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+
+use super::duration::Span;
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+/// How far ahead a token's `exp` counts.
+const LIFETIME_MAX: u64 = 400 * DAY;
+
+/// Everything a file can say. What it leaves out has its default.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    pub(super) issuers: Vec<Issuer>,
+    pub(super) server: Server,
+    pub(super) policy: Policy,
+    pub(super) journal: Journal,
+    pub(super) limits: Limits,
+    pub(super) log: Log,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Server {
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) ops_listen: Option<SocketAddr>,
+    pub(super) data_dir: Option<PathBuf>,
+    pub(super) insecure: bool,
+    pub(super) hosts: Vec<Host>,
+    pub(super) unknown_status: Option<Whole<200, 599>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Policy {
+    pub(super) max_entries: Option<Whole<1, 1_000_000_000>>,
+    pub(super) max_token_lifetime: Option<Span<MINUTE, LIFETIME_MAX>>,
+    pub(super) max_session_lifetime: Option<Span<MINUTE, LIFETIME_MAX>>,
+    pub(super) expiry_leeway: Option<Span<0, DAY>>,
+    pub(super) expiry_grace: Option<Span<MINUTE, { 7 * DAY }>>,
+    pub(super) max_staleness: Option<Span<5, { 30 * DAY }>>,
+    pub(super) clock_skew_max: Option<Span<1, HOUR>>,
+    pub(super) issuer_clock_skew: Option<Span<0, HOUR>>,
+    pub(super) when_stale: Option<WhenStale>,
+    pub(super) lifetime_policy: Option<LifetimePolicy>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum WhenStale {
+    ServeStale,
+    Deny,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum LifetimePolicy {
+    Warn,
+    Enforce,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Journal {
+    pub(super) audit_retention: Option<Span<0, { 3650 * DAY }>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Limits {
+    pub(super) connections: Option<Whole<1, 1_000_000>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Log {
+    pub(super) format: Option<LogFormat>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// A whole number from `MIN` to `MAX`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Whole<const MIN: u64, const MAX: u64>(pub(super) u64);
+
+impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Whole<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = i64::deserialize(deserializer)?;
+        match u64::try_from(number) {
+            Ok(number) if (MIN..=MAX).contains(&number) => Ok(Self(number)),
+            _ => Err(D::Error::custom(format_args!("expected a number from {MIN} to {MAX}, {number} given"))),
+        }
+    }
+}
+
+/// An issuer's identifier, as tokens state it in `iss`.
+#[derive(Clone, Debug)]
+pub(super) struct Issuer(pub(super) String);
+
+impl<'de> Deserialize<'de> for Issuer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text(deserializer, "an issuer: 1 to 1024 bytes", |text| (1..=1024).contains(&text.len())).map(Self)
+    }
+}
+
+/// A host name, without a port.
+#[derive(Clone, Debug)]
+pub(super) struct Host(pub(super) String);
+
+impl<'de> Deserialize<'de> for Host {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let is_name = |text: &str| {
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.' || b == b'_')
+        };
+        text(deserializer, "a host name without scheme and port", is_name).map(Self)
+    }
+}
+
+fn text<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    expected: impl fmt::Display,
+    accept: impl Fn(&str) -> bool,
+) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if accept(&text) { Ok(text) } else { Err(D::Error::custom(format_args!("expected {expected}"))) }
+}
+
+impl FromStr for File {
+    type Err = toml::de::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        toml::from_str(text)
+    }
+}

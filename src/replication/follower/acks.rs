@@ -1,0 +1,55 @@
+//! When to acknowledge: at most once a second, or at once when asked.
+
+use std::time::Duration;
+
+use super::link::Phase;
+use super::{Action, Follower};
+use crate::replication::frames::{Ack, PolicyInForce, ToServer};
+use crate::replication::moment::Moment;
+use crate::revocation::{Digest, Revision};
+
+/// Between two acks that nobody asked for.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is owed to the server.
+#[derive(Debug, Default)]
+pub(super) struct Acks {
+    owed: bool,
+    at_once: bool,
+    sent_at: Option<Duration>,
+}
+
+impl Acks {
+    pub(super) fn handle_frame(&mut self, ack_now: bool) {
+        self.owed = true;
+        self.at_once |= ack_now;
+    }
+
+    fn is_due(&self, now: Moment) -> bool {
+        self.owed && (self.at_once || self.sent_at.is_none_or(|at| now.since(at) >= INTERVAL))
+    }
+}
+
+impl Follower {
+    pub(super) fn send_due_ack(&mut self, now: Moment) {
+        if !matches!(self.phase, Phase::Following(_)) || !self.acks.is_due(now) {
+            return;
+        }
+        self.acks = Acks { owed: false, at_once: false, sent_at: Some(now.boot) };
+        let ack = self.ack();
+        self.actions.push_back(Action::Send(ToServer::Ack(ack)));
+    }
+
+    /// What this subscription has brought about: nothing, as long as what is served came from elsewhere.
+    fn ack(&self) -> Ack {
+        let streamed = self.incoming.is_none() && self.divergence.is_none();
+        let held = self.held.as_ref().filter(|held| streamed && self.link_epoch() == Some(held.epoch()));
+        let (applied, digest) = held.map_or((Revision(0), Digest::default()), |held| held.verified());
+        let logged = self.held.as_ref().map(|held| PolicyInForce::of(held.writer().policy()));
+        let policy = match (logged, self.options.local_policy) {
+            (Some(logged), Some(local)) => Some(logged.stricter(local)),
+            (logged, local) => logged.or(local),
+        };
+        Ack { applied, digest, ready: held.is_some() && self.is_caught_up(), policy, subtree: None }
+    }
+}

@@ -1,0 +1,210 @@
+//! A snapshot on its way: built beside the set that is served, and swapped in only when all of it is proven.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::action::{Action, Alarm, EpochChange, SetSwap};
+use super::fault::{DisconnectReason, ResyncFault};
+use super::link::{Link, Phase};
+use super::{Follower, RESYNCS_MAX, Replicated};
+use crate::replication::frames::{SnapshotBegin, SnapshotEnd};
+use crate::replication::moment::Moment;
+use crate::replication::signature::Statement;
+use crate::revocation::{SetBuilder, SnapshotChunk, SnapshotError, SnapshotHeader};
+
+/// What is made beside the set that is served.
+pub(super) enum Incoming {
+    /// A snapshot is to come.
+    Expected,
+    /// It is coming.
+    Building(Box<SetBuilder>),
+    /// It failed; the rest of it is passed over.
+    Skipping,
+    /// It is proven, but older than what is served: it goes on by deltas until it is not.
+    Beside(Box<Replicated>),
+    /// It failed, and what comes is merged into what is served until another attempt is due.
+    Listening,
+}
+
+impl Follower {
+    pub(super) fn handle_snapshot_begin(&mut self, begin: &SnapshotBegin) {
+        let Phase::Following(link) = &mut self.phase else { return };
+        link.live_since = None;
+        if let Some(Incoming::Building(_) | Incoming::Skipping) = self.incoming {
+            return self.break_off(DisconnectReason::Unexpected { frame: "snapshot_begin" });
+        }
+        let header = match SnapshotHeader::decode(&begin.header) {
+            Ok(header) => header,
+            Err(cause) => return self.fail_resync_at(None, SnapshotError::from(cause).into()),
+        };
+        if let Some(what) = contradiction(begin, &header) {
+            return self.fail_resync_at(None, ResyncFault::Inconsistent(what));
+        }
+        match SetBuilder::begin(link.set_key.clone(), header, self.options.entries_max) {
+            Ok(builder) => self.incoming = Some(Incoming::Building(Box::new(builder))),
+            Err(SnapshotError::TooManyEntries { limit, given }) => self.refuse_size(limit, given),
+            Err(error) => self.fail_resync_at(None, error.into()),
+        }
+    }
+
+    pub(super) fn handle_snapshot_chunk(&mut self, now: Moment, chunk: &SnapshotChunk) {
+        match &mut self.incoming {
+            Some(Incoming::Building(builder)) => {
+                if let Err(error) = builder.load(chunk) {
+                    self.fail_resync_at(Some(now), error.into());
+                }
+            }
+            Some(Incoming::Skipping) => {}
+            _ => self.break_off(DisconnectReason::Unexpected { frame: "snapshot_chunk" }),
+        }
+    }
+
+    pub(super) fn handle_snapshot_end(&mut self, now: Moment, end: &SnapshotEnd) {
+        let builder = match self.incoming.take() {
+            Some(Incoming::Building(builder)) => builder,
+            Some(Incoming::Skipping) => {
+                self.incoming = Some(Incoming::Listening);
+                return;
+            }
+            _ => return self.break_off(DisconnectReason::Unexpected { frame: "snapshot_end" }),
+        };
+        let Phase::Following(link) = &self.phase else { return };
+        match verify(link, *builder, end) {
+            Ok(replicated) => {
+                self.pinned = Some(link.public_key);
+                self.over_limit = false;
+                self.incoming = Some(Incoming::Beside(Box::new(replicated)));
+                self.swap_if_not_older(now);
+                if self.incoming.is_none() {
+                    self.handle_word(now, end.revision, end.source_time);
+                }
+            }
+            Err(fault) => {
+                self.fail_resync_at(Some(now), fault);
+                if matches!(self.incoming, Some(Incoming::Skipping)) {
+                    self.incoming = Some(Incoming::Listening);
+                }
+            }
+        }
+    }
+
+    /// Swaps the set made beside in, once that takes nothing back that was verified or heard of.
+    pub(super) fn swap_if_not_older(&mut self, now: Moment) {
+        let Phase::Following(link) = &self.phase else { return };
+        let Some(Incoming::Beside(beside)) = &self.incoming else { return };
+        let same_epoch = self.held.as_ref().filter(|held| held.epoch() == beside.epoch());
+        let least = match (same_epoch, &self.divergence) {
+            (None, _) => beside.verified().0,
+            (Some(held), None) => held.verified().0,
+            // Whatever was merged in since was published before the server said Welcome.
+            (Some(held), Some(_)) => held.proven().max(link.head),
+        };
+        if beside.verified().0 < least {
+            return;
+        }
+        let Some(Incoming::Beside(beside)) = self.incoming.take() else { return };
+        self.swap(now, *beside);
+    }
+
+    fn swap(&mut self, now: Moment, next: Replicated) {
+        let epoch_change = self.held.as_ref().filter(|held| held.epoch() != next.epoch()).map(|held| {
+            let parent = match &self.phase {
+                Phase::Following(link) => link.parent,
+                _ => None,
+            };
+            let from = held.held();
+            let goes_on = parent.is_some_and(|p| p.epoch == from.epoch && from.revision <= p.revision);
+            EpochChange { from, to: next.epoch(), ancestor: goes_on && self.divergence.is_none() }
+        });
+        if epoch_change.is_some() {
+            self.freshness.forget();
+        }
+        let set = Arc::clone(next.writer().set());
+        self.actions.push_back(Action::Swap(SetSwap { set, epoch: next.epoch(), epoch_change }));
+        self.held = Some(next);
+        self.divergence = None;
+        self.resyncs_failed = 0;
+        self.resync_backoff.reset();
+        if let Phase::Following(link) = &mut self.phase {
+            link.word_at = now.boot;
+        }
+        self.caught_up_once |= self.is_caught_up();
+    }
+
+    /// A resync came to nothing. What is served stays as it is.
+    pub(super) fn fail_resync_at(&mut self, now: Option<Moment>, fault: ResyncFault) {
+        self.resyncs_failed = self.resyncs_failed.saturating_add(1);
+        let attempts = self.resyncs_failed;
+        if attempts >= RESYNCS_MAX {
+            self.raise(Alarm::ResyncFailing { attempts });
+        }
+        let wait = self.resync_backoff.handle_failure();
+        match (&mut self.phase, now) {
+            (Phase::Following(link), Some(now)) if self.divergence.is_some() && attempts >= RESYNCS_MAX => {
+                link.resync_at = Some(now.boot + wait.max(LISTEN_MIN));
+                self.incoming = Some(Incoming::Skipping);
+            }
+            _ => self.break_off(DisconnectReason::ResyncFailed(fault)),
+        }
+    }
+
+    pub(super) fn refuse_size(&mut self, limit: u64, entries: u64) {
+        if !self.over_limit {
+            self.raise(Alarm::OverLimit { limit, entries });
+        }
+        self.over_limit = true;
+        self.break_off(DisconnectReason::OverLimit);
+    }
+
+    pub(super) fn raise(&mut self, alarm: Alarm) {
+        self.actions.push_back(Action::Alarm(alarm));
+    }
+}
+
+/// A follower that diverged for good listens at least so long before it asks for everything again.
+const LISTEN_MIN: std::time::Duration = std::time::Duration::from_secs(5);
+
+fn contradiction(begin: &SnapshotBegin, header: &SnapshotHeader) -> Option<&'static str> {
+    if begin.revision != header.state.revision {
+        return Some("revisions");
+    }
+    if begin.entries != header.entries {
+        return Some("entry counts");
+    }
+    (begin.chunks != header.chunks).then_some("chunk counts")
+}
+
+/// Everything that makes a snapshot believable: count, digest and hash by the builder, the rest by the signature.
+fn verify(link: &Link, builder: SetBuilder, end: &SnapshotEnd) -> Result<Replicated, ResyncFault> {
+    let header = builder.header();
+    if header.state.revision != end.revision {
+        return Err(ResyncFault::Inconsistent("revisions"));
+    }
+    if header.digest != end.digest {
+        return Err(ResyncFault::Inconsistent("digests"));
+    }
+    let statement = Statement {
+        protocol: link.protocol,
+        epoch: link.epoch,
+        revision: end.revision,
+        digest: end.digest,
+        chain: end.chain,
+        floor: header.state.floor,
+        source_time: end.source_time,
+    };
+    link.public_key.verify_snapshot(&statement, &end.sha256, &end.signature).map_err(|_| ResyncFault::Signature)?;
+    let (writer, _) = builder.finish(end.sha256)?;
+    Ok(Replicated::new(link.epoch, writer, end.chain))
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Expected => "Expected",
+            Self::Building(_) => "Building",
+            Self::Skipping => "Skipping",
+            Self::Beside(_) => "Beside",
+            Self::Listening => "Listening",
+        })
+    }
+}

@@ -1,0 +1,141 @@
+//! The beginning of a subscription: what a Welcome may say, and what it agrees on.
+
+use std::time::Duration;
+
+use super::action::Alarm;
+use super::fault::{DisconnectReason, Refusal};
+use super::freshness::SenderFreshness;
+use super::incoming::Incoming;
+use super::{Follower, Replicated};
+use crate::replication::frames::{GoAway, Parent, ProtocolRange, Welcome, WelcomeMode};
+use crate::replication::moment::Moment;
+use crate::replication::signature::PublicKey;
+use crate::revocation::{Epoch, Revision, SetKey};
+
+/// The server decides how soon it counts as dead, within these bounds.
+const DEAD_AFTER_MIN: Duration = Duration::from_millis(500);
+const DEAD_AFTER_MAX: Duration = Duration::from_secs(60);
+
+/// The connection's part of the state.
+#[derive(Debug)]
+pub(super) enum Phase {
+    Disconnected,
+    /// Hello was said.
+    Greeting {
+        since: Duration,
+    },
+    Following(Box<Link>),
+}
+
+/// What Welcome agreed on, and what became of the subscription since.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) protocol: u32,
+    pub(super) epoch: Epoch,
+    pub(super) parent: Option<Parent>,
+    pub(super) set_key: SetKey,
+    pub(super) public_key: PublicKey,
+    /// The server's head at Welcome.
+    pub(super) head: Revision,
+    pub(super) sender: SenderFreshness,
+    pub(super) dead_after: Duration,
+    /// When the last frame came.
+    pub(super) frame_at: Duration,
+    /// When the last signed news came.
+    pub(super) word_at: Duration,
+    pub(super) live_since: Option<Duration>,
+    /// When a follower that diverged for good tries again.
+    pub(super) resync_at: Option<Duration>,
+}
+
+impl Follower {
+    pub(super) fn handle_welcome(&mut self, now: Moment, welcome: Welcome) {
+        if let Err(refusal) = self.judge(&welcome) {
+            if let Some(alarm) = self.alarm_of(&refusal, &welcome) {
+                self.raise(alarm);
+            }
+            return self.break_off(DisconnectReason::Refused(refusal));
+        }
+        let same_epoch = self.held.as_ref().is_some_and(|held| held.epoch() == welcome.epoch);
+        self.head = if same_epoch { self.head.max(welcome.head) } else { welcome.head };
+        self.incoming = (welcome.mode == WelcomeMode::Snapshot).then_some(Incoming::Expected);
+        self.phase = super::Phase::Following(Box::new(Link {
+            protocol: welcome.protocol,
+            epoch: welcome.epoch,
+            parent: welcome.parent,
+            set_key: welcome.set_key,
+            public_key: welcome.public_key,
+            head: welcome.head,
+            sender: SenderFreshness { source_time: welcome.source_time, age: welcome.source_age, at: now.boot },
+            dead_after: welcome.dead_after.clamp(DEAD_AFTER_MIN, DEAD_AFTER_MAX),
+            frame_at: now.boot,
+            word_at: now.boot,
+            live_since: None,
+            resync_at: None,
+        }));
+        self.caught_up_once |= self.is_caught_up();
+    }
+
+    pub(super) fn handle_go_away(&mut self, away: &GoAway) {
+        self.break_off(DisconnectReason::GoAway(away.clone()));
+    }
+
+    /// The epoch of the subscription under way.
+    pub(super) fn link_epoch(&self) -> Option<Epoch> {
+        match &self.phase {
+            super::Phase::Following(link) => Some(link.epoch),
+            _ => None,
+        }
+    }
+
+    fn judge(&self, welcome: &Welcome) -> Result<(), Refusal> {
+        if !ProtocolRange::SPOKEN.contains(welcome.protocol) {
+            return Err(Refusal::Protocol(welcome.protocol));
+        }
+        if welcome.path.contains(&self.options.subscriber) {
+            return Err(Refusal::Loop);
+        }
+        if self.pinned.is_some_and(|pinned| pinned != welcome.public_key) {
+            return Err(Refusal::OtherKey);
+        }
+        let resumes = welcome.mode == WelcomeMode::Resume;
+        let Some(held) = &self.held else {
+            return if resumes { Err(Refusal::NothingToResume) } else { Ok(()) };
+        };
+        if welcome.epoch.generation < held.epoch().generation {
+            return Err(Refusal::OldEpoch(welcome.epoch));
+        }
+        if welcome.epoch.generation > held.epoch().generation {
+            return if resumes { Err(Refusal::NothingToResume) } else { Ok(()) };
+        }
+        self.judge_same_generation(welcome, held, resumes)
+    }
+
+    fn judge_same_generation(&self, welcome: &Welcome, held: &Replicated, resumes: bool) -> Result<(), Refusal> {
+        if welcome.epoch.id != held.epoch().id {
+            return Err(Refusal::ForkedEpoch(welcome.epoch));
+        }
+        if welcome.set_key != *held.writer().key() {
+            return Err(Refusal::OtherSetKey);
+        }
+        if resumes && self.divergence.is_some() {
+            return Err(Refusal::NothingToResume);
+        }
+        // What was never signed for may have been invented; a diverged follower goes by what was.
+        let applied = if self.divergence.is_some() { held.proven() } else { held.verified().0 };
+        if welcome.head < applied {
+            return Err(Refusal::Behind { head: welcome.head, applied });
+        }
+        Ok(())
+    }
+
+    fn alarm_of(&self, refusal: &Refusal, welcome: &Welcome) -> Option<Alarm> {
+        let followed = self.held.as_ref().map(Replicated::epoch);
+        match (refusal, followed) {
+            (Refusal::OldEpoch(offered), Some(followed)) => Some(Alarm::OldEpoch { followed, offered: *offered }),
+            (Refusal::ForkedEpoch(offered), Some(followed)) => Some(Alarm::ForkedEpoch { followed, offered: *offered }),
+            (Refusal::OtherKey, _) => self.pinned.map(|pinned| Alarm::OtherKey { pinned, offered: welcome.public_key }),
+            _ => None,
+        }
+    }
+}

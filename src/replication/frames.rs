@@ -1,0 +1,372 @@
+//! The frames of a subscription, one type per message of `proto/rescind/v1/replication.proto`.
+//!
+//! Frames hold what a peer *said*: counts and lengths are within their limits, nothing is verified yet.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::signature::{PublicKey, Signature};
+use crate::revocation::{Chain, Digest, Epoch, Minute, Policy, Revision, SetKey, SnapshotChunk, UnixMillis, WhenStale};
+
+/// The protocol version that this build speaks.
+pub const PROTOCOL: u32 = 1;
+/// The longest subscriber name, in bytes.
+pub const NAME_BYTES_MAX: usize = 128;
+/// The longest reason for reconnecting, and the longest detail of a [`GoAway`], in bytes.
+pub const REASON_BYTES_MAX: usize = 256;
+/// The longest build version, in bytes.
+pub const VERSION_BYTES_MAX: usize = 64;
+/// The most relays between a subscriber and the authority.
+pub const PATH_MAX: usize = 16;
+/// The most laggards an [`Ack`] names.
+pub const LAGGARDS_MAX: usize = 16;
+/// The most chunks of one snapshot: a tebibyte, beyond any set.
+pub const CHUNKS_MAX: u32 = 1 << 22;
+/// The largest snapshot header, in bytes: 32 shapes of eight names of 128 bytes, and some fixed fields.
+pub const HEADER_BYTES_MAX: usize = 64 << 10;
+/// The largest canonical delta, in bytes: 20,000 upserts with their exceptions fit, were each of the usual size.
+pub const DELTA_BYTES_MAX: usize = 16 << 20;
+/// The largest frame in either direction, encoded, in bytes.
+pub const FRAME_BYTES_MAX: usize = DELTA_BYTES_MAX + (1 << 10);
+
+/// Names a process: a subscriber, or a relay in a path. 16 random bytes, kept as long as the process lives.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub [u8; 16]);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodeId({self})")
+    }
+}
+
+/// From the subscriber.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToServer {
+    /// First, and once.
+    Hello(Box<Hello>),
+    /// At most one a second, or at once when asked.
+    Ack(Ack),
+}
+
+/// To the subscriber.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToSubscriber {
+    /// The answer to Hello.
+    Welcome(Box<Welcome>),
+    /// A snapshot follows.
+    SnapshotBegin(SnapshotBegin),
+    /// A part of it.
+    SnapshotChunk(SnapshotChunk),
+    /// All of it was sent.
+    SnapshotEnd(SnapshotEnd),
+    /// One revision.
+    Delta(DeltaFrame),
+    /// Every delta up to its revision was sent.
+    Heartbeat(Heartbeat),
+    /// The server ends the subscription.
+    GoAway(GoAway),
+}
+
+/// The protocol versions a subscriber speaks, inclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProtocolRange {
+    /// The lowest.
+    pub min: u32,
+    /// The highest.
+    pub max: u32,
+}
+
+impl ProtocolRange {
+    /// What this build speaks.
+    pub const SPOKEN: Self = Self { min: PROTOCOL, max: PROTOCOL };
+
+    /// Whether a version lies in it.
+    #[must_use]
+    pub fn contains(&self, version: u32) -> bool {
+        (self.min..=self.max).contains(&version)
+    }
+}
+
+/// What a subscriber does with what it gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Checks, and serves nobody.
+    Leaf,
+    /// Serves the same frames again.
+    Relay,
+}
+
+/// A verified state: where it stands, and its digest there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The revision.
+    pub revision: Revision,
+    /// The digest at it.
+    pub digest: Digest,
+}
+
+/// Who subscribes, and what it holds already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// What it speaks.
+    pub protocol: ProtocolRange,
+    /// Which process it is.
+    pub subscriber: NodeId,
+    /// For people; at most [`NAME_BYTES_MAX`].
+    pub name: String,
+    /// What it does.
+    pub role: Role,
+    /// What it holds; `None` when nothing that can be gone on from.
+    pub held: Option<Held>,
+    /// It is not ready below this revision of the epoch it holds.
+    pub min_revision: Revision,
+    /// Why it connects again, at most [`REASON_BYTES_MAX`]; empty the first time.
+    pub reconnect_reason: String,
+    /// The relays between it and the authority, nearest first; at most [`PATH_MAX`].
+    pub path: Vec<NodeId>,
+    /// The build; at most [`VERSION_BYTES_MAX`].
+    pub version: String,
+}
+
+/// What a subscriber has applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// The last revision of this subscription's epoch that checks are answered from; 0 before there is one.
+    pub applied: Revision,
+    /// The digest at it.
+    pub digest: Digest,
+    /// It answers checks from a verified set at or beyond the Welcome's head and its own minimum.
+    pub ready: bool,
+    /// What it does when stale.
+    pub policy: Option<PolicyInForce>,
+    /// Of a relay: what lies below it.
+    pub subtree: Option<Subtree>,
+}
+
+/// What a checker does when stale: the stricter of the logged and the local policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolicyInForce {
+    /// The staleness it accepts, whole seconds.
+    pub max_staleness: Duration,
+    /// What it does beyond.
+    pub when_stale: WhenStale,
+}
+
+impl PolicyInForce {
+    /// What the logged policy says.
+    #[must_use]
+    pub fn of(policy: &Policy) -> Self {
+        Self { max_staleness: policy.max_staleness, when_stale: policy.when_stale }
+    }
+
+    /// The stricter of the two, field by field.
+    #[must_use]
+    pub fn stricter(self, other: Self) -> Self {
+        Self {
+            max_staleness: self.max_staleness.min(other.max_staleness),
+            when_stale: self.when_stale.max(other.when_stale),
+        }
+    }
+}
+
+/// What lies below a relay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subtree {
+    /// Connected.
+    pub subscribers: u64,
+    /// Of them ready.
+    pub ready: u64,
+    /// The lowest revision that all ready ones have applied.
+    pub applied_min: Revision,
+    /// Names; at most [`LAGGARDS_MAX`].
+    pub laggards: Vec<String>,
+    /// The loosest policy among them.
+    pub loosest_policy: Option<PolicyInForce>,
+}
+
+/// What follows a Welcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WelcomeMode {
+    /// Deltas, from the revision after the one held.
+    Resume,
+    /// A snapshot, and deltas from the revision after it.
+    Snapshot,
+}
+
+/// The epoch from which another was restored, and how far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parent {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The last of its revisions that lives on.
+    pub revision: Revision,
+}
+
+/// What both sides go by from here on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// The version used.
+    pub protocol: u32,
+    /// The epoch; a subscription never spans two.
+    pub epoch: Epoch,
+    /// Where the epoch came from; `None` for a first one.
+    pub parent: Option<Parent>,
+    /// The secret of its fingerprints and digests.
+    pub set_key: SetKey,
+    /// What follows.
+    pub mode: WelcomeMode,
+    /// The last revision published.
+    pub head: Revision,
+    /// The first revision that can still be sent one by one.
+    pub oldest: Revision,
+    /// The authority's last stated time.
+    pub source_time: UnixMillis,
+    /// How long ago the sender learnt it.
+    pub source_age: Duration,
+    /// Between two heartbeats.
+    pub heartbeat_interval: Duration,
+    /// Without progress of `source_time` for so long, the subscriber looks elsewhere.
+    pub dead_after: Duration,
+    /// The logged policy at `head`.
+    pub policy: Policy,
+    /// The relays between the authority and the sender, nearest to the sender first; at most [`PATH_MAX`].
+    pub path: Vec<NodeId>,
+    /// The key that signs heartbeats and snapshots.
+    pub public_key: PublicKey,
+}
+
+/// Why a subscriber is not served deltas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotReason {
+    /// It holds nothing.
+    Empty,
+    /// It holds another epoch.
+    OtherEpoch,
+    /// The revisions it lacks are no longer kept.
+    Compacted,
+    /// Its digest differs from the authority's at that revision.
+    DigestDiffers,
+    /// It fell behind by more than is kept, in mid-stream.
+    Lagged,
+}
+
+/// A snapshot follows: as many chunks, then its end. No delta in between.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotBegin {
+    /// Why.
+    pub reason: SnapshotReason,
+    /// Which one, for logs.
+    pub id: u64,
+    /// The revision it is of.
+    pub revision: Revision,
+    /// How many entries it holds.
+    pub entries: u64,
+    /// How many chunks follow; at most [`CHUNKS_MAX`].
+    pub chunks: u32,
+    /// The canonical header; at most [`HEADER_BYTES_MAX`].
+    pub header: Bytes,
+}
+
+/// What proves a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotEnd {
+    /// The revision.
+    pub revision: Revision,
+    /// The digest at it.
+    pub digest: Digest,
+    /// The chain at it.
+    pub chain: Chain,
+    /// SHA-256 over the header and the SHA-256 over all chunks ([`crate::revocation::Built::sha256`]).
+    pub sha256: [u8; 32],
+    /// Over [`super::signature::Statement`] and `sha256`.
+    pub signature: Signature,
+    /// The authority's time when it signed.
+    pub source_time: UnixMillis,
+}
+
+/// One revision's change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeltaFrame {
+    /// [`crate::revocation::Delta::encode`]; at most [`DELTA_BYTES_MAX`]. The chain runs over exactly these bytes.
+    pub canonical: Bytes,
+    /// Somebody waits: acknowledge at once.
+    pub ack_now: bool,
+}
+
+/// A signed word of the authority, behind every delta up to its revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The revision.
+    pub revision: Revision,
+    /// The authority's time when it signed.
+    pub source_time: UnixMillis,
+    /// The digest at the revision.
+    pub digest: Digest,
+    /// The chain at the revision.
+    pub chain: Chain,
+    /// The expiry floor at the revision.
+    pub floor: Minute,
+    /// Somebody waits: acknowledge at once.
+    pub ack_now: bool,
+    /// Over [`super::signature::Statement`].
+    pub signature: Signature,
+}
+
+/// Why a server ends a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GoAwayReason {
+    /// It stops.
+    Shutdown,
+    /// Too many snapshots are under way, or too many subscribers.
+    Overloaded,
+    /// No protocol version in common.
+    Protocol,
+    /// The subscriber is ahead of it.
+    BehindSubscriber,
+    /// The subscriber read or acknowledged nothing for too long.
+    Stalled,
+    /// A frame broke the protocol.
+    Malformed,
+    /// The subscriber follows a newer epoch.
+    OldEpoch,
+    /// It lies below the subscriber.
+    Loop,
+}
+
+impl GoAwayReason {
+    /// The name used in logs and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Shutdown => "shutdown",
+            Self::Overloaded => "overloaded",
+            Self::Protocol => "protocol",
+            Self::BehindSubscriber => "behind_subscriber",
+            Self::Stalled => "stalled",
+            Self::Malformed => "malformed",
+            Self::OldEpoch => "old_epoch",
+            Self::Loop => "loop",
+        }
+    }
+}
+
+/// The last frame of a subscription that the server ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GoAway {
+    /// Why.
+    pub reason: GoAwayReason,
+    /// Come back at a random moment within it; zero: as the subscriber's own back-off says.
+    pub reconnect_window: Duration,
+    /// For people; at most [`REASON_BYTES_MAX`].
+    pub detail: String,
+}

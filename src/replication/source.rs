@@ -1,0 +1,156 @@
+//! What a subscription is fed from, shared by all subscribers: a log of framed bytes, the history behind it, and a
+//! snapshot behind that.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::frames::{Ack, GoAwayReason, Hello, NodeId, Parent, ToSubscriber};
+use super::log::{Cursor, LogRead};
+use super::moment::Moment;
+use super::signature::PublicKey;
+use super::subscription::Mode;
+use crate::revocation::ports::Pending;
+use crate::revocation::{Digest, Epoch, Policy, Revision, SetKey, UnixMillis};
+
+/// Turns a frame into the bytes of the wire, with the wire's own framing around them.
+pub trait FrameEncoder: Send + Sync {
+    /// The bytes. The same frame always yields the same.
+    fn encode(&self, frame: &ToSubscriber) -> Bytes;
+}
+
+/// What never changes while an epoch is served.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// This process.
+    pub node: NodeId,
+    /// The relays between the authority and here, nearest first, this one included if it is one.
+    pub path: Vec<NodeId>,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Where it came from.
+    pub parent: Option<Parent>,
+    /// Its secret.
+    pub set_key: SetKey,
+    /// The authority's key.
+    pub public_key: PublicKey,
+    /// Between two heartbeats.
+    pub heartbeat_interval: Duration,
+    /// Without progress for so long, subscribers look elsewhere.
+    pub dead_after: Duration,
+}
+
+/// The end of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The last revision.
+    pub revision: Revision,
+    /// The digest at it.
+    pub digest: Digest,
+    /// The logged policy.
+    pub policy: Policy,
+    /// The authority's last stated time.
+    pub source_time: UnixMillis,
+    /// How long ago it was learnt.
+    pub source_age: Duration,
+}
+
+/// A snapshot that can be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotOffer {
+    /// Names it as long as it is kept.
+    pub id: u64,
+    /// Its revision.
+    pub revision: Revision,
+    /// How many entries it has.
+    pub entries: u64,
+    /// In how many chunks.
+    pub chunks: u32,
+    /// Its canonical header.
+    pub header: Bytes,
+}
+
+/// The right to have one snapshot sent; given back when dropped.
+#[derive(Debug)]
+pub struct SnapshotPermit(Arc<AtomicUsize>);
+
+impl SnapshotPermit {
+    /// One more under way, unless that would be more than `limit`.
+    #[must_use]
+    pub fn take(under_way: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
+        let more = |now: usize| (now < limit).then_some(now + 1);
+        under_way.try_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
+        Some(Self(Arc::clone(under_way)))
+    }
+}
+
+impl Drop for SnapshotPermit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Pulled from by every [`super::Subscription`]; never blocks.
+pub trait Source {
+    /// The facts of the epoch.
+    fn origin(&self) -> &Origin;
+    /// The end of the log.
+    fn head(&self, now: Moment) -> Head;
+    /// The first revision that can be read one by one, from the log or the history.
+    fn oldest(&self) -> Revision;
+    /// The digest at a revision that the log still knows.
+    fn digest_at(&self, revision: Revision) -> Option<Digest>;
+    /// What comes after a cursor, up to about `bytes_max`.
+    fn read(&self, cursor: Cursor, bytes_max: usize) -> LogRead;
+    /// The newest snapshot; `None` while there is none.
+    fn snapshot(&self) -> Option<SnapshotOffer>;
+    /// A frame of a snapshot: its chunks, then its end. `None` once that snapshot is no longer kept.
+    fn snapshot_frame(&self, id: u64, index: u32) -> Option<Bytes>;
+    /// The right to begin with a snapshot; `None` when too many are under way.
+    fn admit_snapshot(&self) -> Option<SnapshotPermit>;
+    /// Encodes a frame that is not shared.
+    fn encode(&self, frame: &ToSubscriber) -> Bytes;
+}
+
+/// Why revisions cannot be read from the history.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HistoryError {
+    /// They are no longer kept.
+    #[error("revision {0} is no longer kept")]
+    Compacted(Revision),
+    /// It cannot be read now.
+    #[error("the history cannot be read: {0}")]
+    Unavailable(String),
+}
+
+/// What a driver of subscriptions needs besides.
+pub trait Feed: Source + Send + Sync {
+    /// Now.
+    fn now(&self) -> Moment;
+    /// Takes a place among the subscribers.
+    ///
+    /// # Errors
+    /// When there are too many, or the server stops.
+    fn join(&self, address: &str) -> Result<Box<dyn Seat>, GoAwayReason>;
+    /// Canonical deltas from a revision on, contiguous. May block: call it where that hurts nobody.
+    ///
+    /// # Errors
+    /// When they are not kept or cannot be read.
+    fn read_history(&self, from: Revision, bytes_max: usize) -> Result<Vec<(Revision, Bytes)>, HistoryError>;
+}
+
+/// A place among the subscribers; left when dropped.
+pub trait Seat: Send {
+    /// Resolves when there may be something new to poll for.
+    fn changed(&mut self) -> Pending<'_, ()>;
+    /// Why the subscription must end, if it must.
+    fn farewell(&self) -> Option<GoAwayReason>;
+    /// Who it is.
+    fn handle_hello(&mut self, hello: &Hello);
+    /// What it has applied.
+    fn handle_ack(&mut self, ack: &Ack);
+    /// How it is being served.
+    fn handle_mode(&mut self, mode: Mode);
+}

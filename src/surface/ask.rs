@@ -1,0 +1,163 @@
+//! Extract, ask, answer: what every surface does between its own form of a request and of an answer.
+
+use std::sync::Arc;
+
+use super::parse::{self, Issuers, TOKENS_MAX, with_scratch};
+use super::peer::Peer;
+use super::violations::{Path, Violations};
+use crate::revocation::Verdict;
+use crate::revocation::ports::{Checks, FindError, Finds, Reports, WriteError, Writes};
+use crate::wire::{self, pb};
+
+/// Tokens checked before other tasks of the thread get a turn: about 100 µs of work.
+const CHECKS_PER_TURN: usize = 64;
+
+/// What a node answers with.
+#[derive(Clone)]
+pub struct Node {
+    /// Checks.
+    pub checks: Arc<dyn Checks>,
+    /// Writes.
+    pub writes: Arc<dyn Writes>,
+    /// Searches.
+    pub finds: Arc<dyn Finds>,
+    /// Its condition.
+    pub reports: Arc<dyn Reports>,
+}
+
+/// Why a request is refused, whatever form it came in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The request is wrong, field by field.
+    #[error("{0}")]
+    Invalid(Violations),
+    /// The node did not accept the write.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The node could not search.
+    #[error(transparent)]
+    Find(#[from] FindError),
+    /// There is no such revocation.
+    #[error("the revocation is unknown, or was pruned")]
+    NotFound,
+}
+
+impl From<Violations> for Refusal {
+    fn from(violations: Violations) -> Self {
+        Self::Invalid(violations)
+    }
+}
+
+/// A node together with what this server's configuration says about it.
+#[derive(Clone)]
+pub(super) struct Desk {
+    pub(super) node: Node,
+    pub(super) issuers: Issuers,
+    pub(super) insecure: bool,
+    pub(super) data_dir: String,
+}
+
+impl Desk {
+    pub(super) async fn revoke(&self, message: pb::RevokeRequest, peer: Peer) -> Result<pb::RevokeResponse, Refusal> {
+        let request = parse::revoke_request(message, peer.anonymous(), self.issuers)?;
+        let reply = self.node.writes.revoke(request).await?;
+        Ok(wire::revoke_response(&reply))
+    }
+
+    pub(super) async fn reinstate(
+        &self,
+        message: pb::ReinstateRequest,
+        peer: Peer,
+    ) -> Result<pb::ReinstateResponse, Refusal> {
+        let tokens: Vec<(usize, String)> = named_tokens(&message);
+        let request = parse::reinstate_request(message, peer.anonymous())?;
+        let dry_run = request.dry_run;
+        let reply = self.node.writes.reinstate(request).await?;
+        let mut response = wire::reinstate_response(&reply);
+        if !dry_run {
+            for (index, token) in tokens {
+                if let Some(outcome) = response.outcomes.get_mut(index) {
+                    outcome.still_revoked_by = self.revoked_by(token);
+                }
+            }
+        }
+        Ok(response)
+    }
+
+    pub(super) async fn find(&self, message: &pb::GetRevocationRequest) -> Result<pb::GetRevocationResponse, Refusal> {
+        let (id, at_least) = parse::id_query(message)?;
+        let found = self.node.finds.find(id, at_least).await?;
+        wire::found_record(&found).ok_or(Refusal::NotFound)
+    }
+
+    pub(super) async fn list(
+        &self,
+        message: pb::ListRevocationsRequest,
+    ) -> Result<pb::ListRevocationsResponse, Refusal> {
+        let query = parse::list_query(message)?;
+        let found = self.node.finds.list(query).await?;
+        Ok(wire::page(&found))
+    }
+
+    pub(super) fn check(&self, message: &pb::CheckTokenRequest) -> Result<pb::CheckTokenResponse, Refusal> {
+        let mut violations = Violations::default();
+        let at_least = parse::position(message.at_least.as_ref(), &mut violations);
+        let response = with_scratch(|scratch| {
+            let claims = parse::presented(scratch, message.token.as_ref(), &Path::root("token"), &mut violations)?;
+            violations.is_empty().then(|| wire::check_response(&self.node.checks.check(claims, at_least)))
+        });
+        Ok(violations.or(response)?)
+    }
+
+    pub(super) async fn check_many(&self, message: pb::CheckTokensRequest) -> Result<pb::CheckTokensResponse, Refusal> {
+        let mut violations = Violations::default();
+        let at_least = parse::position(message.at_least.as_ref(), &mut violations);
+        let count = message.tokens.len();
+        if count == 0 || count > TOKENS_MAX {
+            violations.add("tokens", format_args!("holds 1 to {TOKENS_MAX}, {count} given"));
+        }
+        violations.clone().or(Some(()))?;
+        let mut responses = Vec::with_capacity(count);
+        for (index, token) in message.tokens.iter().enumerate() {
+            let answer = with_scratch(|scratch| {
+                parse::presented(scratch, Some(token), &Path::element("tokens", index), &mut violations)
+                    .map(|claims| self.node.checks.check(claims, at_least))
+            });
+            responses.extend(answer.as_ref().map(wire::check_response));
+            if index % CHECKS_PER_TURN == CHECKS_PER_TURN - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(violations.or(Some(pb::CheckTokensResponse { responses }))?)
+    }
+
+    pub(super) fn status(&self) -> pb::GetStatusResponse {
+        pb::GetStatusResponse {
+            insecure: self.insecure,
+            data_dir: self.data_dir.clone(),
+            ..wire::status_response(&self.node.reports.status())
+        }
+    }
+
+    /// What revokes a token that was just reinstated, as far as one check tells.
+    fn revoked_by(&self, token: String) -> Vec<String> {
+        let presented = pb::PresentedToken { presented: Some(pb::presented_token::Presented::Token(token)) };
+        let answer = with_scratch(|scratch| {
+            parse::presented(scratch, Some(&presented), &Path::root("token"), &mut Violations::default())
+                .map(|claims| self.node.checks.check(claims, None))
+        });
+        match answer.map(|answer| answer.verdict) {
+            Some(Verdict::Revoked(hit)) => vec![hit.shape.to_string()],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The tokens among what is to be reinstated, with their places.
+fn named_tokens(message: &pb::ReinstateRequest) -> Vec<(usize, String)> {
+    let token = |item: &pb::Reinstatement| match &item.target {
+        Some(pb::reinstatement::Target::Token(token)) => Some(token.clone()),
+        _ => None,
+    };
+    message.reinstatements.iter().enumerate().filter_map(|(index, item)| Some((index, token(item)?))).collect()
+}

@@ -1,0 +1,107 @@
+//! Every refusal as a gRPC status: the code, a message for people, and `google.rpc` details for programs.
+//!
+//! `ErrorInfo.reason` names the refusal; `BadRequest` the wrong fields; `QuotaFailure` the limit; `RetryInfo` when a
+//! retry makes sense.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+use crate::revocation::ports::{FindError, WriteError};
+use crate::surface::ask::Refusal;
+use crate::surface::reason::{DOMAIN, reason};
+use crate::surface::violations::Violations;
+
+/// When a refused but harmless request may be tried again.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// The status that tells a refusal.
+pub(crate) fn status(refusal: &Refusal) -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_error_info(reason(refusal), DOMAIN, []);
+    let code = match refusal {
+        Refusal::Invalid(violations) => invalid(&mut details, violations),
+        Refusal::Write(error) => match error {
+            WriteError::Invalid(violations) => {
+                let violations = Violations::from(violations.clone());
+                return status(&Refusal::Invalid(violations));
+            }
+            WriteError::TooManyShapes { .. } => quota(&mut details, "shapes", error),
+            WriteError::TooManyEntries { .. } => quota(&mut details, "max_entries", error),
+            WriteError::RequestIdReused => Code::AlreadyExists,
+            WriteError::Overloaded => retry(&mut details),
+            WriteError::Unavailable(_) => Code::Unavailable,
+            WriteError::OutcomeUnknown(_) => retry(&mut details),
+        },
+        Refusal::Find(error) => match error {
+            FindError::Invalid(violations) => {
+                let violations = Violations::from(violations.clone());
+                return status(&Refusal::Invalid(violations));
+            }
+            FindError::Behind { .. } => retry(&mut details),
+            FindError::Unavailable(_) => Code::Unavailable,
+        },
+        Refusal::NotFound => Code::NotFound,
+    };
+    Status::with_error_details(code, refusal.to_string(), details)
+}
+
+fn invalid(details: &mut ErrorDetails, violations: &Violations) -> Code {
+    let fields = violations.told().iter().map(|v| FieldViolation::new(&v.field, &v.description));
+    details.set_bad_request(fields.collect::<Vec<_>>());
+    Code::InvalidArgument
+}
+
+fn quota(details: &mut ErrorDetails, subject: &str, error: &WriteError) -> Code {
+    details.add_quota_failure_violation(subject, error.to_string());
+    Code::ResourceExhausted
+}
+
+fn retry(details: &mut ErrorDetails) -> Code {
+    details.set_retry_info(Some(RETRY_DELAY));
+    Code::Unavailable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::revocation::ports::Violation;
+    use crate::revocation::{Position, Revision, Shape, TestedClaim};
+
+    #[test]
+    fn each_refusal_has_its_code_and_reason() {
+        let here = Position { epoch: [0; 16], revision: Revision(1) };
+        let shape = Shape::new(["sub"], TestedClaim::Iat).unwrap();
+        let wrong = || vec![Violation { field: "f".into(), description: "d".into() }];
+        for (refusal, code, reason) in [
+            (Refusal::Invalid(wrong().into()), Code::InvalidArgument, "INVALID_REQUEST"),
+            (WriteError::Invalid(wrong()).into(), Code::InvalidArgument, "INVALID_REQUEST"),
+            (WriteError::TooManyShapes { active: vec![shape] }.into(), Code::ResourceExhausted, "TOO_MANY_SHAPES"),
+            (WriteError::TooManyEntries { limit: 7 }.into(), Code::ResourceExhausted, "TOO_MANY_ENTRIES"),
+            (WriteError::RequestIdReused.into(), Code::AlreadyExists, "REQUEST_ID_REUSED"),
+            (WriteError::Overloaded.into(), Code::Unavailable, "OVERLOADED"),
+            (WriteError::Unavailable("disk full".into()).into(), Code::Unavailable, "WRITES_REFUSED"),
+            (WriteError::OutcomeUnknown("stopped".into()).into(), Code::Unavailable, "OUTCOME_UNKNOWN"),
+            (FindError::Invalid(wrong()).into(), Code::InvalidArgument, "INVALID_REQUEST"),
+            (FindError::Behind { indexed_through: here }.into(), Code::Unavailable, "INDEX_BEHIND"),
+            (FindError::Unavailable("rebuilding".into()).into(), Code::Unavailable, "INDEX_UNAVAILABLE"),
+            (Refusal::NotFound, Code::NotFound, "NOT_FOUND"),
+        ] {
+            let status = status(&refusal);
+            assert_eq!(status.code(), code, "{refusal}");
+            assert_eq!(status.get_error_details().error_info().unwrap().reason, reason);
+            assert_eq!(status.message(), refusal.to_string());
+        }
+    }
+
+    #[test]
+    fn the_fullest_refusal_fits_into_the_trailers_that_clients_accept() {
+        const TRAILER_BYTES_MAX: usize = 8 * 1024;
+        let wrong = (0..100).map(|n| Violation { field: format!("revocations[{n}]"), description: "x".repeat(200) });
+        let status = status(&WriteError::Invalid(wrong.collect()).into());
+        assert_eq!(status.get_error_details().bad_request().unwrap().field_violations.len(), 14);
+        let bytes = status.message().len() + status.details().len().div_ceil(3) * 4;
+        assert!(bytes < TRAILER_BYTES_MAX, "{bytes}");
+    }
+}

@@ -1,0 +1,124 @@
+//! Refusals as problem details (RFC 9457).
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use serde_json::json;
+
+use super::decode::DecodeError;
+use crate::revocation::ports::{FindError, WriteError};
+use crate::surface::ask::Refusal;
+use crate::surface::reason::reason;
+use crate::surface::violations::Violations;
+
+/// A problem details answer. Its `type` is `urn:rescind:problem:` and the refusal's reason.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    reason: &'static str,
+    detail: String,
+    violations: Violations,
+    retry: bool,
+}
+
+impl Problem {
+    /// A problem without wrong fields.
+    pub(crate) fn new(status: StatusCode, reason: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, reason, detail: detail.into(), violations: Violations::default(), retry: false }
+    }
+
+    fn invalid(violations: Violations) -> Self {
+        let violations = violations.renamed(json_field);
+        let detail = violations.to_string();
+        Self { violations, ..Self::new(StatusCode::BAD_REQUEST, "INVALID_REQUEST", detail) }
+    }
+
+    fn and_retry(self) -> Self {
+        Self { retry: true, ..self }
+    }
+
+    /// The HTTP status.
+    #[cfg(test)]
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let (reason, detail) = (reason(&refusal), refusal.to_string());
+        let problem = |status| Self::new(status, reason, detail);
+        match refusal {
+            Refusal::Invalid(violations) => Self::invalid(violations),
+            Refusal::Write(error) => match error {
+                WriteError::Invalid(violations) => Self::invalid(violations.into()),
+                WriteError::TooManyShapes { .. } | WriteError::TooManyEntries { .. } => {
+                    problem(StatusCode::INSUFFICIENT_STORAGE)
+                }
+                WriteError::RequestIdReused => problem(StatusCode::CONFLICT),
+                WriteError::Unavailable(_) => problem(StatusCode::SERVICE_UNAVAILABLE),
+                WriteError::Overloaded | WriteError::OutcomeUnknown(_) => {
+                    problem(StatusCode::SERVICE_UNAVAILABLE).and_retry()
+                }
+            },
+            Refusal::Find(error) => match error {
+                FindError::Invalid(violations) => Self::invalid(violations.into()),
+                FindError::Behind { .. } => problem(StatusCode::SERVICE_UNAVAILABLE).and_retry(),
+                FindError::Unavailable(_) => problem(StatusCode::SERVICE_UNAVAILABLE),
+            },
+            Refusal::NotFound => problem(StatusCode::NOT_FOUND),
+        }
+    }
+}
+
+impl From<DecodeError> for Problem {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Syntax { .. } => Self::new(StatusCode::BAD_REQUEST, "INVALID_JSON", error.to_string()),
+            DecodeError::Form(violations) => Self::invalid(violations),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut body = json!({
+            "type": format!("urn:rescind:problem:{}", self.reason.to_ascii_lowercase().replace('_', "-")),
+            "title": self.status.canonical_reason(),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        });
+        let told = self.violations.told().iter();
+        let told: Vec<_> = told.map(|v| json!({ "field": v.field, "description": v.description })).collect();
+        if !told.is_empty() {
+            body["violations"] = told.into();
+        }
+        let mut response = (self.status, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.retry {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// The JSON spelling of a message's field: times carry no unit in their name, a selector is one object.
+fn json_field(field: &str) -> String {
+    let field = field.split_once(".claims[").map_or(field, |(selector, _)| selector);
+    for (message, json) in [
+        ("cutoff_seconds", "cutoff"),
+        ("expires_at_seconds", "expires_at"),
+        ("accepted_from_seconds", "accepted_from"),
+        ("accepted_before_seconds", "accepted_before"),
+        ("at_least.epoch", "at_least"),
+        ("token.token", "token"),
+        ("token.opaque_token", "opaque_token"),
+        ("token.claims", "claims"),
+    ] {
+        if let Some(parents) = field.strip_suffix(message) {
+            return format!("{parents}{json}");
+        }
+    }
+    field.to_owned()
+}

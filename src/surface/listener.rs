@@ -1,0 +1,214 @@
+//! Listening: one port for gRPC (HTTP/2 with prior knowledge) and HTTP, and the bounds of every connection.
+//!
+//! Stopping lets every request that has begun finish, for as long as [`Bounds::stop_grace`]; then connections are cut.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use super::peer::Peer;
+use super::preface::Prefaced;
+
+/// Requests under way on one connection. hyper's own default, which its builder drops when told nothing.
+const STREAMS_MAX: u32 = 200;
+/// Streams reset by this side for the far end's errors, per connection: beyond it the connection is closed
+/// (RUSTSEC-2024-0003).
+const LOCAL_ERROR_RESETS_MAX: usize = 1024;
+/// Streams the far end opened and reset before they were answered, per connection (CVE-2023-44487).
+const PENDING_RESETS_MAX: usize = 20;
+/// A header section, in bytes: a 16 KiB bearer token and some room.
+const HEADER_BYTES_MAX: u32 = 32 * 1024;
+/// Header fields of one HTTP/1 request.
+const HEADER_FIELDS_MAX: usize = 64;
+/// The read buffer of an HTTP/1 connection, in bytes: holds one header section.
+const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
+/// What is buffered for one slow HTTP/2 stream, in bytes. The rest waits where it is shared.
+const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
+/// An idle HTTP/2 connection is asked for a sign of life this often,
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// and closed when none comes for so long.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the first bytes of a connection and an HTTP/1 request head may take; also closes idle HTTP/1 connections.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The pause after an accept failed for want of descriptors or memory, so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The bounds of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The most connections at once; more wait to be accepted. Each takes about 20 KiB.
+    pub connections_max: usize,
+    /// How long requests that have begun may take once the server stops: 10 s by default, less than the 30 s that
+    /// service managers wait before they kill.
+    pub stop_grace: Duration,
+}
+
+impl Bounds {
+    /// The default bounds with so many connections.
+    #[must_use]
+    pub fn connections(connections_max: usize) -> Self {
+        Self { connections_max, stop_grace: Duration::from_secs(10) }
+    }
+}
+
+/// Why nothing can be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody else has the port.
+    #[error("{address} is taken by another process; choose another with {flag} HOST:PORT")]
+    Taken {
+        /// The address asked for.
+        address: SocketAddr,
+        /// The flag that sets it.
+        flag: &'static str,
+    },
+    /// Anything else.
+    #[error("cannot listen on {address} ({flag})")]
+    Io {
+        /// The address asked for.
+        address: SocketAddr,
+        /// The flag that sets it.
+        flag: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A bound socket that serves nothing yet.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Binds `address`, which the user sets by `flag`. Connections wait until [`Listener::serve`].
+    ///
+    /// # Errors
+    /// When the address is taken or cannot be bound.
+    pub async fn bind(address: SocketAddr, flag: &'static str) -> Result<Self, BindError> {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => BindError::Taken { address, flag },
+            _ => BindError::Io { address, flag, source },
+        };
+        let socket = TcpListener::bind(address).await.map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        Ok(Self { socket, address })
+    }
+
+    /// The address bound; tells the port when 0 was asked for.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers with `app`. Returns once `stop` is cancelled and all connections are closed, at most
+    /// [`Bounds::stop_grace`] later.
+    pub async fn serve(self, app: Router, bounds: Bounds, stop: CancellationToken) {
+        let free = Arc::new(Semaphore::new(bounds.connections_max));
+        let mut connections = JoinSet::new();
+        loop {
+            while connections.try_join_next().is_some() {}
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = self.accept(&free) => accepted,
+            };
+            match accepted {
+                Ok((permit, stream, peer)) => {
+                    let connection = serve_connection(stream, peer.into(), app.clone(), stop.clone());
+                    connections.spawn(async move {
+                        connection.await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(self.socket);
+        let closed = timeout(bounds.stop_grace, async { while connections.join_next().await.is_some() {} }).await;
+        if closed.is_err() {
+            tracing::warn!(connections = connections.len(), "connections are cut");
+            connections.shutdown().await;
+        }
+    }
+
+    async fn accept(
+        &self,
+        free: &Arc<Semaphore>,
+    ) -> io::Result<(tokio::sync::OwnedSemaphorePermit, tokio::net::TcpStream, SocketAddr)> {
+        let permit = Arc::clone(free).acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, peer) = self.socket.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok((permit, stream, peer))
+    }
+}
+
+/// Serves one connection to its end, whatever it runs over.
+async fn serve_connection<I>(io: I, peer: Peer, app: Router, stop: CancellationToken)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        let app = app.clone();
+        async move { answer(app, request.map(Body::new)).await }
+    });
+    let builder = builder();
+    let connection = builder.serve_connection(TokioIo::new(Prefaced::within(io, HEAD_TIMEOUT)), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, error, "connection ended");
+    }
+}
+
+async fn answer(app: Router, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+    app.oneshot(request).await
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(HEADER_FIELDS_MAX)
+        .max_buf_size(HTTP1_BUFFER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_local_error_reset_streams(LOCAL_ERROR_RESETS_MAX)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .max_send_buf_size(SEND_BUFFER_BYTES_MAX);
+    builder
+}

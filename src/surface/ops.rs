@@ -1,0 +1,65 @@
+//! The operators' port: metrics, liveness, readiness. Holds no identifier.
+//!
+//! Ready means that checks are answered. What is wrong beyond that (writes refused, a clock in doubt) is told in the
+//! same place without making the server unready: taking it out of service would stop the checks too.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::revocation::ports::Reports;
+
+/// The media type of the OpenMetrics text format.
+const OPENMETRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
+/// Renders all metrics now.
+pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// What the operators' port tells.
+#[derive(Clone)]
+pub struct Ops {
+    /// The metrics.
+    pub metrics: RenderMetrics,
+    /// The node's condition.
+    pub reports: Arc<dyn Reports>,
+    /// Cancelled once the server stops: it is no longer ready then.
+    pub stop: CancellationToken,
+}
+
+/// The operators' endpoints.
+pub fn router(ops: Ops) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .with_state(ops)
+}
+
+async fn metrics(State(ops): State<Ops>) -> Response {
+    ([(CONTENT_TYPE, OPENMETRICS)], (ops.metrics)()).into_response()
+}
+
+async fn readyz(State(ops): State<Ops>, headers: HeaderMap) -> Response {
+    let status = ops.reports.status();
+    let stopping = ops.stop.is_cancelled().then(|| "the server is stopping".to_owned());
+    let ready = stopping.is_none();
+    let writes = status.writes_refused.map(|why| format!("writes are refused: {why}"));
+    let clock = status.clock_alarm.map(|why| format!("the clock is in doubt: {why}"));
+    let reasons: Vec<String> = [stopping, writes, clock].into_iter().flatten().collect();
+    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let wants_json = headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"application/json"));
+    if wants_json {
+        let body = json!({ "ready": ready, "reasons": reasons }).to_string();
+        return (code, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response();
+    }
+    let verdict = if ready { "ready" } else { "not ready" };
+    let lines: String = reasons.iter().map(|reason| format!("{reason}\n")).collect();
+    (code, format!("{verdict}\n{lines}")).into_response()
+}

@@ -1,0 +1,27 @@
+//! The names of refusals: the same in gRPC's `ErrorInfo.reason` and in the `type` of a JSON problem.
+
+use super::ask::Refusal;
+use crate::revocation::ports::{FindError, WriteError};
+
+/// Who gives the reasons their meaning.
+pub(crate) const DOMAIN: &str = "rescind";
+/// The reason that says a write may or may not have been accepted.
+pub const OUTCOME_UNKNOWN: &str = "OUTCOME_UNKNOWN";
+
+/// The name of a refusal, stable for programs.
+pub(crate) fn reason(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Invalid(_) | Refusal::Write(WriteError::Invalid(_)) | Refusal::Find(FindError::Invalid(_)) => {
+            "INVALID_REQUEST"
+        }
+        Refusal::Write(WriteError::TooManyShapes { .. }) => "TOO_MANY_SHAPES",
+        Refusal::Write(WriteError::TooManyEntries { .. }) => "TOO_MANY_ENTRIES",
+        Refusal::Write(WriteError::RequestIdReused) => "REQUEST_ID_REUSED",
+        Refusal::Write(WriteError::Overloaded) => "OVERLOADED",
+        Refusal::Write(WriteError::Unavailable(_)) => "WRITES_REFUSED",
+        Refusal::Write(WriteError::OutcomeUnknown(_)) => OUTCOME_UNKNOWN,
+        Refusal::Find(FindError::Behind { .. }) => "INDEX_BEHIND",
+        Refusal::Find(FindError::Unavailable(_)) => "INDEX_UNAVAILABLE",
+        Refusal::NotFound => "NOT_FOUND",
+    }
+}

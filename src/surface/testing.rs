@@ -1,0 +1,158 @@
+//! A node that answers as it is told, and remembers what it was asked.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::ask::Node;
+use crate::revocation::ports::{
+    Answer, Checks, FindError, Finds, Found, Page, Pending, Query, Record, RecordState, ReinstateReply,
+    ReinstateRequest, Reports, RevokeReply, RevokeRequest, Revoked, Status, WriteError, Writes,
+};
+use crate::revocation::{
+    Claims, Cutoff, Digest, Epoch, Minute, Policy, Position, Revision, RevocationId, Selector, TestedClaim, UnixMillis,
+    UnixSeconds, Verdict,
+};
+
+pub(crate) const EPOCH: Epoch = Epoch { generation: 1, id: [0xab; 16] };
+pub(crate) const HERE: Position = Position { epoch: EPOCH.id, revision: Revision(42) };
+pub(crate) const ID: RevocationId = RevocationId { epoch_prefix: 0xabab_abab, revision: Revision(42), index: 0 };
+
+/// What the fake answers, and what it was asked.
+pub(crate) struct FakeNode {
+    pub(crate) verdict: Mutex<Verdict>,
+    pub(crate) write_error: Mutex<Option<WriteError>>,
+    pub(crate) find_error: Mutex<Option<FindError>>,
+    pub(crate) writes_refused: Mutex<Option<String>>,
+    /// Writes take a permit.
+    pub(crate) gate: Semaphore,
+    waiting: AtomicUsize,
+    pub(crate) checked_subjects: Mutex<Vec<Option<String>>>,
+    pub(crate) revokes: Mutex<Vec<RevokeRequest>>,
+    pub(crate) reinstates: Mutex<Vec<ReinstateRequest>>,
+    pub(crate) queries: Mutex<Vec<Query>>,
+}
+
+impl FakeNode {
+    /// Finds nothing revoked and accepts every write.
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            verdict: Mutex::new(Verdict::NotRevoked),
+            write_error: Mutex::default(),
+            find_error: Mutex::default(),
+            writes_refused: Mutex::default(),
+            gate: Semaphore::new(Semaphore::MAX_PERMITS),
+            waiting: AtomicUsize::new(0),
+            checked_subjects: Mutex::default(),
+            revokes: Mutex::default(),
+            reinstates: Mutex::default(),
+            queries: Mutex::default(),
+        })
+    }
+
+    /// Whether a write has come as far as the gate.
+    pub(crate) fn waits_at_gate(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    pub(crate) fn node(self: &Arc<Self>) -> Node {
+        Node { checks: self.clone(), writes: self.clone(), finds: self.clone(), reports: self.clone() }
+    }
+}
+
+impl Checks for FakeNode {
+    fn check(&self, claims: &Claims, at_least: Option<Position>) -> Answer {
+        self.checked_subjects.lock().push(claims.value("sub").map(str::to_owned));
+        let verdict = self.verdict.lock().clone();
+        let deny = verdict != Verdict::NotRevoked;
+        Answer { verdict, deny, position: at_least.unwrap_or(HERE), staleness: Duration::from_millis(1500) }
+    }
+}
+
+impl Writes for FakeNode {
+    fn revoke(&self, request: RevokeRequest) -> Pending<'_, Result<RevokeReply, WriteError>> {
+        Box::pin(async move {
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            self.gate.acquire().await.expect("the gate is never closed").forget();
+            let outcome = |(index, item): (usize, &crate::revocation::ports::Revoke)| Revoked {
+                id: (!request.dry_run).then_some(RevocationId { index: index as u32, ..ID }),
+                selector: item.target.selector().clone(),
+                cutoff: Cutoff::at(UnixSeconds(1_767_225_600)).unwrap(),
+                expiry: Minute::ceil(UnixSeconds(1_767_312_000)).unwrap(),
+                already_expired: false,
+                merged: false,
+            };
+            let outcomes = request.items.iter().enumerate().map(outcome).collect();
+            let position = (!request.dry_run).then_some(HERE);
+            self.revokes.lock().push(request);
+            let error = self.write_error.lock().clone();
+            error.map_or(Ok(RevokeReply { position, outcomes, repeated: false }), Err)
+        })
+    }
+
+    fn reinstate(&self, request: ReinstateRequest) -> Pending<'_, Result<ReinstateReply, WriteError>> {
+        Box::pin(async move {
+            let undone = request.items.iter().map(|_| vec![ID]).collect();
+            let position = (!request.dry_run).then_some(HERE);
+            self.reinstates.lock().push(request);
+            let error = self.write_error.lock().clone();
+            error.map_or(Ok(ReinstateReply { position, undone, repeated: false }), Err)
+        })
+    }
+}
+
+impl Finds for FakeNode {
+    fn find(&self, id: RevocationId, _: Option<Position>) -> Pending<'_, Result<Found<Option<Record>>, FindError>> {
+        let value = (id == ID).then(record);
+        let error = self.find_error.lock().clone();
+        Box::pin(async move { error.map_or(Ok(Found { value, indexed_through: HERE }), Err) })
+    }
+
+    fn list(&self, query: Query) -> Pending<'_, Result<Found<Page>, FindError>> {
+        self.queries.lock().push(query);
+        let value = Page { records: vec![record()], next: Some("next".into()) };
+        let error = self.find_error.lock().clone();
+        Box::pin(async move { error.map_or(Ok(Found { value, indexed_through: HERE }), Err) })
+    }
+}
+
+impl Reports for FakeNode {
+    fn status(&self) -> Status {
+        Status {
+            version: "0.0.0",
+            epoch: EPOCH,
+            revision: HERE.revision,
+            digest: Digest::default(),
+            live_entries: 1 << 60,
+            policy: Policy::default(),
+            shapes: vec![],
+            floor: Minute::default(),
+            staleness: Duration::from_millis(1500),
+            uptime: Duration::from_secs(3),
+            indexed_through: Revision(40),
+            oldest: Revision(1),
+            subscribers: 2,
+            writes_refused: self.writes_refused.lock().clone(),
+            clock_alarm: None,
+            public_key: [7; 32],
+        }
+    }
+}
+
+fn record() -> Record {
+    let at = UnixMillis(1_767_225_600_042);
+    Record {
+        id: ID,
+        selector: Selector::new([("sub", "alice")], TestedClaim::AuthTime).unwrap(),
+        cutoff: Cutoff::UNBOUNDED,
+        expiry: Minute::NEVER,
+        exceptions: vec![Selector::new([("sid", "s1")], TestedClaim::Iat).unwrap()],
+        reason: "lost phone".into(),
+        actor: "anonymous@127.0.0.1".into(),
+        accepted_at: at,
+        state: RecordState::Reinstated { actor: "somebody".into(), at, reason: String::new() },
+    }
+}

@@ -1,0 +1,357 @@
+//! What is counted and measured. [`Metrics::new`] is the one table of names; `docs/metrics.md` explains each.
+//!
+//! A check costs one or two relaxed additions: every label set that can occur is created at the start.
+
+use std::fmt::{self, Write as _};
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+type Whole = Gauge<u64, AtomicU64>;
+type Real = Gauge<f64, AtomicU64>;
+
+/// The metrics of one process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    not_revoked: Counter,
+    revoked: Counter,
+    unknown: [Counter; Cause::ALL.len()],
+    writes: [Counter; WriteOutcome::ALL.len()],
+    /// Revocations accepted.
+    pub revocations: Counter,
+    /// Reinstatements accepted.
+    pub reinstatements: Counter,
+    /// From the arrival of a write to its acknowledgement.
+    pub write_seconds: Histogram,
+    /// One durable append of the journal.
+    pub commit_seconds: Histogram,
+    /// Records per durable append.
+    pub commit_records: Histogram,
+    /// Checked tokens without a usable tested time.
+    pub untimed_tokens: Counter,
+    /// Checked tokens that live longer than entries are kept.
+    pub beyond_horizon_tokens: Counter,
+    /// The size of the journal on disk.
+    pub journal_bytes: Whole,
+    /// Connected subscribers.
+    pub subscribers: Whole,
+    /// Live entries.
+    pub live_entries: Whole,
+    /// The most live entries that policy allows.
+    pub max_entries: Whole,
+    /// Active shapes.
+    pub active_shapes: Whole,
+    /// The last revision in force.
+    pub position_revision: Whole,
+    /// The generation of the epoch.
+    pub epoch_generation: Whole,
+    /// Revisions that the search index has yet to take in.
+    pub index_lag_revisions: Whole,
+    /// The age of the last word from the authority.
+    pub staleness_seconds: Real,
+    /// How long the process has run.
+    pub uptime_seconds: Real,
+    /// 1 while writes are refused.
+    pub writes_refused: Whole,
+    /// 1 while the clock is in doubt.
+    pub clock_alarm: Whole,
+}
+
+/// Why a check could not tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "named as in the protocol, explained there")]
+pub enum Cause {
+    NeverSynced,
+    Stale,
+    Behind,
+    Diverged,
+    OverLimit,
+    Incomplete,
+    TooManyCandidates,
+    BeyondHorizon,
+}
+
+impl Cause {
+    const ALL: [Self; 8] = [
+        Self::NeverSynced,
+        Self::Stale,
+        Self::Behind,
+        Self::Diverged,
+        Self::OverLimit,
+        Self::Incomplete,
+        Self::TooManyCandidates,
+        Self::BeyondHorizon,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::NeverSynced => "NEVER_SYNCED",
+            Self::Stale => "STALE",
+            Self::Behind => "BEHIND",
+            Self::Diverged => "DIVERGED",
+            Self::OverLimit => "OVER_LIMIT",
+            Self::Incomplete => "INCOMPLETE",
+            Self::TooManyCandidates => "TOO_MANY_CANDIDATES",
+            Self::BeyondHorizon => "BEYOND_HORIZON",
+        }
+    }
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WriteOutcome {
+    /// Durable and in force.
+    Accepted,
+    /// A repeat of an accepted request.
+    Repeated,
+    /// Decided only.
+    DryRun,
+    /// Wrong.
+    Invalid,
+    /// Over `max_entries` or the shape limit, or too many waiting.
+    OverLimit,
+    /// Its request id was used before.
+    RequestIdReused,
+    /// The journal does not accept writes.
+    Unavailable,
+    /// It may or may not have been accepted.
+    OutcomeUnknown,
+}
+
+impl WriteOutcome {
+    const ALL: [Self; 8] = [
+        Self::Accepted,
+        Self::Repeated,
+        Self::DryRun,
+        Self::Invalid,
+        Self::OverLimit,
+        Self::RequestIdReused,
+        Self::Unavailable,
+        Self::OutcomeUnknown,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Repeated => "repeated",
+            Self::DryRun => "dry_run",
+            Self::Invalid => "invalid",
+            Self::OverLimit => "over_limit",
+            Self::RequestIdReused => "request_id_reused",
+            Self::Unavailable => "unavailable",
+            Self::OutcomeUnknown => "outcome_unknown",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CheckLabels {
+    verdict: Name,
+    cause: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WriteLabels {
+    outcome: Name,
+}
+
+/// A label value that is known when the program is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Name(&'static str);
+
+impl EncodeLabelValue for Name {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(self.0)
+    }
+}
+
+impl Metrics {
+    /// All metrics at zero.
+    #[must_use]
+    pub fn new(version: &'static str) -> Self {
+        let mut registry = Registry::with_prefix("rescind");
+        let r = &mut registry;
+        r.register("build", "The build.", Info::new([("version", version)]));
+
+        let checks = Family::<CheckLabels, Counter>::default();
+        r.register("checks", "Checks by verdict and, if unknown, cause.", checks.clone());
+        let check =
+            |verdict, cause| checks.get_or_create_owned(&CheckLabels { verdict: Name(verdict), cause: Name(cause) });
+        let writes = Family::<WriteLabels, Counter>::default();
+        r.register("write_requests", "Revoke and reinstate requests by outcome.", writes.clone());
+
+        Self {
+            not_revoked: check("not_revoked", ""),
+            revoked: check("revoked", ""),
+            unknown: Cause::ALL.map(|cause| check("unknown", cause.name())),
+            writes: WriteOutcome::ALL
+                .map(|outcome| writes.get_or_create_owned(&WriteLabels { outcome: Name(outcome.name()) })),
+            revocations: counter(r, "revocations", "Revocations accepted."),
+            reinstatements: counter(r, "reinstatements", "Reinstatements accepted."),
+            write_seconds: seconds(r, "write", "From the arrival of a write to its acknowledgement."),
+            commit_seconds: seconds(r, "commit", "One durable append of the journal."),
+            commit_records: histogram(r, "commit_records", "Records per durable append."),
+            untimed_tokens: counter(r, "untimed_tokens", "Checked tokens without a usable tested time."),
+            beyond_horizon_tokens: counter(
+                r,
+                "beyond_horizon_tokens",
+                "Checked tokens that live longer than entries are kept.",
+            ),
+            journal_bytes: with_unit(r, "journal", Unit::Bytes, "The size of the journal on disk."),
+            subscribers: gauge(r, "subscribers", "Connected subscribers."),
+            live_entries: gauge(r, "live_entries", "Live entries."),
+            max_entries: gauge(r, "max_entries", "The most live entries that policy allows."),
+            active_shapes: gauge(r, "active_shapes", "Active shapes."),
+            position_revision: gauge(r, "position_revision", "The last revision in force."),
+            epoch_generation: gauge(r, "epoch_generation", "The generation of the epoch."),
+            index_lag_revisions: gauge(r, "index_lag_revisions", "Revisions the search index has yet to take in."),
+            staleness_seconds: with_unit(r, "staleness", Unit::Seconds, "The age of the last word from the authority."),
+            uptime_seconds: with_unit(r, "uptime", Unit::Seconds, "How long the process has run."),
+            writes_refused: gauge(r, "writes_refused", "1 while writes are refused."),
+            clock_alarm: gauge(r, "clock_alarm", "1 while the clock is in doubt."),
+            registry,
+        }
+    }
+
+    /// Counts a check that found nothing.
+    #[inline]
+    pub fn count_not_revoked(&self) {
+        self.not_revoked.inc();
+    }
+
+    /// Counts a check that found a revocation.
+    #[inline]
+    pub fn count_revoked(&self) {
+        self.revoked.inc();
+    }
+
+    /// Counts a check that could not tell.
+    #[inline]
+    pub fn count_unknown(&self, cause: Cause) {
+        self.unknown[cause as usize].inc();
+    }
+
+    /// Counts a write and how long its answer took.
+    pub fn count_write(&self, outcome: WriteOutcome, took: Duration) {
+        self.writes[outcome as usize].inc();
+        self.write_seconds.observe(took.as_secs_f64());
+    }
+
+    /// All metrics in the OpenMetrics text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        match encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            Err(fmt::Error) => String::new(),
+        }
+    }
+}
+
+fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
+    let metric = Counter::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str) -> Whole {
+    let metric = Whole::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn with_unit<M>(registry: &mut Registry, name: &str, unit: Unit, help: &str) -> M
+where
+    M: prometheus_client::registry::Metric + Default + Clone,
+{
+    let metric = M::default();
+    registry.register_with_unit(name, help, unit, metric.clone());
+    metric
+}
+
+/// 50 µs to 1.6 s, in factors of two.
+fn seconds(registry: &mut Registry, name: &str, help: &str) -> Histogram {
+    let metric = Histogram::new(exponential_buckets(50e-6, 2.0, 16));
+    registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
+    metric
+}
+
+/// 1 to 16,384, in factors of two.
+fn histogram(registry: &mut Registry, name: &str, help: &str) -> Histogram {
+    let metric = Histogram::new(exponential_buckets(1.0, 2.0, 15));
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_and_no_other_is_documented() {
+        let rendered = Metrics::new("0").render();
+        let exported: Vec<(&str, &str)> = rendered
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE "))
+            .filter_map(|line| line.split_once(' '))
+            .collect();
+        let docs = include_str!("../../docs/metrics.md");
+        let documented: Vec<(&str, &str)> = docs
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `rescind_"))
+            .filter_map(|line| {
+                let mut cells = line.split('|').map(str::trim);
+                Some((cells.next()?.trim_end_matches('`'), cells.next()?))
+            })
+            .collect();
+        let named: Vec<(String, &str)> = exported
+            .iter()
+            .map(|(name, kind)| {
+                let suffix = match *kind {
+                    "counter" => "_total",
+                    "info" => "_info",
+                    _ => "",
+                };
+                (format!("{}{suffix}", name.trim_start_matches("rescind_")), *kind)
+            })
+            .collect();
+        let named: Vec<(&str, &str)> = named.iter().map(|(name, kind)| (name.as_str(), *kind)).collect();
+        assert_eq!(named, documented);
+    }
+
+    #[test]
+    fn every_cause_has_its_own_count_from_the_start() {
+        let metrics = Metrics::new("0");
+        for (index, cause) in Cause::ALL.into_iter().enumerate() {
+            (0..=index).for_each(|_| metrics.count_unknown(cause));
+        }
+        metrics.count_revoked();
+        let text = metrics.render();
+        for line in [
+            "rescind_checks_total{verdict=\"unknown\",cause=\"NEVER_SYNCED\"} 1",
+            "rescind_checks_total{verdict=\"unknown\",cause=\"BEYOND_HORIZON\"} 8",
+            "rescind_checks_total{verdict=\"revoked\",cause=\"\"} 1",
+            "rescind_checks_total{verdict=\"not_revoked\",cause=\"\"} 0",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_write_is_counted_with_its_outcome_and_time() {
+        let metrics = Metrics::new("0");
+        metrics.count_write(WriteOutcome::Accepted, Duration::from_millis(1));
+        let text = metrics.render();
+        assert!(text.contains("rescind_write_requests_total{outcome=\"accepted\"} 1"), "{text}");
+        assert!(text.contains("rescind_write_seconds_count 1"), "{text}");
+    }
+}
