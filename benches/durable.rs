@@ -120,7 +120,8 @@ async fn measure(what: &str, callers: usize, batch: u64, target: f64) {
     row("  commits a second", commits, "/s", Target::None);
     row("  index lag at the end, revisions", lag as f64, "", Target::None);
     let begin = Instant::now();
-    while authority.status().indexed_through < authority.status().revision && begin.elapsed() < Duration::from_secs(120) {
+    while authority.status().indexed_through < authority.status().revision && begin.elapsed() < Duration::from_secs(120)
+    {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     row("  until the index had caught up", begin.elapsed().as_secs_f64(), " s", Target::None);

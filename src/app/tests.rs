@@ -1,3 +1,4 @@
+use crate::config::ServerConfig;
 use std::sync::Arc;
 use std::time::Duration;
 

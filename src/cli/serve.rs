@@ -69,7 +69,7 @@ impl Serve {
         start_log(config.log).map_err(|error| Failure::cannot(chain(&error)))?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::cannot(format!("cannot start: {error}")))?;
-        runtime.block_on(app::serve(config)).map_err(|error| Failure::cannot(chain(error.as_ref())))?;
+        runtime.block_on(app::serve(config)).map_err(|error| Failure::cannot(chain(&error)))?;
         Ok(Exit::Done)
     }
 }
