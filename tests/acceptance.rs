@@ -50,16 +50,16 @@ fn the_demonstration_holds_at_every_step() {
     run_script("scripts/demo.py");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_server_ends_well_and_comes_back_where_it_was() {
     let mut server = Server::start();
-    let caller = Caller::new(server.listen);
-    let reply = caller.revoke(vec![revocation(&[("sid", "S1")])]).await.unwrap();
+    let reply = Caller::new(server.listen).revoke(vec![revocation(&[("sid", "S1")])]).await.unwrap();
     let position = reply.position.unwrap();
 
     assert_eq!(server.stop().code(), Some(0), "{}", server.log_text());
     server.restart();
 
+    let caller = Caller::new(server.listen);
     let session = claims(&json!({ "sid": "S1" }));
     assert_eq!(caller.check(session).await.unwrap(), Outcome::Revoked);
     let standing = caller.standing().await;

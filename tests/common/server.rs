@@ -119,8 +119,7 @@ impl Server {
         use std::io::Write as _;
         let mut command = command(arguments);
         command.args(["--server", &self.url()]);
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         // It may refuse its flags before it reads anything.
         let _ = child.stdin.take().unwrap().write_all(stdin);
         child.wait_with_output().unwrap()
