@@ -18,7 +18,7 @@ use rescind::journal::Index;
 use rescind::revocation::ports::{
     Caller, CutoffChoice, ExpiryChoice, Reports, Revoke, RevokeRequest, Target as Aim, Writes,
 };
-use rescind::revocation::{Policy, Selector, TestedClaim};
+use rescind::revocation::{Revision, Selector, TestedClaim};
 use table::{Target, row};
 
 const TEN_SECONDS: Duration = Duration::from_secs(10);
@@ -32,16 +32,12 @@ impl Publish for Nobody {
     }
 
     fn offer_snapshot(&self, _image: Arc<Image>) {}
+
+    fn pruned(&self, _oldest: Revision) {}
 }
 
 fn start(dir: &Path) -> Arc<Authority> {
-    let options = Options {
-        data_dir: dir.to_owned(),
-        policy: Policy::default(),
-        audit_retention: Duration::from_secs(90 * 86_400),
-        clock: Clock::system(),
-        build: "bench".into(),
-    };
+    let options = Options::new(dir.to_owned(), Clock::system());
     let recovered = recover(options).unwrap();
     let index = Index::open(dir, recovered.identity(), recovered.reader()).unwrap().index;
     Authority::start(recovered, index, Arc::new(Nobody(AtomicU64::new(0))), [0; 32]).unwrap()

@@ -1,5 +1,7 @@
 //! Negative probes of the filter beside those of its peers: same keys, already hashed, same false-positive rate.
 
+#![allow(clippy::print_stdout, reason = "a bench prints")]
+
 mod table;
 
 use std::hash::{BuildHasherDefault, Hasher};

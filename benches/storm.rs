@@ -19,16 +19,19 @@ const STORM: Duration = Duration::from_secs(5);
 
 /// Fingerprints are uniform already: their first word is the hash.
 #[derive(Default)]
-struct FirstWord(Option<u64>);
+struct FirstWord(u64);
 
 impl Hasher for FirstWord {
     fn finish(&self) -> u64 {
-        self.0.unwrap_or_default()
+        self.0
     }
-    fn write(&mut self, _: &[u8]) {}
-    fn write_u64(&mut self, word: u64) {
-        self.0.get_or_insert(word);
+    /// An array of words arrives as its length, then as its bytes.
+    fn write(&mut self, bytes: &[u8]) {
+        if let (16, Some(word)) = (bytes.len(), bytes.first_chunk()) {
+            self.0 = u64::from_le_bytes(*word);
+        }
     }
+    fn write_usize(&mut self, _: usize) {}
 }
 
 type Dash = DashMap<Fingerprint, PackedEntry, BuildHasherDefault<FirstWord>>;

@@ -4,18 +4,29 @@
 //! Stopping goes the other way: the surfaces let their requests finish, then the last commits are made.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use super::front::{Front, stop_on_signal};
 use super::metered::{MeteredPublish, metered};
-use crate::authority::{Authority, Image, Options, Publish, Published, RecoverError, Recovered, recover};
+use crate::authority::hub::{self, Hub};
+use crate::authority::{Authority, Options, Publish as _, RecoverError, Recovered, recover};
 use crate::clock::Clock;
 use crate::config::ServerConfig;
-use crate::journal::Index;
 use crate::journal::index::IndexError;
-use crate::surface::{BindError, Node, Surface};
+use crate::journal::{Index, JournalReader, ReadError};
+use crate::replication::frames::{NodeId, Parent};
+use crate::replication::source::{HistoryError, Source as _};
+use crate::replication::{LogPoint, Signer};
+use crate::revocation::Revision;
+use crate::revocation::ports::{Reports, Status};
+use crate::surface::{BindError, Node, Surface, subscribe_service};
 use crate::telemetry::Metrics;
+use crate::wire::replication::GrpcEncoder;
 
 /// Why a server cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +45,9 @@ pub enum ServeError {
     System(#[from] std::io::Error),
 }
 
+/// How long subscriptions may take to end once their connections are closed.
+const DRAIN: Duration = Duration::from_secs(2);
+
 /// Runs a server until it is told to stop.
 ///
 /// # Errors
@@ -43,41 +57,90 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
     let clock = Clock::system();
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let options = Options {
-        data_dir: config.data_dir.clone(),
         policy: config.policy,
         audit_retention: config.audit_retention,
-        clock: clock.clone(),
-        build: env!("CARGO_PKG_VERSION").to_owned(),
+        ..Options::new(config.data_dir.clone(), clock.clone())
     };
     tracing::info!(data_dir = %config.data_dir.display(), "recovering");
     let recovered = blocking(move || recover(options)).await??;
     let index = open_index(&config, &recovered)?;
-    let publisher = Arc::new(MeteredPublish::new(Arc::new(Nobody), Arc::clone(&metrics)));
-    let authority = Authority::start(recovered, index, publisher, [0; 32])?;
+    let hub = hub_of(&recovered, &clock)?;
+    let publisher = Arc::new(MeteredPublish::new(hub.clone(), Arc::clone(&metrics)));
+    let public_key = hub.origin().public_key.0;
+    let authority = Authority::start(recovered, index, publisher, public_key)?;
+    let feeding = tokio::spawn(hub.clone().run());
 
+    let reports = Arc::new(Reported { authority: authority.clone(), hub: hub.clone() });
     let node = Node {
         checks: authority.clone(),
         writes: authority.clone(),
         finds: authority.clone(),
-        reports: authority.clone(),
+        reports: reports.clone(),
     };
-    let surface = Surface::new(metered(node, &metrics, &clock), &config.surface, Routes::default());
-    let stop = tokio_util::sync::CancellationToken::new();
+    let subscriptions = subscribe_service(hub.clone());
+    let routes = Routes::new(subscriptions.clone());
+    let surface = Surface::new(metered(node, &metrics, &clock), &config.surface, routes);
+    let stop = CancellationToken::new();
     let signals = stop_on_signal(stop.clone())?;
-    announce(&config, &front, &authority);
-    front.serve(surface, authority.clone(), metrics, stop).await;
-    signals.abort();
+    announce(&config, &front, &reports.status());
+    let goodbye = tokio::spawn(say_goodbye(hub.clone(), stop.clone()));
+    front.serve(surface, reports, metrics, stop).await;
+    for task in [signals, goodbye] {
+        task.abort();
+    }
+    if timeout(DRAIN, async { tokio::join!(subscriptions.drained(), feeding) }).await.is_err() {
+        tracing::warn!("some subscriptions were cut");
+    }
     blocking(move || authority.stop()).await?;
     tracing::info!("stopped");
     Ok(())
 }
 
-struct Nobody;
+/// Tells subscribers to look elsewhere as soon as the server is to stop.
+async fn say_goodbye(hub: Arc<Hub>, stop: CancellationToken) {
+    stop.cancelled().await;
+    hub.stop();
+}
 
-impl Publish for Nobody {
-    fn publish(&self, _published: Published) {}
+/// What feeds subscribers, going on from what was recovered.
+fn hub_of(recovered: &Recovered, clock: &Clock) -> Result<Arc<Hub>, ServeError> {
+    let (state, identity) = (recovered.state(), recovered.identity());
+    let mut node = [0; 16];
+    getrandom::fill(&mut node).map_err(|error| ServeError::System(std::io::Error::other(error)))?;
+    let start = hub::Start {
+        node: NodeId(node),
+        epoch: identity.epoch,
+        parent: identity.parent.map(|(epoch, revision)| Parent { epoch, revision }),
+        set_key: identity.set_key.clone(),
+        signer: Signer::from_seed(identity.signing_seed.expose()),
+        point: LogPoint {
+            revision: state.revision(),
+            digest: state.digest(),
+            chain: state.chain(),
+            floor: state.floor(),
+        },
+        policy: state.policy(),
+        oldest: recovered.reader().oldest().map_err(RecoverError::from)?,
+    };
+    let history = Arc::new(JournalHistory(recovered.reader()));
+    let hub = Hub::new(hub::Options::default(), start, clock.clone(), Arc::new(GrpcEncoder), history);
+    hub.offer_snapshot(Arc::clone(&recovered.image));
+    Ok(hub)
+}
 
-    fn offer_snapshot(&self, _image: Arc<Image>) {}
+/// The journal's deltas, for subscribers that the shared log no longer reaches.
+struct JournalHistory(Arc<dyn JournalReader>);
+
+impl hub::History for JournalHistory {
+    fn deltas(&self, from: Revision, bytes_max: usize) -> Result<Vec<(Revision, Bytes)>, HistoryError> {
+        /// Small records would otherwise be read by the hundred thousand.
+        const RECORDS_MAX: usize = 4096;
+        let records = self.0.read(from, bytes_max, RECORDS_MAX).map_err(|error| match error {
+            ReadError::Pruned { .. } => HistoryError::Compacted(from),
+            error => HistoryError::Unavailable(error.to_string()),
+        })?;
+        Ok(records.into_iter().map(|record| (record.revision, Bytes::from(record.delta))).collect())
+    }
 }
 
 fn open_index(config: &ServerConfig, recovered: &Recovered) -> Result<Index, IndexError> {
@@ -88,9 +151,19 @@ fn open_index(config: &ServerConfig, recovered: &Recovered) -> Result<Index, Ind
     Ok(opened.index)
 }
 
-fn announce(config: &ServerConfig, front: &Front, authority: &Authority) {
-    use crate::revocation::ports::Reports as _;
-    let status = authority.status();
+/// The authority's condition, and how many follow it.
+struct Reported {
+    authority: Arc<Authority>,
+    hub: Arc<Hub>,
+}
+
+impl Reports for Reported {
+    fn status(&self) -> Status {
+        Status { subscribers: self.hub.subscriber_count(), ..self.authority.status() }
+    }
+}
+
+fn announce(config: &ServerConfig, front: &Front, status: &Status) {
     let position = status.position();
     let (listen, ops_listen) = (front.listen(), front.ops_listen());
     let data_dir = config.data_dir.display();

@@ -1,6 +1,7 @@
 //! The two ports of a server, bound before anything is opened and served until it is told to stop.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub struct Front {
     callers: Listener,
     operators: Listener,
     bounds: Bounds,
+    data_dir: PathBuf,
 }
 
 impl Front {
@@ -34,6 +36,7 @@ impl Front {
             callers: Listener::bind(config.listen, "--listen").await?,
             operators: Listener::bind(config.ops_listen, "--ops-listen").await?,
             bounds: Bounds::connections(config.surface.connections_max),
+            data_dir: config.data_dir.clone(),
         })
     }
 
@@ -58,9 +61,10 @@ impl Front {
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) {
-        let observed = Arc::clone(&reports);
+        let (observed, data_dir) = (Arc::clone(&reports), self.data_dir);
         let render = Arc::new(move || {
             observe(&metrics, observed.as_ref());
+            metrics.journal_bytes.set(journal_bytes(&data_dir));
             metrics.render()
         });
         let operators = ops::router(Ops { metrics: render, reports, stop: stop.clone() });
@@ -111,6 +115,12 @@ fn observe(metrics: &Metrics, reports: &dyn Reports) {
     metrics.uptime_seconds.set(seconds(status.uptime));
     metrics.writes_refused.set(status.writes_refused.is_some().into());
     metrics.clock_alarm.set(status.clock_alarm.is_some().into());
+}
+
+/// What the journal takes on disk, its write-ahead log included.
+fn journal_bytes(data_dir: &Path) -> u64 {
+    let bytes = |name| std::fs::metadata(data_dir.join(name)).map_or(0, |file| file.len());
+    bytes("journal.sqlite") + bytes("journal.sqlite-wal")
 }
 
 fn seconds(duration: Duration) -> f64 {

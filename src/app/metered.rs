@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::revocation::ports::{
     Answer, Checks, Pending, ReinstateReply, ReinstateRequest, RevokeReply, RevokeRequest, WriteError, Writes,
 };
-use crate::revocation::{Claims, Position, UnknownCause, Verdict};
+use crate::revocation::{Claims, Position, Revision, UnknownCause, Verdict};
 use crate::surface::Node;
 use crate::telemetry::{Cause, Metrics, WriteOutcome};
 
@@ -158,8 +158,12 @@ impl Publish for MeteredPublish {
         self.inner.offer_snapshot(image);
     }
 
+    fn pruned(&self, oldest: Revision) {
+        self.inner.pruned(oldest);
+    }
+
     fn measured(&self, commit: Commit) {
         self.metrics.commit_seconds.observe(commit.took.as_secs_f64());
-        self.metrics.commit_records.observe(commit.requests as f64);
+        self.metrics.commit_requests.observe(commit.requests as f64);
     }
 }

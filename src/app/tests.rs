@@ -91,6 +91,9 @@ fn checks_are_counted_by_verdict_and_cause() {
         let line = format!("rescind_checks_total{{verdict=\"unknown\",cause=\"{name}\"}} 1");
         assert!(metrics.render().contains(&line), "{line}");
     }
+    node.beyond_horizon.store(true, std::sync::atomic::Ordering::SeqCst);
+    (0..3).for_each(|_| drop(counted.checks.check(&Claims::new(), None)));
+    assert!(metrics.render().contains("rescind_beyond_horizon_tokens_total 3"));
 }
 
 #[tokio::test]

@@ -8,29 +8,23 @@
 //! - C1. An answer that names a position is built from [`Durable`], which only the journal makes.
 //! - C2. After an unclear append nothing more is appended until a restart has read what the disk holds.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
 
-use crate::journal::{
-    Action, AppendError, Body, Durable, Journal, PruneLimits, REVOCATIONS_MAX, Record, Reinstatement, Request,
-    Revocation,
-};
-use crate::revocation::ports::{Caller, ReinstateReply, RevokeReply, RevokeRequest, Revoked, Violation, WriteError};
-use crate::revocation::{Mark, Minute, Position, Rebuild, Revision, RevocationId, Selector, UnixMillis};
-
-use super::lifetimes::{Times, terms};
+use super::decide::{Answer, Decide, Group, ResolvedReinstate};
+use super::lifetimes::Times;
 use super::publish::{Commit, Publish, Published};
-use super::requests::{Remembered, RequestKey};
 use super::snapshot::{Overlay, Snapshotter};
-use super::stage::{Accepted, Stage};
+use super::stage::Stage;
 use super::state::{State, Transition};
 use super::timekeeper::{Moment, Timekeeper};
 use super::vitals::Vitals;
+use crate::journal::{AppendError, Body, Durable, Journal, JournalReader, PruneLimits, Record};
+use crate::revocation::ports::{ReinstateReply, RevokeReply, RevokeRequest, WriteError};
+use crate::revocation::{Minute, Position, Rebuild, Revision};
 
 /// The most requests that share one revision.
 pub const GROUP_REQUESTS_MAX: usize = 1024;
@@ -53,39 +47,11 @@ pub enum Work {
     Stop,
 }
 
-/// Where an answer goes. A caller that went away does not undo its request.
-pub type Answer<T> = oneshot::Sender<Result<Decided<T>, WriteError>>;
-
-/// A decision on a request.
-#[derive(Debug)]
-pub enum Decided<T> {
-    /// The outcome.
-    Now(T),
-    /// The outcome is that of an earlier request with the same id; the journal holds it.
-    Earlier(Remembered),
-}
-
-/// A reinstatement whose ids have been looked up.
-#[derive(Clone, Debug)]
-pub struct ResolvedReinstate {
-    /// Who asks.
-    pub caller: Caller,
-    /// Makes a repeat safe.
-    pub request_id: Option<String>,
-    /// The hash of all that makes two requests the same.
-    pub body_hash: [u8; 32],
-    /// In the order of the request: whose revocations, and the one meant; `None`: all live ones.
-    pub items: Vec<(Selector, Option<RevocationId>)>,
-    /// For the audit trail.
-    pub reason: String,
-    /// Decide, change nothing.
-    pub dry_run: bool,
-}
-
 /// The commit thread's own.
 pub struct Committer {
     pub(super) state: State,
     pub(super) journal: Box<dyn Journal>,
+    pub(super) reader: Arc<dyn JournalReader>,
     pub(super) keeper: Timekeeper,
     pub(super) publisher: Arc<dyn Publish>,
     pub(super) vitals: Arc<Vitals>,
@@ -95,23 +61,6 @@ pub struct Committer {
     pub(super) audit_retention: Duration,
     /// An append ended unclear: nothing more is appended.
     pub(super) poisoned: bool,
-}
-
-/// Requests that were accepted into the revision being made, and whom to tell.
-#[derive(Default)]
-struct Group {
-    requests: Vec<Request>,
-    bytes: usize,
-    /// How many revocations they undo; a record has room for [`REVOCATIONS_MAX`].
-    undone: usize,
-    answers: Vec<Waiting>,
-}
-
-enum Waiting {
-    Revoke(RevokeReply, Answer<RevokeReply>),
-    Reinstate(ReinstateReply, Answer<ReinstateReply>),
-    RepeatedRevoke(Remembered, Answer<RevokeReply>),
-    RepeatedReinstate(Remembered, Answer<ReinstateReply>),
 }
 
 impl Committer {
@@ -215,6 +164,7 @@ impl Committer {
             revision: delta.revision,
             source_time: delta.source_time,
             floor: delta.floor,
+            policy: self.state.policy(),
             canonical: Bytes::copy_from_slice(&transition.canonical),
             digest: delta.digest_after,
             chain: transition.chain,
@@ -294,7 +244,15 @@ impl Committer {
         };
         let state = &self.state;
         match self.journal.prune(&limits, &|id, revocation| state.live_expiry(id, revocation)) {
-            Ok(pruned) if pruned.records > 0 => tracing::info!(records = pruned.records, "journal pruned"),
+            Ok(pruned) if pruned.records > 0 => {
+                tracing::info!(records = pruned.records, "journal pruned");
+                match self.reader.oldest() {
+                    Ok(oldest) => self.publisher.pruned(oldest),
+                    Err(error) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "the journal cannot be read")
+                    }
+                }
+            }
             Ok(_) => {}
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the journal was not pruned"),
         }
@@ -306,229 +264,5 @@ fn run_rebuild(rebuild: Rebuild) {
     let spawned = std::thread::Builder::new().name("filter-rebuild".into()).spawn(move || rebuild.run());
     if let Err(error) = spawned {
         tracing::error!(%error, "cannot start the filter rebuild; checks get slower, not wrong");
-    }
-}
-
-/// What all requests of one revision are decided with.
-struct Decide {
-    times: Times,
-    received_at: UnixMillis,
-    head: Position,
-}
-
-impl Decide {
-    fn revoke(
-        &self,
-        stage: &mut Stage<'_>,
-        group: &mut Group,
-        request: RevokeRequest,
-        answer: Answer<RevokeReply>,
-        state: &State,
-    ) {
-        let earlier =
-            request.request_id.as_ref().and_then(|id| stage.earlier(&RequestKey::new(&request.caller.principal, id)));
-        if let Some(earlier) = earlier {
-            if earlier.body_hash == request.body_hash {
-                group.answers.push(Waiting::RepeatedRevoke(earlier, answer));
-            } else {
-                send(answer, Err(WriteError::RequestIdReused));
-            }
-            return;
-        }
-        let revocations = match self.revocations(&request, state) {
-            Ok(revocations) => revocations,
-            Err(violations) => return send(answer, Err(WriteError::Invalid(violations))),
-        };
-        if let Err(error) = stage.admit(&revocations) {
-            return send(answer, Err(error));
-        }
-        let nothing_to_write = revocations.iter().all(|revocation| revocation.already_expired);
-        if request.dry_run || nothing_to_write {
-            let mut trial = Stage::new(state, self.received_at, state.floor());
-            let request_of_trial = self.request(&request.caller, None, request.body_hash, Action::Revoke(revocations));
-            let accepted = trial.request(&request_of_trial);
-            let mut reply = revoke_reply(&request_of_trial, &accepted, None);
-            reply.outcomes.iter_mut().for_each(|outcome| outcome.id = None);
-            reply.position = (!request.dry_run).then_some(self.head);
-            return send(answer, Ok(Decided::Now(reply)));
-        }
-        let mut accepted_request =
-            self.request(&request.caller, request.request_id, request.body_hash, Action::Revoke(revocations));
-        let accepted = stage.request(&accepted_request);
-        if let Action::Revoke(revocations) = &mut accepted_request.action {
-            for (revocation, accepted) in revocations.iter_mut().zip(&accepted) {
-                revocation.merged = accepted.merged;
-            }
-        }
-        let reply = revoke_reply(&accepted_request, &accepted, Some(state));
-        group.add(accepted_request);
-        group.answers.push(Waiting::Revoke(reply, answer));
-    }
-
-    fn revocations(&self, request: &RevokeRequest, state: &State) -> Result<Vec<Revocation>, Vec<Violation>> {
-        /// More wrong items than this are not listed one by one.
-        const VIOLATIONS_MAX: usize = 100;
-        let policy = state.policy();
-        let mut violations = Vec::new();
-        let mut revocations = Vec::with_capacity(request.items.len());
-        for (index, item) in request.items.iter().enumerate() {
-            let terms = match terms(item, self.times, &policy) {
-                Ok(terms) => terms,
-                Err(error) => {
-                    let field = format!("revocations[{index}].{}", error.field());
-                    violations.push(Violation { field, description: error.to_string() });
-                    if violations.len() == VIOLATIONS_MAX {
-                        break;
-                    }
-                    continue;
-                }
-            };
-            let spares = item.exceptions.iter().map(|e| (e.shape(), state.key().fingerprint(e))).collect();
-            revocations.push(Revocation {
-                selector: item.target.selector().clone(),
-                mark: Mark { cutoff: terms.cutoff, expiry: terms.expiry, spares },
-                exceptions: item.exceptions.clone(),
-                expiry_basis: terms.basis,
-                reason: item.reason.clone(),
-                already_expired: terms.already_expired,
-                merged: false,
-            });
-        }
-        if violations.is_empty() { Ok(revocations) } else { Err(violations) }
-    }
-
-    fn reinstate(
-        &self,
-        stage: &mut Stage<'_>,
-        group: &mut Group,
-        request: ResolvedReinstate,
-        answer: Answer<ReinstateReply>,
-    ) {
-        let earlier =
-            request.request_id.as_ref().and_then(|id| stage.earlier(&RequestKey::new(&request.caller.principal, id)));
-        if let Some(earlier) = earlier {
-            if earlier.body_hash == request.body_hash {
-                group.answers.push(Waiting::RepeatedReinstate(earlier, answer));
-            } else {
-                send(answer, Err(WriteError::RequestIdReused));
-            }
-            return;
-        }
-        let mut undone_so_far = HashSet::new();
-        let room = REVOCATIONS_MAX - group.undone;
-        let reinstatements: Vec<Reinstatement> = request
-            .items
-            .into_iter()
-            .map(|(selector, only)| {
-                let mut undone = stage.undoable(&selector, only);
-                undone.retain(|id| undone_so_far.insert(*id));
-                Reinstatement { selector, only, undone, reason: request.reason.clone() }
-            })
-            .collect();
-        if undone_so_far.len() > room {
-            if group.undone > 0 {
-                return send(answer, Err(WriteError::Overloaded));
-            }
-            let description = format!("{} revocations would be undone, at most {REVOCATIONS_MAX}", undone_so_far.len());
-            return send(
-                answer,
-                Err(WriteError::Invalid(vec![Violation { field: "reinstatements".into(), description }])),
-            );
-        }
-        let undone = reinstatements.iter().map(|reinstatement| reinstatement.undone.clone()).collect();
-        let reply = ReinstateReply { position: None, undone, repeated: false };
-        let changes =
-            reinstatements.iter().any(|r| r.only.is_none() && stage.is_live(&r.selector)) || !undone_so_far.is_empty();
-        // Under a request id even "nothing was live" is remembered: a late repeat must not undo what came after it.
-        if request.dry_run || (!changes && request.request_id.is_none()) {
-            let position = (!request.dry_run).then_some(self.head);
-            return send(answer, Ok(Decided::Now(ReinstateReply { position, ..reply })));
-        }
-        let action = Action::Reinstate(reinstatements);
-        let accepted = self.request(&request.caller, request.request_id, request.body_hash, action);
-        stage.request(&accepted);
-        group.undone += undone_so_far.len();
-        group.add(accepted);
-        group.answers.push(Waiting::Reinstate(reply, answer));
-    }
-
-    fn request(&self, caller: &Caller, id: Option<String>, body_hash: [u8; 32], action: Action) -> Request {
-        let (principal, peer) = (caller.principal.clone(), caller.peer.clone());
-        Request { principal, peer, request_id: id, body_hash, received_at: self.received_at, action }
-    }
-}
-
-impl Group {
-    fn add(&mut self, request: Request) {
-        self.bytes += weight(&request);
-        self.requests.push(request);
-    }
-}
-
-/// About how many bytes of the record a request takes.
-fn weight(request: &Request) -> usize {
-    let selector =
-        |selector: &Selector| selector.pairs().map(|(name, value)| name.len() + value.len() + 3).sum::<usize>();
-    match &request.action {
-        Action::Revoke(revocations) => revocations
-            .iter()
-            .map(|r| 16 + selector(&r.selector) + r.exceptions.iter().map(selector).sum::<usize>() + r.reason.len())
-            .sum(),
-        Action::Reinstate(undone) => {
-            undone.iter().map(|r| 16 + selector(&r.selector) + r.undone.len() * 16 + r.reason.len()).sum()
-        }
-    }
-}
-
-impl Waiting {
-    fn tell(self, result: &Result<Position, WriteError>) {
-        match self {
-            Self::Revoke(mut reply, answer) => send(
-                answer,
-                result.clone().map(|position| {
-                    reply.position = Some(position);
-                    Decided::Now(reply)
-                }),
-            ),
-            Self::Reinstate(mut reply, answer) => send(
-                answer,
-                result.clone().map(|position| {
-                    reply.position = Some(position);
-                    Decided::Now(reply)
-                }),
-            ),
-            Self::RepeatedRevoke(earlier, answer) => send(answer, result.clone().map(|_| Decided::Earlier(earlier))),
-            Self::RepeatedReinstate(earlier, answer) => send(answer, result.clone().map(|_| Decided::Earlier(earlier))),
-        }
-    }
-}
-
-fn send<T>(answer: Answer<T>, result: Result<Decided<T>, WriteError>) {
-    // A caller that gave up is not an error: the request stands, a repeat with its id finds the outcome.
-    let _ = answer.send(result);
-}
-
-/// The reply to a request as accepted, before its position is known. Without a state the ids are left out.
-fn revoke_reply(request: &Request, accepted: &[Accepted], state: Option<&State>) -> RevokeReply {
-    let Action::Revoke(revocations) = &request.action else {
-        return RevokeReply { position: None, outcomes: Vec::new(), repeated: false };
-    };
-    let outcomes = revocations.iter().zip(accepted).map(|(revocation, accepted)| Revoked {
-        id: accepted.place.and_then(|place| Some(state?.id(place))),
-        merged: accepted.merged,
-        ..outcome(revocation)
-    });
-    RevokeReply { position: None, outcomes: outcomes.collect(), repeated: false }
-}
-
-/// What a journal's revocation says of its outcome, without its id.
-pub(super) fn outcome(revocation: &Revocation) -> Revoked {
-    Revoked {
-        id: None,
-        selector: revocation.selector.clone(),
-        cutoff: revocation.mark.cutoff,
-        expiry: revocation.mark.expiry,
-        already_expired: revocation.already_expired,
-        merged: revocation.merged,
     }
 }

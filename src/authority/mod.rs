@@ -11,6 +11,8 @@
 //! Does not know protocols: requests come as [`crate::revocation::ports`] values, subscribers are behind [`Publish`].
 
 mod commit;
+mod decide;
+pub mod hub;
 mod ledger;
 pub mod lifetimes;
 mod publish;

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::revocation::{Chain, Digest, Minute, Revision, UnixMillis};
-use crate::revocation::{SnapshotChunk, SnapshotHeader};
+use crate::revocation::{Chain, Digest, Minute, Policy, Revision, SnapshotChunk, SnapshotHeader, UnixMillis};
 
 /// Takes committed revisions and snapshots on, without blocking.
 pub trait Publish: Send + Sync {
@@ -14,6 +13,8 @@ pub trait Publish: Send + Sync {
     fn publish(&self, published: Published);
     /// A newer snapshot can be sent to joiners.
     fn offer_snapshot(&self, image: Arc<Image>);
+    /// The journal was pruned: this is the first revision that it still has.
+    fn pruned(&self, oldest: Revision);
     /// What the commit of a revision took.
     fn measured(&self, commit: Commit) {
         let _ = commit;
@@ -40,6 +41,8 @@ pub struct Published {
     pub source_time: UnixMillis,
     /// The expiry floor after it.
     pub floor: Minute,
+    /// The logged policy after it.
+    pub policy: Policy,
     /// Its canonical delta.
     pub canonical: Bytes,
     /// The digest after it.

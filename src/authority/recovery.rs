@@ -40,6 +40,8 @@ pub struct Options {
     pub policy: Policy,
     /// How long records are kept for the audit: 90 days by default.
     pub audit_retention: Duration,
+    /// The fewest bytes of deltas after which a snapshot is cut: 8 MiB by default, at most 32 MiB.
+    pub snapshot_bytes_min: u64,
     /// The clocks.
     pub clock: Clock,
     /// The build, for the start record.
@@ -90,6 +92,21 @@ pub struct Recovered {
     pub image: Arc<Image>,
 }
 
+impl Options {
+    /// The defaults for this directory.
+    #[must_use]
+    pub fn new(data_dir: PathBuf, clock: Clock) -> Self {
+        Self {
+            data_dir,
+            policy: Policy::default(),
+            audit_retention: Duration::from_secs(90 * 24 * 3600),
+            snapshot_bytes_min: snapshot::DUE_BYTES_MIN,
+            clock,
+            build: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
 impl Recovered {
     /// Who the journal is.
     #[must_use]
@@ -126,11 +143,9 @@ pub fn recover(options: Options) -> Result<Recovered, RecoverError> {
     let reader = journal.reader()?;
     let identity = journal.identity().clone();
 
-    let mut overlay = Overlay::default();
     let loaded = snapshots.iter().find_map(|path| load(path, &identity, journal.head()).map(|loaded| (path, loaded)));
     let (mut state, image, base) = match loaded {
         Some((path, loaded)) => {
-            overlay.set_base_bytes(std::fs::metadata(path).map_or(0, |metadata| metadata.len()));
             let state = State::assemble(identity.epoch, loaded.writer, loaded.set, loaded.behind);
             (state, loaded.image, Some(path.clone()))
         }
@@ -144,6 +159,8 @@ pub fn recover(options: Options) -> Result<Recovered, RecoverError> {
             (state, image, None)
         }
     };
+    let base_bytes = base.as_deref().and_then(|path| std::fs::metadata(path).ok()).map_or(0, |file| file.len());
+    let mut overlay = Overlay::new(options.snapshot_bytes_min, base_bytes);
     replay(&mut state, &*reader, &mut overlay)?;
 
     let keeper = Timekeeper::new(options.clock.clone(), state.floor(), state.highest_time());
@@ -295,11 +312,12 @@ impl Recovered {
         vitals: Arc<Vitals>,
         queue: std::sync::mpsc::Receiver<super::commit::Work>,
     ) -> Committer {
-        let Self { state, journal, keeper, overlay, snapshotter, options, .. } = self;
+        let Self { state, journal, reader, keeper, overlay, snapshotter, options, .. } = self;
         let audit_retention = options.audit_retention;
         Committer {
             state,
             journal,
+            reader,
             keeper,
             publisher,
             vitals,

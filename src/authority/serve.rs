@@ -18,7 +18,8 @@ use crate::revocation::ports::{
 };
 use crate::revocation::{Claims, Epoch, Position, Revision, RevocationId, RevocationSet, Selector, UnixMillis};
 
-use super::commit::{Decided, ResolvedReinstate, Work, outcome};
+use super::commit::Work;
+use super::decide::{Decided, ResolvedReinstate, outcome};
 use super::ledger::Place;
 use super::publish::Publish;
 use super::recovery::{Recovered, carried, selector_at};
@@ -210,6 +211,11 @@ impl Publish for Notifying {
 
     fn offer_snapshot(&self, image: Arc<super::Image>) {
         self.publisher.offer_snapshot(image);
+    }
+
+    fn pruned(&self, oldest: Revision) {
+        self.publisher.pruned(oldest);
+        self.index.notify();
     }
 
     fn measured(&self, commit: super::Commit) {

@@ -12,7 +12,7 @@ use crate::revocation::{
 
 /// The version of the encoding, the first byte of each record.
 const VERSION: u8 = 1;
-/// The longest program version, in bytes: its length is one byte.
+/// The longest program version, in bytes.
 const BUILD_BYTES_MAX: usize = 255;
 /// The fewest bytes an encoded revocation, reinstatement, request or extension has, to judge a count by.
 const ITEM_BYTES_MIN: usize = 4;
@@ -373,3 +373,6 @@ fn put_count(count: usize, out: &mut Vec<u8>) {
 fn check(what: &'static str, unit: &'static str, given: usize, limit: usize) -> Result<(), RecordError> {
     if given <= limit { Ok(()) } else { Err(RecordError::TooLong { what, unit, limit, given }) }
 }
+
+#[cfg(test)]
+mod tests;

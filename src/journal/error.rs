@@ -107,7 +107,7 @@ pub enum OpenError {
         /// What.
         path: PathBuf,
     },
-    /// No space for a new journal.
+    /// No space for a new journal, or for what a start copies from the write-ahead log into the database (64 MiB or so).
     #[error("the disk of {} is full", path.display())]
     Full {
         /// The data directory.

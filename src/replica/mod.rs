@@ -1,1 +1,31 @@
-//! A replica: the handle that checks, and the task that follows an upstream.
+//! A replica: the handle that checks, and the task that follows the authority.
+//!
+//! ```text
+//! Upstream ──frames──▶ Driver(Follower) ──publishes──▶ Replica ◀──check── any thread
+//! ```
+//!
+//! The driver does the waiting, connecting and sending that the follower asks for, and decides nothing. The replica is
+//! what readers share: the set, and how far it is to be trusted.
+//!
+//! # Invariants
+//! - P1. A check reads one published view: the set and the status belong together.
+//! - P2. A check does no I/O, takes no lock on the miss path and does not allocate there.
+//! - P3. A hit says revoked, whatever the doubt; a miss says "not revoked" only where there is none.
+
+mod counters;
+mod driver;
+mod event;
+mod handle;
+mod issuers;
+mod upstream;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use counters::{Counters, Counts};
+pub use driver::{Driver, DriverOptions};
+pub use event::{Event, Observe};
+pub use handle::{NotReady, Replica, ReplicaStatus};
+pub use upstream::{Connection, OUTGOING_FRAMES, Upstream, UpstreamError};

@@ -290,7 +290,7 @@ pub struct SnapshotEnd {
     pub sha256: [u8; 32],
     /// Over [`super::signature::Statement`] and `sha256`.
     pub signature: Signature,
-    /// The authority's time when it signed.
+    /// The time that the revision stated.
     pub source_time: UnixMillis,
 }
 

@@ -43,7 +43,7 @@ pub struct Statement {
     pub chain: Chain,
     /// The expiry floor at the revision.
     pub floor: Minute,
-    /// The authority's time when it signs.
+    /// Of a heartbeat: the authority's time when it signs. Of a snapshot: the time that its revision stated.
     pub source_time: UnixMillis,
 }
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::frames::{Ack, GoAway, GoAwayReason, Hello, SnapshotReason, ToServer, ToSubscriber};
+use super::frames::{Ack, GoAway, GoAwayReason, Hello, REASON_BYTES_MAX, SnapshotReason, ToServer, ToSubscriber};
 use super::log::Cursor;
 use super::moment::Moment;
 use super::source::{SnapshotPermit, Source};
@@ -184,7 +184,7 @@ impl Subscription {
 
     /// Ends the subscription with a GoAway.
     pub fn begin_go_away(&mut self, reason: GoAwayReason, detail: &str) {
-        if matches!(self.stage, Stage::Over) {
+        if matches!(self.stage, Stage::Leaving(_) | Stage::Over) {
             return;
         }
         let reconnect_window = match reason {
@@ -192,7 +192,8 @@ impl Subscription {
             _ => Duration::ZERO,
         };
         self.batch.clear();
-        self.stage = Stage::Leaving(GoAway { reason, reconnect_window, detail: detail.to_owned() });
+        let detail = detail[..detail.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
+        self.stage = Stage::Leaving(GoAway { reason, reconnect_window, detail });
     }
 
     /// What to do next.

@@ -9,7 +9,7 @@ use super::{Claims, Cutoff, Entry, Exception, Minute, Selector, SetKey, Shape, T
 /// The time of every check, in seconds; cutoffs and token times lie around it.
 pub(super) const NOW: UnixSeconds = UnixSeconds(1_000_000);
 /// The first floor, in minutes; expiries lie shortly after it.
-pub(super) const FLOOR: u32 = 10_000;
+const FLOOR: u32 = 10_000;
 
 pub(super) fn key() -> SetKey {
     SetKey::new(*b"0123456789abcdef")

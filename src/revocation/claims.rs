@@ -76,6 +76,16 @@ impl Claims {
         self.fields.push(Field { name: name_range, value: value_range, in_array });
     }
 
+    /// Takes every value under `name` away and adds this one, which the caller knows better than the token does. Without
+    /// effect on times, which are not looked up by name.
+    pub fn replace(&mut self, name: &str, value: &str) {
+        while let Some(index) = self.fields.iter().position(|field| self.slice(&field.name) == name) {
+            self.fields.remove(index);
+            self.name_hashes.remove(index);
+        }
+        self.push(name, value, false);
+    }
+
     /// All values under `name`; `name_hash` must be [`name_hash`] of it.
     #[inline]
     pub(super) fn values_hashed<'a>(&'a self, name: &'a str, hash: u32) -> impl Iterator<Item = Value<'a>> + Clone {
@@ -142,4 +152,21 @@ impl fmt::Debug for Claims {
 #[inline]
 pub(super) fn name_hash(name: &str) -> u32 {
     name.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_value_is_the_only_one_and_others_stay() {
+        let mut claims = Claims::new();
+        claims.push("header.kid", "theirs", false);
+        claims.push("sub", "42", false);
+        claims.push("header.kid", "theirs too", true);
+        claims.replace("header.kid", "ours");
+        let values: Vec<_> = claims.values("header.kid").collect();
+        assert_eq!(values, [Value { text: "ours", in_array: false }]);
+        assert_eq!(claims.value("sub"), Some("42"));
+    }
 }

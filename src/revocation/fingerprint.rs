@@ -116,13 +116,13 @@ impl FingerprintHasher {
 
     #[inline]
     pub(super) fn name(&mut self, name: &str) {
-        self.hasher.write(&(name.len() as u16).to_le_bytes());
+        self.hasher.write_u16((name.len() as u16).to_le());
         self.hasher.write(name.as_bytes());
     }
 
     #[inline]
     pub(super) fn value(&mut self, value: &str) {
-        self.hasher.write(&(value.len() as u16).to_le_bytes());
+        self.hasher.write_u16((value.len() as u16).to_le());
         self.hasher.write(value.as_bytes());
     }
 

@@ -210,11 +210,11 @@ impl Shape {
             _ => return Err(ShapeError("unknown tested claim")),
         };
         let count = take(bytes, 1)?[0];
-        let mut names = Vec::with_capacity(CLAIMS_MAX);
+        let mut names: Vec<Box<str>> = Vec::with_capacity(CLAIMS_MAX);
         for _ in 0..count {
             let length = take(bytes, 1)?[0];
             let name = std::str::from_utf8(take(bytes, length.into())?).map_err(|_| ShapeError("name is not UTF-8"))?;
-            if names.last().is_some_and(|last: &Box<str>| **last >= *name) {
+            if names.last().is_some_and(|last| **last >= *name) {
                 return Err(ShapeError("names are not sorted and unique"));
             }
             if names.len() == CLAIMS_MAX {

@@ -36,8 +36,9 @@ use parking_lot::{Mutex, RwLock};
 
 pub use candidates::{CANDIDATES_MAX, SHAPE_CANDIDATES_MAX};
 pub use check::Finding;
+pub use plan::StageError;
 pub use rebuild::Rebuild;
-pub use writer::{Applied, SetWriter, StageError, UNION_SHAPES_MAX};
+pub use writer::{Applied, SetWriter, UNION_SHAPES_MAX};
 
 use super::digest::Digest;
 use super::exact::ExactMap;

@@ -32,6 +32,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 pub use ask::{Node, Refusal};
+pub use grpc::{SubscribeService, subscribe_service};
 pub use listener::{BindError, Bounds, Listener};
 pub use peer::Peer;
 pub use violations::Violations;

@@ -1,7 +1,7 @@
 //! A node that answers as it is told, and remembers what it was asked.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -24,6 +24,7 @@ pub(crate) const ID: RevocationId = RevocationId { epoch_prefix: 0xabab_abab, re
 /// What the fake answers, and what it was asked.
 pub(crate) struct FakeNode {
     pub(crate) verdict: Mutex<Verdict>,
+    pub(crate) beyond_horizon: AtomicBool,
     pub(crate) write_error: Mutex<Option<WriteError>>,
     pub(crate) find_error: Mutex<Option<FindError>>,
     pub(crate) writes_refused: Mutex<Option<String>>,
@@ -41,6 +42,7 @@ impl FakeNode {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             verdict: Mutex::new(Verdict::NotRevoked),
+            beyond_horizon: AtomicBool::default(),
             write_error: Mutex::default(),
             find_error: Mutex::default(),
             writes_refused: Mutex::default(),
@@ -68,7 +70,14 @@ impl Checks for FakeNode {
         self.checked_subjects.lock().push(claims.value("sub").map(str::to_owned));
         let verdict = self.verdict.lock().clone();
         let deny = verdict != Verdict::NotRevoked;
-        Answer { verdict, deny, position: at_least.unwrap_or(HERE), staleness: Duration::from_millis(1500) }
+        Answer {
+            verdict,
+            deny,
+            position: at_least.unwrap_or(HERE),
+            staleness: Duration::from_millis(1500),
+            beyond_horizon: self.beyond_horizon.load(Ordering::SeqCst),
+            untimed: false,
+        }
     }
 }
 

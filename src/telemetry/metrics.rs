@@ -34,8 +34,8 @@ pub struct Metrics {
     pub write_seconds: Histogram,
     /// One durable append of the journal.
     pub commit_seconds: Histogram,
-    /// Records per durable append.
-    pub commit_records: Histogram,
+    /// Requests per durable append.
+    pub commit_requests: Histogram,
     /// Checked tokens without a usable tested time.
     pub untimed_tokens: Counter,
     /// Checked tokens that live longer than entries are kept.
@@ -199,7 +199,7 @@ impl Metrics {
             reinstatements: counter(r, "reinstatements", "Reinstatements accepted."),
             write_seconds: seconds(r, "write", "From the arrival of a write to its acknowledgement."),
             commit_seconds: seconds(r, "commit", "One durable append of the journal."),
-            commit_records: histogram(r, "commit_records", "Records per durable append."),
+            commit_requests: histogram(r, "commit_requests", "Requests per durable append."),
             untimed_tokens: counter(r, "untimed_tokens", "Checked tokens without a usable tested time."),
             beyond_horizon_tokens: counter(
                 r,

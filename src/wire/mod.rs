@@ -5,13 +5,14 @@
 
 mod answer;
 pub mod replication;
+pub mod upstream;
 mod value;
 
 pub use answer::{check_response, found_record, page, record, reinstate_response, revoke_response, status_response};
 pub use value::{FormError, position, position_message, selector_message, tested, tested_message, tested_name};
 
 /// The generated messages and services of `proto/rescind/v1`.
-#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+#[allow(missing_docs, clippy::all, clippy::unwrap_used, rustdoc::invalid_html_tags)]
 pub mod pb {
     tonic::include_proto!("rescind.v1");
 }

@@ -28,14 +28,16 @@ pub use rows::LiveRow;
 
 /// A snapshot is cut when the deltas since the one before pass an eighth of its size, within these bounds: so that a
 /// restart replays little, and a large set is not rewritten for a few changes.
-const DUE_BYTES_MIN: u64 = 8 << 20;
+pub const DUE_BYTES_MIN: u64 = 8 << 20;
 /// Half of the shared log, so that a slow joiner finds the deltas behind its snapshot still there.
 const DUE_BYTES_MAX: u64 = 32 << 20;
 
 /// What changed since the last snapshot.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Overlay {
     changes: Changes,
+    /// At least so many bytes of deltas make a snapshot due.
+    due_bytes_min: u64,
     /// The bytes of the deltas since.
     delta_bytes: u64,
     /// The size of the last snapshot file.
@@ -50,6 +52,12 @@ pub struct Changes {
 }
 
 impl Overlay {
+    /// Nothing has changed since the snapshot, of `base_bytes`, that the state was loaded from.
+    #[must_use]
+    pub fn new(due_bytes_min: u64, base_bytes: u64) -> Self {
+        Self { changes: Changes::default(), due_bytes_min, delta_bytes: 0, base_bytes }
+    }
+
     /// Takes in a revision that is in force.
     pub fn add(&mut self, transition: Transition) {
         self.delta_bytes += transition.canonical.len() as u64;
@@ -61,12 +69,7 @@ impl Overlay {
     /// Whether enough has changed for a snapshot.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        self.delta_bytes >= (self.base_bytes / 8).clamp(DUE_BYTES_MIN, DUE_BYTES_MAX)
-    }
-
-    /// The last snapshot's file has this many bytes.
-    pub fn set_base_bytes(&mut self, bytes: u64) {
-        self.base_bytes = bytes;
+        self.delta_bytes >= (self.base_bytes / 8).clamp(self.due_bytes_min, DUE_BYTES_MAX)
     }
 
     fn take(&mut self) -> Changes {
@@ -174,7 +177,7 @@ impl Snapshotter {
         self.busy = false;
         match done {
             Ok(ready) => {
-                overlay.set_base_bytes(ready.bytes);
+                overlay.base_bytes = ready.bytes;
                 self.base = Some(ready.path.clone());
                 Ok(Some(ready))
             }

@@ -119,15 +119,14 @@ fn check_reopening_keeps_everything(open: Open) {
 fn check_young_records_are_not_pruned(open: Open) {
     let mut journal = filled(&open, 10);
     // Record n is of day n: on day 14, ten days keep those of day 5 and later.
-    let limits = limits(14, 10);
-    let pruned = journal.prune(&limits, &NOBODY).unwrap();
+    let pruned = journal.prune(&limits(14, 10), &NOBODY).unwrap();
     assert_eq!((pruned.records, pruned.carried, pruned.more), (4, 0, false));
     let reader = journal.reader().unwrap();
     assert_eq!(reader.oldest().unwrap(), Revision(5));
     let refused = reader.read(Revision(4), 1000, 10);
     assert!(matches!(refused, Err(super::ReadError::Pruned { oldest: Revision(5) })));
     assert_eq!(reader.read(Revision(5), usize::MAX, 100).unwrap().len(), 6);
-    let by_snapshot = PruneLimits { through: Revision(6), ..super::contract::limits(100, 10) };
+    let by_snapshot = PruneLimits { through: Revision(6), ..limits(100, 10) };
     assert_eq!(journal.prune(&by_snapshot, &NOBODY).unwrap().records, 2);
 }
 

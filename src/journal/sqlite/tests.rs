@@ -1,3 +1,5 @@
+mod mounted;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
@@ -232,7 +234,7 @@ fn a_full_disk_refuses_and_writes_nothing() {
     }
     assert_eq!(journal.reader().unwrap().head().unwrap(), Revision(1));
     journal.connection.pragma_update(None, "max_page_count", 1_000_000).unwrap();
-    append_all(&mut journal, &[large.clone()]);
+    append_all(&mut journal, std::slice::from_ref(&large));
     assert_eq!(journal.reader().unwrap().record(Revision(2)).unwrap(), Some(large));
 }
 

@@ -10,7 +10,7 @@ use super::{Follower, Replicated};
 use crate::replication::frames::{GoAway, Parent, ProtocolRange, Welcome, WelcomeMode};
 use crate::replication::moment::Moment;
 use crate::replication::signature::PublicKey;
-use crate::revocation::{Epoch, Revision, SetKey};
+use crate::revocation::{Epoch, Revision, SetKey, UnixMillis};
 
 /// The server decides how soon it counts as dead, within these bounds.
 const DEAD_AFTER_MIN: Duration = Duration::from_millis(500);
@@ -56,6 +56,7 @@ impl Follower {
             }
             return self.break_off(DisconnectReason::Refused(refusal));
         }
+        let sender = self.sender_freshness(now, &welcome);
         let same_epoch = self.held.as_ref().is_some_and(|held| held.epoch() == welcome.epoch);
         self.head = if same_epoch { self.head.max(welcome.head) } else { welcome.head };
         self.incoming = (welcome.mode == WelcomeMode::Snapshot).then_some(Incoming::Expected);
@@ -66,7 +67,7 @@ impl Follower {
             set_key: welcome.set_key,
             public_key: welcome.public_key,
             head: welcome.head,
-            sender: SenderFreshness { source_time: welcome.source_time, age: welcome.source_age, at: now.boot },
+            sender,
             dead_after: welcome.dead_after.clamp(DEAD_AFTER_MIN, DEAD_AFTER_MAX),
             frame_at: now.boot,
             word_at: now.boot,
@@ -86,6 +87,15 @@ impl Follower {
             super::Phase::Following(link) => Some(link.epoch),
             _ => None,
         }
+    }
+
+    /// What the server says of its own freshness is not signed, and only makes what comes from it look older. A time that
+    /// cannot be is no reason to call everything old.
+    fn sender_freshness(&self, now: Moment, welcome: &Welcome) -> SenderFreshness {
+        let skew = u64::try_from(welcome.policy.clock_skew_max.as_millis()).unwrap_or(u64::MAX);
+        let is_possible = welcome.source_time.0 <= now.wall.0.saturating_add(skew);
+        let source_time = if is_possible { welcome.source_time } else { UnixMillis(0) };
+        SenderFreshness { source_time, age: welcome.source_age, at: now.boot }
     }
 
     fn judge(&self, welcome: &Welcome) -> Result<(), Refusal> {

@@ -128,8 +128,8 @@ impl Follower {
                 subject.sweep(SWEEP_ENTRIES);
                 self.pinned = Some(key);
                 self.head = self.head.max(heartbeat.revision);
-                if proves && self.incoming.is_none() {
-                    self.handle_word(now, heartbeat.revision, heartbeat.source_time);
+                if proves {
+                    self.handle_proof(now, heartbeat.revision, heartbeat.source_time);
                 }
             }
             Err(divergence) if self.incoming.is_some() => {
@@ -142,7 +142,22 @@ impl Follower {
         }
     }
 
-    /// The authority's signed word about exactly what is held.
+    /// The authority signed for exactly the state that is held, or made beside.
+    fn handle_proof(&mut self, now: Moment, revision: Revision, source_time: UnixMillis) {
+        let Phase::Following(link) = &mut self.phase else { return };
+        if source_time > link.sender.source_time {
+            // Said after the Welcome: the log ended here then, whatever head the server had claimed.
+            link.head = link.head.min(revision);
+            self.head = revision;
+            self.swap_if_not_older(now);
+        }
+        if self.incoming.is_none() {
+            self.handle_word(now, revision, source_time);
+            self.caught_up_once |= self.is_caught_up();
+        }
+    }
+
+    /// The authority's signed word about exactly what is served.
     pub(super) fn handle_word(&mut self, now: Moment, revision: Revision, source_time: UnixMillis) {
         let Phase::Following(link) = &mut self.phase else { return };
         if !self.freshness.handle_word(now, revision, source_time, link.sender) {

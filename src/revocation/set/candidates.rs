@@ -42,18 +42,52 @@ impl<'a> Candidates<'a> {
     /// The candidates under the next shape.
     #[inline]
     pub(super) fn visit(&mut self, shape: &'a PreparedShape, visit: &mut impl FnMut(Fingerprint)) {
-        let Some(all) = self.count(shape.names()) else { return };
+        match shape.names() {
+            [only] => self.visit_values(only, shape, visit),
+            names => self.visit_combinations(names, shape, visit),
+        }
+    }
+
+    /// Most shapes name one claim and most claims have one value: found and hashed in one pass.
+    #[inline]
+    fn visit_values(&mut self, name: &'a PreparedName, shape: &PreparedShape, visit: &mut impl FnMut(Fingerprint)) {
+        let allowed = SHAPE_CANDIDATES_MAX.min(self.budget);
+        let (mut visited, mut is_present) = (0, false);
+        for value in name.values(self.claims) {
+            is_present = true;
+            if visited == allowed {
+                self.crowded = true;
+                break;
+            }
+            visited += 1;
+            let mut hasher = shape.hasher().clone();
+            hasher.value(value.text);
+            visit(hasher.finish());
+        }
+        self.budget -= visited;
+        if !is_present && !self.claims.sees(name.text()) {
+            self.unseen = self.unseen.or(Some(name.text()));
+        }
+    }
+
+    fn visit_combinations(
+        &mut self,
+        names: &'a [PreparedName],
+        shape: &PreparedShape,
+        visit: &mut impl FnMut(Fingerprint),
+    ) {
+        let Some(all) = self.count(names) else { return };
         let mut left = all.min(SHAPE_CANDIDATES_MAX).min(self.budget);
         self.crowded |= left < all;
         self.budget -= left;
-        let Some((first, others)) = shape.names().split_first() else { return };
+        let Some((first, others)) = names.split_first() else { return };
         for value in first.values(self.claims) {
             if left == 0 {
                 return;
             }
             let mut hasher = shape.hasher().clone();
             hasher.value(value.text);
-            self.combine(others, hasher, &mut left, visit);
+            self.combine(others, &hasher, &mut left, visit);
         }
     }
 
@@ -75,37 +109,24 @@ impl<'a> Candidates<'a> {
     }
 
     /// Goes on with every value of the remaining names.
-    #[inline]
     fn combine(
-        &self,
-        names: &[PreparedName],
-        hasher: FingerprintHasher,
-        left: &mut usize,
-        visit: &mut impl FnMut(Fingerprint),
-    ) {
-        if names.is_empty() {
-            *left -= 1;
-            visit(hasher.finish());
-        } else {
-            self.branch(names, &hasher, left, visit);
-        }
-    }
-
-    fn branch(
         &self,
         names: &[PreparedName],
         hasher: &FingerprintHasher,
         left: &mut usize,
         visit: &mut impl FnMut(Fingerprint),
     ) {
-        let Some((name, others)) = names.split_first() else { return };
+        let Some((name, others)) = names.split_first() else {
+            *left -= 1;
+            return visit(hasher.clone().finish());
+        };
         for value in name.values(self.claims) {
             if *left == 0 {
                 return;
             }
             let mut hasher = hasher.clone();
             hasher.pair(name.text(), value.text);
-            self.combine(others, hasher, left, visit);
+            self.combine(others, &hasher, left, visit);
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::revocation::time::{Cutoff, UnixSeconds};
 use crate::revocation::verdict::{Hit, UnknownCause};
 
 /// Probes that are under way at once: as many cache misses as a core can have outstanding.
-const BATCH: usize = 16;
+const BATCH: usize = 8;
 /// How often a check may be overtaken by weakening revisions before it makes the writer wait.
 const TRIES_MAX: usize = 3;
 
@@ -63,7 +63,7 @@ impl RevocationSet {
         let mut search = Search::new(self, &view, claims, now);
         let mut candidates = Candidates::new(claims);
         for (index, shape) in view.shapes.iter().enumerate() {
-            candidates.visit(shape, &mut |fingerprint| search.begin(index as u16, fingerprint));
+            candidates.visit(shape, &mut |fingerprint| search.add(index as u16, fingerprint));
             if search.hit.is_some() {
                 break;
             }
@@ -106,54 +106,62 @@ struct Search<'a> {
     view: &'a View,
     claims: &'a Claims,
     now: UnixSeconds,
-    batch: [Candidate; BATCH],
+    /// Fingerprints that the token has, and their shapes.
+    batch: [(Fingerprint, u16); BATCH],
     batched: usize,
     hit: Option<Hit>,
     untimed: bool,
 }
 
-/// A fingerprint that the token has under a shape, and its probe.
-#[derive(Clone, Copy, Default)]
-struct Candidate {
-    fingerprint: Fingerprint,
-    probe: Probe,
-    shape: u16,
-}
-
 impl<'a> Search<'a> {
     #[inline]
     fn new(set: &'a RevocationSet, view: &'a View, claims: &'a Claims, now: UnixSeconds) -> Self {
-        Self { set, view, claims, now, batch: [Candidate::default(); BATCH], batched: 0, hit: None, untimed: false }
+        Self {
+            set,
+            view,
+            claims,
+            now,
+            batch: [(Fingerprint::default(), 0); BATCH],
+            batched: 0,
+            hit: None,
+            untimed: false,
+        }
     }
 
     #[inline]
-    fn begin(&mut self, shape: u16, fingerprint: Fingerprint) {
+    fn add(&mut self, shape: u16, fingerprint: Fingerprint) {
         if self.batched == BATCH {
             self.test_batch();
         }
-        self.batch[self.batched] = Candidate { fingerprint, probe: self.view.filter.begin(fingerprint), shape };
+        self.batch[self.batched] = (fingerprint, shape);
         self.batched += 1;
     }
 
-    /// Ends the probes under way; the filter's survivors are looked up in the map.
+    /// Begins all probes before it ends the first. Begun one by one between the hashes they would not overlap: a core
+    /// looks only about one hash ahead of a read that it waits for.
     #[inline]
     fn test_batch(&mut self) {
-        for index in 0..std::mem::take(&mut self.batched) {
-            let candidate = self.batch[index];
-            if self.view.filter.end(candidate.probe) && self.hit.is_none() {
-                self.confirm(candidate);
+        let filter = &*self.view.filter;
+        let batched = std::mem::take(&mut self.batched);
+        let mut probes = [Probe::default(); BATCH];
+        for (probe, (fingerprint, _)) in probes.iter_mut().zip(&self.batch[..batched]) {
+            *probe = filter.begin(*fingerprint);
+        }
+        for (index, probe) in probes[..batched].iter().enumerate() {
+            if filter.end(*probe) && self.hit.is_none() {
+                self.confirm(self.batch[index]);
             }
         }
     }
 
     /// Asks the exact map, and applies cutoff and exceptions.
     #[cold]
-    fn confirm(&mut self, candidate: Candidate) {
-        let Some(found) = self.set.map.find(candidate.fingerprint) else { return };
+    fn confirm(&mut self, (fingerprint, shape): (Fingerprint, u16)) {
+        let Some(found) = self.set.map.find(fingerprint) else { return };
         if found.entry.expiry() <= self.view.floor {
             return;
         }
-        let shape = self.view.shapes[usize::from(candidate.shape)].shape();
+        let shape = self.view.shapes[usize::from(shape)].shape();
         let reach = self.reach(found.entry.cutoff(), found.exceptions());
         let time = self.claims.time(shape.tested(), self.now);
         if let Some(cutoff) = reach.filter(|cutoff| cutoff.reaches(time)) {

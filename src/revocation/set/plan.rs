@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use super::StageError;
 use super::strength::Strength;
 use super::writer::SetWriter;
 use crate::revocation::SHAPES_MAX;
+use crate::revocation::codec::DecodeError;
 use crate::revocation::delta::Delta;
 use crate::revocation::digest::Digest;
 use crate::revocation::entry::{Exception, PackedEntry};
-use crate::revocation::fingerprint::Fingerprint;
+use crate::revocation::fingerprint::{Fingerprint, SetKey};
+use crate::revocation::position::Revision;
 use crate::revocation::selector::Shape;
 use crate::revocation::time::Minute;
 
@@ -40,6 +41,58 @@ pub(super) struct Step<'d> {
 pub(super) struct Part {
     pub(super) expiry: Minute,
     pub(super) digest: Digest,
+}
+
+/// Why a delta does not fit the set. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StageError {
+    /// The set has it already: a replay, to be ignored.
+    #[error("revision {given} is not after {current}")]
+    Stale {
+        /// The set's revision.
+        current: Revision,
+        /// The delta's.
+        given: Revision,
+    },
+    /// Revisions in between are missing.
+    #[error("revision {given} does not follow {current}")]
+    Gap {
+        /// The set's revision.
+        current: Revision,
+        /// The delta's.
+        given: Revision,
+    },
+    /// The delta breaks a rule that concerns it alone.
+    #[error("malformed delta: {0}")]
+    Malformed(#[from] DecodeError),
+    /// The floor would step back, or take everything away.
+    #[error("the expiry floor cannot move from minute {} to {}", current.bits(), given.bits())]
+    Floor {
+        /// The set's floor.
+        current: Minute,
+        /// The delta's.
+        given: Minute,
+    },
+    /// A shape is added that is active.
+    #[error("shape ({0}) is already active")]
+    ShapeAlreadyActive(Shape),
+    /// A shape is retired that is not active.
+    #[error("shape ({0}) is not active")]
+    ShapeNotActive(Shape),
+    /// More shapes than may be active at once.
+    #[error("at most {limit} shapes may be active, {given} would be")]
+    TooManyShapes {
+        /// The limit.
+        limit: usize,
+        /// How many there would be.
+        given: usize,
+    },
+    /// The state after it is not the one that its author had.
+    #[error("revision {revision} ends with another digest than its author's")]
+    DigestMismatch {
+        /// The delta's revision.
+        revision: Revision,
+    },
 }
 
 impl<'d> Plan<'d> {
@@ -140,6 +193,6 @@ fn digest_after(writer: &SetWriter, delta: &Delta, shapes: Option<&[Shape]>, ste
     entries.digest.plus(shapes).plus(policy).plus(Digest::of_floor(key, delta.floor))
 }
 
-pub(super) fn digest_of_shapes(key: &crate::revocation::SetKey, shapes: &[Shape]) -> Digest {
+pub(super) fn digest_of_shapes(key: &SetKey, shapes: &[Shape]) -> Digest {
     shapes.iter().fold(Digest::default(), |sum, shape| sum.plus(Digest::of_shape(key, shape)))
 }

@@ -47,11 +47,20 @@ impl Rebuild {
 
     /// Copies the map into the new filter and swaps it in.
     pub fn run(self) {
+        self.copy();
+        self.install();
+    }
+
+    /// Shard by shard; a shard is locked only while its words are taken out.
+    pub(super) fn copy(&self) {
         let mut words = Vec::new();
         for shard in 0..SHARDS {
             self.set.map.copy_filter_words(shard, self.floor, &mut words);
             words.drain(..).for_each(|word| self.build.filter.insert_word(word));
         }
+    }
+
+    pub(super) fn install(self) {
         self.set.change_view(|view| view.filter = Arc::clone(&self.build.filter));
         self.build.state.store(BuildState::Installed as u8, Ordering::Release);
     }

@@ -9,7 +9,7 @@ mod revisions;
 mod union;
 
 use super::*;
-use crate::revocation::arbitrary::{FLOOR, NOW, key, minute};
+use crate::revocation::arbitrary::{NOW, key, minute};
 use crate::revocation::{
     Claims, Cutoff, Delta, Entry, Exception, Fingerprint, Selector, TestedClaim, UnixMillis, UnixSeconds,
 };

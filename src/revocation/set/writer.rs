@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::expiry::Ledger;
-use super::plan::{Part, Plan, Step, digest_of_shapes, upserts};
+use super::plan::{Part, Plan, StageError, Step, digest_of_shapes, upserts};
 use super::rebuild::{Build, BuildState, Rebuild};
 use super::shapes::PreparedShape;
 use super::strength::Strength;
 use super::{RevocationSet, Stamp, View};
-use crate::revocation::codec::DecodeError;
 use crate::revocation::delta::Delta;
 use crate::revocation::digest::Digest;
 use crate::revocation::entry::{Entry, Exception, PackedEntry};
@@ -60,58 +59,6 @@ pub struct Applied {
     pub weakened: bool,
     /// The filter must be replaced: run this on another thread.
     pub rebuild: Option<Rebuild>,
-}
-
-/// Why a delta does not fit the set. Nothing was changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StageError {
-    /// The set has it already: a replay, to be ignored.
-    #[error("revision {given} is not after {current}")]
-    Stale {
-        /// The set's revision.
-        current: Revision,
-        /// The delta's.
-        given: Revision,
-    },
-    /// Revisions in between are missing.
-    #[error("revision {given} does not follow {current}")]
-    Gap {
-        /// The set's revision.
-        current: Revision,
-        /// The delta's.
-        given: Revision,
-    },
-    /// The delta breaks a rule that concerns it alone.
-    #[error("malformed delta: {0}")]
-    Malformed(#[from] DecodeError),
-    /// The floor would step back, or take everything away.
-    #[error("the expiry floor cannot move from minute {} to {}", current.bits(), given.bits())]
-    Floor {
-        /// The set's floor.
-        current: Minute,
-        /// The delta's.
-        given: Minute,
-    },
-    /// A shape is added that is active.
-    #[error("shape ({0}) is already active")]
-    ShapeAlreadyActive(Shape),
-    /// A shape is retired that is not active.
-    #[error("shape ({0}) is not active")]
-    ShapeNotActive(Shape),
-    /// More shapes than may be active at once.
-    #[error("at most {limit} shapes may be active, {given} would be")]
-    TooManyShapes {
-        /// The limit.
-        limit: usize,
-        /// How many there would be.
-        given: usize,
-    },
-    /// The state after it is not the one that its author had.
-    #[error("revision {revision} ends with another digest than its author's")]
-    DigestMismatch {
-        /// The delta's revision.
-        revision: Revision,
-    },
 }
 
 impl SetWriter {

@@ -3,8 +3,12 @@
 mod admin;
 mod check;
 mod errors;
+mod replication;
 mod revocation;
 
+pub use replication::{SubscribeService, subscribe_service};
+
+use tonic::server::NamedService as _;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -43,7 +47,7 @@ pub(super) async fn set_health(reporter: &HealthReporter, status: ServingStatus)
     use pb::admin_service_server::SERVICE_NAME as ADMIN;
     use pb::check_service_server::SERVICE_NAME as CHECK;
     use pb::revocation_service_server::SERVICE_NAME as REVOCATION;
-    for service in ["", REVOCATION, CHECK, ADMIN] {
+    for service in ["", REVOCATION, CHECK, ADMIN, SubscribeService::NAME] {
         reporter.set_service_status(service, status).await;
     }
 }

@@ -6,7 +6,7 @@ use crate::wire::pb::{reinstatement, revocation};
 const TOKEN: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6ImsxIn0.eyJzdWIiOjQyfQ.c2lnbmF0dXJl";
 
 fn caller() -> Caller {
-    Caller { principal: "tester".into() }
+    Caller { principal: "tester".into(), peer: "192.0.2.1".into() }
 }
 
 fn claims(pairs: &[(&str, &str)]) -> pb::Selector {

@@ -88,28 +88,59 @@ fn sweeping_gives_expired_entries_back_in_bounded_steps() {
     assert_eq!(writer.sweep(usize::MAX), 0);
 }
 
+/// The fingerprint numbered `n`, uniform enough.
+fn numbered(n: u64) -> Fingerprint {
+    Fingerprint([n.wrapping_mul(0x9e37_79b9_7f4a_7c15), n << 48])
+}
+
+/// Adds the entries numbered `numbers` for good.
+fn add(writer: &mut SetWriter, numbers: std::ops::Range<u64>) -> Option<Rebuild> {
+    let change = numbers.fold(Change::next(writer), |change, n| change.upsert(numbered(n), &forever()));
+    change.install(writer).rebuild
+}
+
 #[test]
 fn filter_is_rebuilt_when_full_and_again_after_an_abandoned_rebuild() {
     let (mut writer, set) = empty();
-    let mut next = 0u64;
-    let mut insert = |writer: &mut SetWriter| {
-        let change = (0..2_000).fold(Change::next(writer), |change, _| {
-            next += 1;
-            change.upsert(Fingerprint([next.wrapping_mul(0x9e37_79b9_7f4a_7c15), next << 48]), &forever())
-        });
-        change.install(writer).rebuild
-    };
     let capacity = set.view.load().filter.capacity();
-    assert!(insert(&mut writer).is_none() && insert(&mut writer).is_none());
-    let rebuild = insert(&mut writer).expect("6,000 keys are too many for the smallest filter");
-    assert!(insert(&mut writer).is_none(), "one at a time");
+    assert!(add(&mut writer, 0..4_000).is_none());
+    let rebuild = add(&mut writer, 4_000..6_000).expect("6,000 keys are too many for the smallest filter");
+    assert!(add(&mut writer, 6_000..8_000).is_none(), "one at a time");
     drop(rebuild);
-    insert(&mut writer).expect("the first was abandoned").run();
+    add(&mut writer, 8_000..9_000).expect("the first was abandoned").run();
     assert!(set.view.load().filter.capacity() > capacity);
-    let _ = insert(&mut writer);
+    assert!(add(&mut writer, 9_000..10_000).is_none());
     let filter = Arc::clone(&set.view.load().filter);
-    for n in 1..=next {
-        assert!(filter.contains(Fingerprint([n.wrapping_mul(0x9e37_79b9_7f4a_7c15), 0])), "key {n}");
+    assert!((0..10_000).all(|n| filter.contains(numbered(n))));
+}
+
+#[test]
+fn entry_added_behind_the_copying_is_in_the_new_filter_too() {
+    let (mut writer, set) = empty();
+    let rebuild = add(&mut writer, 0..5_000).expect("the smallest filter is full");
+    rebuild.copy();
+    assert!(add(&mut writer, 5_000..6_000).is_none());
+    let old = Arc::clone(&set.view.load().filter);
+    rebuild.install();
+    let new = Arc::clone(&set.view.load().filter);
+    assert!(!Arc::ptr_eq(&old, &new));
+    for n in 0..6_000 {
+        assert!(old.contains(numbered(n)) && new.contains(numbered(n)), "entry {n}");
     }
-    assert_eq!(FLOOR, writer.floor().bits());
+}
+
+#[test]
+fn filter_full_of_what_was_taken_back_is_rebuilt_small() {
+    let (mut writer, set) = empty();
+    for round in 0..6 {
+        let numbers = round * 1_000..(round + 1) * 1_000;
+        let rebuild = add(&mut writer, numbers.clone());
+        let change = numbers.fold(Change::next(&writer), |change, n| change.remove(numbered(n)));
+        let rebuild = rebuild.or(change.install(&mut writer).rebuild);
+        if let Some(rebuild) = rebuild {
+            rebuild.run();
+        }
+    }
+    assert_eq!(writer.entries(), 0);
+    assert!(!(0..1_000).all(|n| set.view.load().filter.contains(numbered(n))), "the garbage is gone");
 }

@@ -1,0 +1,176 @@
+//! Who is connected, and how they are woken: in shards, off the write path.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::replication::frames::{Ack, GoAwayReason, Hello, NodeId, PolicyInForce, Role};
+use crate::replication::source::Seat;
+use crate::replication::subscription::Mode;
+use crate::revocation::ports::Pending;
+use crate::revocation::{Revision, UnixMillis};
+
+/// Subscribers are woken in so many groups; between two of them the waker lets others run.
+const SHARDS: usize = 16;
+
+/// A connected subscriber.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriberStatus {
+    /// Its process; `None` before Hello.
+    pub id: Option<NodeId>,
+    /// Its name, for people.
+    pub name: String,
+    /// Its build.
+    pub version: String,
+    /// What it does.
+    pub role: Role,
+    /// From where it connected.
+    pub address: String,
+    /// When.
+    pub since: UnixMillis,
+    /// Why it had to connect again; empty the first time.
+    pub reconnect_reason: String,
+    /// How it is being served.
+    pub mode: Mode,
+    /// The last revision it acknowledged.
+    pub acked: Revision,
+    /// Whether it answers checks from a verified set that has caught up.
+    pub ready: bool,
+    /// What it does when stale.
+    pub policy: Option<PolicyInForce>,
+}
+
+pub(super) struct Registry {
+    subscribers: Mutex<Subscribers>,
+    subscribers_max: usize,
+    shards: [watch::Sender<u64>; SHARDS],
+    stopping: AtomicBool,
+}
+
+#[derive(Default)]
+struct Subscribers {
+    joined: u64,
+    connected: BTreeMap<u64, SubscriberStatus>,
+}
+
+/// A place among the subscribers.
+struct Place {
+    registry: Arc<Registry>,
+    number: u64,
+    changes: watch::Receiver<u64>,
+}
+
+impl Registry {
+    pub(super) fn new(subscribers_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            subscribers: Mutex::new(Subscribers::default()),
+            subscribers_max,
+            shards: std::array::from_fn(|_| watch::Sender::new(0)),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn join(self: &Arc<Self>, address: &str, since: UnixMillis) -> Result<Box<dyn Seat>, GoAwayReason> {
+        if self.is_stopping() {
+            return Err(GoAwayReason::Shutdown);
+        }
+        let mut subscribers = self.subscribers.lock();
+        if subscribers.connected.len() >= self.subscribers_max {
+            return Err(GoAwayReason::Overloaded);
+        }
+        subscribers.joined += 1;
+        let number = subscribers.joined;
+        let status = SubscriberStatus {
+            id: None,
+            name: String::new(),
+            version: String::new(),
+            role: Role::Leaf,
+            address: address.to_owned(),
+            since,
+            reconnect_reason: String::new(),
+            mode: Mode::CatchingUp,
+            acked: Revision(0),
+            ready: false,
+            policy: None,
+        };
+        subscribers.connected.insert(number, status);
+        drop(subscribers);
+        let changes = self.shards[number as usize % SHARDS].subscribe();
+        Ok(Box::new(Place { registry: Arc::clone(self), number, changes }))
+    }
+
+    pub(super) fn list(&self) -> Vec<SubscriberStatus> {
+        self.subscribers.lock().connected.values().cloned().collect()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.subscribers.lock().connected.len()
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(super) async fn wake(&self) {
+        for shard in &self.shards {
+            if shard.receiver_count() > 0 {
+                shard.send_modify(|wakes| *wakes += 1);
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+impl Place {
+    fn change(&self, change: impl FnOnce(&mut SubscriberStatus)) {
+        if let Some(status) = self.registry.subscribers.lock().connected.get_mut(&self.number) {
+            change(status);
+        }
+    }
+}
+
+impl Seat for Place {
+    fn changed(&mut self) -> Pending<'_, ()> {
+        // Fails only once the registry is gone, which this place keeps.
+        Box::pin(async { drop(self.changes.changed().await) })
+    }
+
+    fn farewell(&self) -> Option<GoAwayReason> {
+        self.registry.is_stopping().then_some(GoAwayReason::Shutdown)
+    }
+
+    fn handle_hello(&mut self, hello: &Hello) {
+        self.change(|status| {
+            status.id = Some(hello.subscriber);
+            status.name.clone_from(&hello.name);
+            status.version.clone_from(&hello.version);
+            status.role = hello.role;
+            status.reconnect_reason.clone_from(&hello.reconnect_reason);
+        });
+    }
+
+    fn handle_ack(&mut self, ack: &Ack) {
+        self.change(|status| {
+            status.acked = ack.applied;
+            status.ready = ack.ready;
+            status.policy = ack.policy;
+        });
+    }
+
+    fn handle_mode(&mut self, mode: Mode) {
+        self.change(|status| status.mode = mode);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.registry.subscribers.lock().connected.remove(&self.number);
+    }
+}

@@ -1,0 +1,173 @@
+//! `rescind watch`: follows as a subscriber does, and prints what comes.
+
+use std::fmt;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::connection::Servers;
+use super::exit::{Exit, Failure};
+use super::output::{note, say};
+use super::revoke::hex;
+use crate::client::{Client, Event, FollowerState, FollowerStatus, Observe};
+use crate::revocation::{Delta, Shape};
+use crate::surface::http::render_time;
+
+#[derive(Debug, Args)]
+pub(super) struct Watch {
+    /// Print one JSON object per line.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    servers: Servers,
+}
+
+impl Watch {
+    /// Until it is interrupted. A server that cannot be reached is tried again.
+    pub(super) async fn run(self) -> Result<Exit, Failure> {
+        let urls = self.servers.server.iter().map(|endpoint| endpoint.uri().to_string());
+        let printer = Printer { json: self.json, state: None };
+        let client = Client::builder(urls).name("rescind watch").observe(printer).connect();
+        let client = client.map_err(|error| Failure::cannot(error.to_string()))?;
+        let interrupted = tokio::signal::ctrl_c().await;
+        client.shutdown().await;
+        interrupted.map(|()| Exit::Done).map_err(|error| Failure::cannot(format!("cannot wait for signals: {error}")))
+    }
+}
+
+/// Prints a line for each revision, each snapshot and each change of state.
+///
+/// It writes on the task that follows: a reader who stalls the output stalls the subscription, nothing else.
+struct Printer {
+    json: bool,
+    state: Option<FollowerState>,
+}
+
+impl Observe for Printer {
+    fn handle_event(&mut self, event: Event<'_>, status: &FollowerStatus) {
+        let is_news = self.state.replace(status.state) != Some(status.state);
+        let Some(line) = Line::of(&event, status, is_news) else { return };
+        match (self.json, line.aside) {
+            (true, _) => say(line.json),
+            (false, true) => note(&line.text),
+            (false, false) => say(line.text),
+        }
+    }
+}
+
+/// One line, in both forms.
+#[derive(Debug)]
+struct Line {
+    text: String,
+    json: Value,
+    /// In text form it belongs on standard error.
+    aside: bool,
+}
+
+impl Line {
+    /// What there is to say about an event; nothing about a status in which the state is the same.
+    fn of(event: &Event<'_>, status: &FollowerStatus, is_news: bool) -> Option<Self> {
+        let position = status.position().map(|position| position.to_string());
+        let line = match event {
+            Event::Revision { delta, entries } => Self::revision(delta, *entries, status),
+            Event::Swapped { position, entries, epoch_change } => {
+                let change = if epoch_change.is_some() { ", another epoch" } else { "" };
+                let json = json!({
+                    "event": "snapshot", "position": position.to_string(), "entries": entries,
+                    "digest": hex(&status.digest.to_bytes()), "epoch_changed": epoch_change.is_some(),
+                });
+                Self::answer(format!("{position}  snapshot  entries {entries}{change}"), json)
+            }
+            Event::Connected { server } => {
+                let json = json!({ "event": "connected", "server": server });
+                Self { text: format!("connected to {server}"), json, aside: true }
+            }
+            Event::Disconnected { server, reason, retry_in } => {
+                let millis = u64::try_from(retry_in.as_millis()).unwrap_or(u64::MAX);
+                let json = json!({
+                    "event": "disconnected", "server": server, "reason": reason, "retry_in_millis": millis,
+                    "state": status.state.name(), "position": position,
+                });
+                Self { text: format!("lost {server}: {reason}; again in {millis} ms"), json, aside: true }
+            }
+            Event::Alarm(alarm) => {
+                let text = alarm.to_string();
+                let json = json!({ "event": "alarm", "alarm": text, "position": position });
+                Self { text: format!("ALARM: {text}"), json, aside: true }
+            }
+            Event::Status if is_news => {
+                let state = status.state.name();
+                let json = json!({ "event": "state", "state": state, "position": position, "lag": status.lag() });
+                Self { text: format!("state {state}, lag {}", status.lag()), json, aside: true }
+            }
+            Event::Status => return None,
+        };
+        Some(line)
+    }
+
+    fn answer(text: String, json: Value) -> Self {
+        Self { text, json, aside: false }
+    }
+
+    fn revision(delta: &Delta, entries: u64, status: &FollowerStatus) -> Self {
+        let position = status.position().map_or_else(String::new, |position| position.to_string());
+        let time = render_time(delta.source_time.seconds().0);
+        let (upserts, removals, lag) = (delta.upserts.len(), delta.removals.len(), status.lag());
+        let digest = hex(&delta.digest_after.to_bytes());
+        let shapes = Shapes(&delta.shapes_added, &delta.shapes_retired);
+        let prefix = digest.get(..8).unwrap_or(&digest);
+        let text = format!(
+            "{position}  {time}  +{upserts} -{removals}{shapes}  entries {entries}  digest {prefix}  lag {lag}"
+        );
+        let names = |shapes: &[Shape]| shapes.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let json = json!({
+            "event": "revision", "position": position, "source_time": time, "upserts": upserts, "removals": removals,
+            "shapes_added": names(&delta.shapes_added), "shapes_retired": names(&delta.shapes_retired),
+            "policy_changed": delta.policy.is_some(), "entries": entries, "digest": digest, "lag": lag,
+        });
+        Self::answer(text, json)
+    }
+}
+
+/// The shapes added and retired.
+struct Shapes<'a>(&'a [Shape], &'a [Shape]);
+
+impl fmt::Display for Shapes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|shape| write!(f, "  +{{{shape}}}"))?;
+        self.1.iter().try_for_each(|shape| write!(f, "  -{{{shape}}}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::Follower;
+    use crate::replication::follower::FollowerOptions;
+    use crate::replication::frames::NodeId;
+    use crate::revocation::{Minute, Revision, TestedClaim, UnixMillis};
+
+    fn status() -> FollowerStatus {
+        Follower::new(FollowerOptions::leaf(NodeId([0; 16]), "", 0)).status()
+    }
+
+    #[test]
+    fn a_revision_is_one_line_with_its_counts_shapes_and_digest() {
+        let floor = Minute::from_bits(1);
+        let mut delta = Delta::empty(Revision(7), UnixMillis(1_767_225_600_042), floor);
+        delta.shapes_added = vec![Shape::new(["sub"], TestedClaim::Iat).unwrap()];
+        let line = Line::of(&Event::Revision { delta: &delta, entries: 3 }, &status(), false).unwrap();
+        assert!(line.text.contains("2026-01-01T00:00:00Z  +0 -0  +{sub}  entries 3  digest 00000000  lag 0"), "{line:?}");
+        assert_eq!(line.json["shapes_added"], json!(["sub"]));
+        assert_eq!(line.json["entries"], 3);
+        assert!(!line.aside);
+    }
+
+    #[test]
+    fn a_status_is_told_only_when_the_state_changed() {
+        assert!(Line::of(&Event::Status, &status(), false).is_none());
+        let line = Line::of(&Event::Status, &status(), true).unwrap();
+        assert_eq!(line.json["state"], "init");
+        assert!(line.aside);
+    }
+}

@@ -1,0 +1,157 @@
+//! What a client is told before it starts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Client;
+use crate::clock::Clock;
+use crate::replica::{Driver, DriverOptions, Observe, Upstream};
+use crate::replication::PublicKey;
+use crate::replication::follower::FollowerOptions;
+use crate::replication::frames::{NAME_BYTES_MAX, NodeId, PolicyInForce};
+use crate::revocation::WhenStale;
+use crate::wire::upstream::{GrpcUpstream, UrlError};
+
+/// The most servers of one client.
+pub const SERVERS_MAX: usize = 16;
+/// The loosest policy there is: what a client that says nothing adds to the authority's.
+const LOOSEST: PolicyInForce =
+    PolicyInForce { max_staleness: Duration::from_secs(u64::MAX), when_stale: WhenStale::ServeStale };
+
+/// Settings of a [`Client`]. What is left out goes by the authority's logged policy.
+#[must_use]
+pub struct Builder {
+    urls: Vec<String>,
+    name: String,
+    policy: Option<PolicyInForce>,
+    public_key: Option<PublicKey>,
+    entries_max: Option<u64>,
+    observer: Option<Box<dyn Observe>>,
+    clock: Clock,
+}
+
+/// Why a client cannot start. Servers that cannot be reached are not among the reasons: it goes on trying.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// None, or too many.
+    #[error("a client has 1 to {SERVERS_MAX} servers, {given} given")]
+    Servers {
+        /// How many were given.
+        given: usize,
+    },
+    /// One of them is not a URL.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The name is too long.
+    #[error("a name has at most {NAME_BYTES_MAX} bytes, {given} given")]
+    Name {
+        /// Its length in bytes.
+        given: usize,
+    },
+    /// The background task needs a tokio runtime around the caller.
+    #[error("no tokio runtime is running here")]
+    NoRuntime,
+    /// The system gives no random bytes.
+    #[error("no random bytes: {0}")]
+    NoRandomness(#[from] getrandom::Error),
+}
+
+impl Builder {
+    pub(super) fn new(urls: Vec<String>) -> Self {
+        Self {
+            urls,
+            name: String::new(),
+            policy: None,
+            public_key: None,
+            entries_max: None,
+            observer: None,
+            clock: Clock::system(),
+        }
+    }
+
+    /// How people recognise this process among the subscribers; at most 128 bytes.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// The staleness accepted here, in whole seconds. Counts where it is stricter than the authority's.
+    pub fn max_staleness(mut self, max_staleness: Duration) -> Self {
+        let whole = Duration::from_secs(max_staleness.as_secs());
+        self.policy = Some(PolicyInForce { max_staleness: whole, ..self.policy.unwrap_or(LOOSEST) });
+        self
+    }
+
+    /// What happens beyond it. Counts where it is stricter than the authority's.
+    pub fn when_stale(mut self, when_stale: WhenStale) -> Self {
+        self.policy = Some(PolicyInForce { when_stale, ..self.policy.unwrap_or(LOOSEST) });
+        self
+    }
+
+    /// The authority's key, as `rescind status` shows it. Without it the first key that proves itself is kept as long as
+    /// the process lives: good for development.
+    pub fn public_key(mut self, public_key: PublicKey) -> Self {
+        self.public_key = Some(public_key);
+        self
+    }
+
+    /// The most entries this process may hold, about 48 bytes each; a larger set is refused as a whole (`OVER_LIMIT`).
+    pub fn entries_max(mut self, entries_max: u64) -> Self {
+        self.entries_max = Some(entries_max);
+        self
+    }
+
+    /// Is told of every revision, swap and alarm in order, on the background task: it must be quick and never wait.
+    pub fn observe(mut self, observer: impl Observe + 'static) -> Self {
+        self.observer = Some(Box::new(observer));
+        self
+    }
+
+    /// Another source of time, for tests.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Starts following in the background, on the tokio runtime of the caller, and returns at once.
+    ///
+    /// # Errors
+    /// When a setting is wrong, or outside a runtime.
+    pub fn connect(self) -> Result<Client, ClientError> {
+        let given = self.urls.len();
+        if given == 0 || given > SERVERS_MAX {
+            return Err(ClientError::Servers { given });
+        }
+        let upstream = |url: &String| Ok(Arc::new(GrpcUpstream::new(url)?) as Arc<dyn Upstream>);
+        let upstreams = self.urls.iter().map(upstream).collect::<Result<Vec<_>, UrlError>>()?;
+        self.start(upstreams)
+    }
+
+    /// Starts following these upstreams.
+    pub(super) fn start(self, upstreams: Vec<Arc<dyn Upstream>>) -> Result<Client, ClientError> {
+        if self.name.len() > NAME_BYTES_MAX {
+            return Err(ClientError::Name { given: self.name.len() });
+        }
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| ClientError::NoRuntime)?;
+        let (mut id, mut seed) = ([0; 16], [0; 8]);
+        getrandom::fill(&mut id)?;
+        getrandom::fill(&mut seed)?;
+        let leaf = FollowerOptions::leaf(NodeId(id), &self.name, u64::from_le_bytes(seed));
+        let follower = FollowerOptions {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            public_key: self.public_key,
+            entries_max: self.entries_max.unwrap_or(leaf.entries_max),
+            local_policy: self.policy,
+            ..leaf
+        };
+        let options = DriverOptions { follower, upstreams, clock: self.clock, observer: self.observer };
+        Ok(Client { driver: Arc::new(Driver::spawn(options, &runtime)) })
+    }
+}
+
+/// Without the observer, which need not have a form for people.
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("urls", &self.urls).field("name", &self.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,264 @@
+//! The task that carries out what the follower asks for: one connection at a time, a timer, and jobs beside it.
+//!
+//! # Flow
+//! An input (a frame, a tick, a connection made or lost) goes to the follower; then its actions are carried out until
+//! there are none; then the next input is waited for. Nothing here waits inside an action.
+
+mod link;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::MissedTickBehavior;
+
+use self::link::{Link, LinkInput};
+use super::counters::count;
+use super::event::{Event, Observe};
+use super::handle::Replica;
+use super::upstream::Upstream;
+use crate::clock::Clock;
+use crate::replication::follower::{Alarm, FollowerOptions, SetSwap, TICK};
+use crate::replication::frames::ToSubscriber;
+use crate::replication::{Action, Follower};
+use crate::revocation::{Delta, Position};
+
+/// What a driver needs.
+pub struct DriverOptions {
+    /// Who follows, and within which limits.
+    pub follower: FollowerOptions,
+    /// The servers, in the order in which they are tried; at least one.
+    pub upstreams: Vec<Arc<dyn Upstream>>,
+    /// Where the time comes from. Back-off and ticks go by the runtime's own timer.
+    pub clock: Clock,
+    /// Is told what happens.
+    pub observer: Option<Box<dyn Observe>>,
+}
+
+/// Owns the task that feeds a [`Replica`]. When it is dropped the task says goodbye and ends by itself;
+/// [`Driver::shutdown`] waits for that.
+#[derive(Debug)]
+pub struct Driver {
+    replica: Arc<Replica>,
+    /// Dropping it ends the task.
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Driver {
+    /// Starts following. Returns at once: the replica holds nothing yet.
+    #[must_use]
+    pub fn spawn(options: DriverOptions, runtime: &Handle) -> Self {
+        let DriverOptions { follower, upstreams, clock, observer } = options;
+        let local_policy = follower.local_policy;
+        let follower = Follower::new(follower);
+        let replica = Arc::new(Replica::new(follower.status(), local_policy, clock));
+        let (stop, stopped) = oneshot::channel();
+        let task = Task {
+            follower,
+            replica: Arc::clone(&replica),
+            upstreams,
+            current: None,
+            link: Link::Idle,
+            lost: String::new(),
+            rebuilds: JoinSet::new(),
+            observer,
+            stale: false,
+        };
+        let task = runtime.spawn(task.run(stopped));
+        Self { replica, stop, task }
+    }
+
+    /// What it feeds.
+    #[must_use]
+    pub fn replica(&self) -> &Arc<Replica> {
+        &self.replica
+    }
+
+    /// Says goodbye to the server, within a second, and ends the task. The replica goes on answering, ever staler.
+    pub async fn shutdown(self) {
+        drop(self.stop);
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the replica's task failed");
+        }
+    }
+}
+
+struct Task {
+    follower: Follower,
+    replica: Arc<Replica>,
+    upstreams: Vec<Arc<dyn Upstream>>,
+    /// The server tried last, by its place in the list.
+    current: Option<usize>,
+    link: Link,
+    /// Why there is no connection.
+    lost: String,
+    rebuilds: JoinSet<()>,
+    observer: Option<Box<dyn Observe>>,
+    /// The set was staler than policy accepts when last looked at.
+    stale: bool,
+}
+
+impl Task {
+    async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.carry_out();
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut stopped => break,
+                _ = ticks.tick() => {
+                    self.follower.handle_tick(self.replica.now());
+                    self.watch_staleness();
+                }
+                Some(_) = self.rebuilds.join_next() => {}
+                input = self.link.next() => self.handle_input(input),
+            }
+            self.carry_out();
+            // A snapshot is much work in a row: others get their turn between its chunks.
+            tokio::task::consume_budget().await;
+        }
+        self.link.end().await;
+        while self.rebuilds.join_next().await.is_some() {}
+    }
+
+    fn handle_input(&mut self, input: LinkInput) {
+        match input {
+            LinkInput::Due => self.connect(),
+            LinkInput::Connected(connection) => {
+                count(&self.replica.counters().connections);
+                self.link = Link::open(connection);
+                self.tell(|server| Event::Connected { server });
+                self.follower.handle_connected(self.replica.now());
+            }
+            LinkInput::Frame(frame) => self.handle_frame(*frame),
+            LinkInput::Lost(error) => {
+                self.link = Link::Idle;
+                self.lost = error.to_string();
+                self.follower.handle_disconnect(&self.lost);
+            }
+        }
+    }
+
+    /// Tries the next server of the list.
+    fn connect(&mut self) {
+        let next = self.current.map_or(0, |current| (current + 1) % self.upstreams.len().max(1));
+        match self.upstreams.get(next) {
+            Some(upstream) => {
+                self.current = Some(next);
+                self.link = Link::connect(Arc::clone(upstream));
+            }
+            // Nothing to follow: the replica stays as it is.
+            None => self.link = Link::Idle,
+        }
+    }
+
+    fn handle_frame(&mut self, frame: ToSubscriber) {
+        let before = self.follower.status().revision;
+        let canonical = match &frame {
+            ToSubscriber::Delta(delta) => Some(delta.canonical.clone()),
+            _ => None,
+        };
+        self.follower.handle_frame(self.replica.now(), frame);
+        let Some(canonical) = canonical.filter(|_| self.follower.status().revision > before) else { return };
+        count(&self.replica.counters().revisions);
+        self.carry_out();
+        // What was applied was decoded once already; it is decoded again only for somebody who listens.
+        if self.observer.is_some()
+            && let Ok(delta) = Delta::decode(&canonical)
+        {
+            let entries = self.replica.entries();
+            self.tell(|_| Event::Revision { delta: &delta, entries });
+        }
+    }
+
+    /// Does all that the follower wants done.
+    fn carry_out(&mut self) {
+        while let Some(action) = self.follower.poll_action() {
+            match action {
+                Action::Connect { after } => self.wait(after),
+                Action::Send(frame) => self.link.send(frame),
+                Action::Disconnect { reason } => {
+                    self.link = Link::Idle;
+                    self.lost = reason.to_string();
+                }
+                Action::Swap(swap) => self.swap(&swap),
+                Action::Rebuild(rebuild) => {
+                    self.rebuilds.spawn_blocking(move || rebuild.run());
+                }
+                Action::Publish(status) => {
+                    self.replica.publish(None, status);
+                    self.tell(|_| Event::Status);
+                }
+                Action::Alarm(alarm) => self.raise(&alarm),
+            }
+        }
+    }
+
+    fn wait(&mut self, after: Duration) {
+        self.link = Link::wait(after);
+        if self.current.is_none() {
+            return;
+        }
+        count(&self.replica.counters().connection_failures);
+        let reason = std::mem::take(&mut self.lost);
+        tracing::info!(server = self.server(), reason, retry_in = ?after, "not following");
+        self.tell(|server| Event::Disconnected { server, reason: &reason, retry_in: after });
+    }
+
+    fn swap(&mut self, swap: &SetSwap) {
+        count(&self.replica.counters().snapshots);
+        let status = self.follower.status();
+        self.replica.publish(Some(swap), status);
+        let position = Position { epoch: swap.epoch.id, revision: swap.set.revision() };
+        let entries = swap.set.entries();
+        match &swap.epoch_change {
+            Some(change) if !change.ancestor => tracing::error!(
+                %position,
+                "the epoch changed and may lack revocations of the one before: those stay in force here"
+            ),
+            _ => tracing::info!(%position, entries, "following from a snapshot"),
+        }
+        self.tell(|_| Event::Swapped { position, entries, epoch_change: swap.epoch_change.as_ref() });
+    }
+
+    fn raise(&mut self, alarm: &Alarm) {
+        if let Alarm::Diverged(_) = alarm {
+            count(&self.replica.counters().divergences);
+        }
+        tracing::error!(server = self.server(), %alarm, "replica alarm");
+        self.tell(|_| Event::Alarm(alarm));
+    }
+
+    /// Loud when the set becomes staler than policy accepts: once, and once more when that is over.
+    fn watch_staleness(&mut self) {
+        let status = self.follower.status();
+        if status.epoch.is_none() {
+            return;
+        }
+        let staleness = status.staleness(self.replica.now());
+        let policy = self.replica.policy(&status);
+        let stale = staleness > policy.max_staleness;
+        match (self.stale, stale) {
+            (false, true) => {
+                tracing::warn!(?staleness, max = ?policy.max_staleness, when_stale = ?policy.when_stale, "the set is stale");
+            }
+            (true, false) => tracing::info!(?staleness, "the set is fresh again"),
+            _ => {}
+        }
+        self.stale = stale;
+    }
+
+    fn server(&self) -> &str {
+        self.current.and_then(|current| self.upstreams.get(current)).map_or("", |upstream| upstream.name())
+    }
+
+    fn tell<'a>(&'a mut self, event: impl FnOnce(&'a str) -> Event<'a>) {
+        let Self { observer: Some(observer), upstreams, current, follower, .. } = self else { return };
+        let server = current.and_then(|current| upstreams.get(current)).map_or("", |upstream| upstream.name());
+        observer.handle_event(event(server), &follower.status());
+    }
+}

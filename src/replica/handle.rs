@@ -1,0 +1,320 @@
+//! What readers share: the set that is served, and how far it is to be trusted.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::counters::{Counters, Counts, count};
+use super::issuers::LoggedIssuers;
+use crate::clock::Clock;
+use crate::replication::follower::{FollowerState, SetSwap};
+use crate::replication::frames::PolicyInForce;
+use crate::replication::{FollowerStatus, Moment};
+use crate::revocation::ports::{Answer, Checks};
+use crate::revocation::{
+    Claims, Epoch, Finding, LifetimePolicy, Position, Revision, RevocationSet, Shape, UnknownCause, WhenStale,
+};
+
+/// The most sets of earlier epochs that stay in force. A further one cannot be kept, and misses are unknown from then on.
+const RESIDUES_MAX: usize = 4;
+/// Named where there is no position yet.
+const NO_EPOCH: Epoch = Epoch { generation: 0, id: [0; 16] };
+
+/// An in-memory copy that follows the authority. Any number of threads check it; one driver feeds it.
+pub struct Replica {
+    view: ArcSwap<View>,
+    statuses: watch::Sender<FollowerStatus>,
+    local_policy: Option<PolicyInForce>,
+    clock: Clock,
+    counters: Counters,
+    logged_issuers: LoggedIssuers,
+}
+
+/// What one check reads; replaced as a whole.
+struct View {
+    set: Option<Arc<RevocationSet>>,
+    epoch: Epoch,
+    status: FollowerStatus,
+    /// Sets of earlier epochs from which the present one does not go on: what they revoke stays revoked.
+    residues: Vec<Arc<RevocationSet>>,
+    /// One more would have had to be kept.
+    residue_lost: bool,
+}
+
+/// How a replica is.
+#[derive(Clone, Debug)]
+pub struct ReplicaStatus {
+    /// Where it is in its life.
+    pub state: FollowerState,
+    /// Everything up to here is in force; `None` before the first verified set.
+    pub position: Option<Position>,
+    /// How many revisions it is known to lack.
+    pub lag: u64,
+    /// The age of the authority's last signed word about the set held; [`Duration::MAX`] when there was none.
+    pub staleness: Duration,
+    /// The set is staler than policy accepts.
+    pub stale: bool,
+    /// It has once caught up, and was not found to differ from the authority since.
+    pub ready: bool,
+    /// How many entries are live.
+    pub entries: u64,
+    /// The active shapes.
+    pub shapes: Vec<Shape>,
+    /// How many sets of earlier epochs stay in force.
+    pub residues: usize,
+    /// The stricter of the logged and the local policy.
+    pub policy: PolicyInForce,
+    /// Counts since it began.
+    pub counts: Counts,
+}
+
+/// The replica did not become ready in time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not ready within {within:?}: {}, {}", .state.name(), .position.map_or_else(|| "no set yet".to_owned(), |p| format!("at {p}")))]
+pub struct NotReady {
+    /// How long was waited.
+    pub within: Duration,
+    /// Where the replica was then.
+    pub state: FollowerState,
+    /// How far it had come.
+    pub position: Option<Position>,
+}
+
+impl Replica {
+    /// Holds nothing yet.
+    pub(super) fn new(status: FollowerStatus, local_policy: Option<PolicyInForce>, clock: Clock) -> Self {
+        let view = View { set: None, epoch: NO_EPOCH, status, residues: Vec::new(), residue_lost: false };
+        Self {
+            view: ArcSwap::from_pointee(view),
+            statuses: watch::Sender::new(status),
+            local_policy,
+            clock,
+            counters: Counters::default(),
+            logged_issuers: LoggedIssuers::new(),
+        }
+    }
+
+    /// Whether a token with these claims is revoked. With `at_least`, only from a set that has come that far.
+    ///
+    /// Synchronous, without I/O; a miss takes no lock and allocates nothing.
+    pub fn check(&self, claims: &Claims, at_least: Option<Position>) -> Answer {
+        let view = self.view.load();
+        let now = self.now();
+        let staleness = view.status.staleness(now);
+        let mut finding = view.find(claims, now);
+        let doubt = view.doubt().or_else(|| self.stale_doubt(&view.status, staleness));
+        if view.status.state == FollowerState::Diverged {
+            // What was merged in since is in force, but it is no verified revision.
+            finding.revision = finding.revision.min(view.status.revision);
+        }
+        self.note(&finding, doubt.as_ref(), &view.status, staleness, claims);
+        Answer::of(finding, view.epoch, staleness, doubt, at_least)
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn status(&self) -> ReplicaStatus {
+        let view = self.view.load_full();
+        let status = &view.status;
+        let staleness = status.staleness(self.now());
+        let set = view.set.as_ref();
+        let policy = self.policy(status);
+        ReplicaStatus {
+            state: status.state,
+            position: status.position(),
+            lag: status.lag(),
+            staleness,
+            stale: staleness > policy.max_staleness,
+            ready: status.ready,
+            entries: set.map_or(0, |set| set.entries()),
+            shapes: set.map(|set| set.shapes()).unwrap_or_default(),
+            residues: view.residues.len(),
+            policy,
+            counts: self.counters.counts(),
+        }
+    }
+
+    /// Waits until it has once caught up with a server.
+    ///
+    /// # Errors
+    /// When it has not `within` that time; it goes on trying.
+    pub async fn ready(&self, within: Duration) -> Result<(), NotReady> {
+        let mut statuses = self.statuses.subscribe();
+        // The sender lives as long as `self`: waiting can only succeed or take too long.
+        let waited = tokio::time::timeout(within, statuses.wait_for(|status| status.ready)).await;
+        match waited {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => {
+                let status = &self.view.load().status;
+                Err(NotReady { within, state: status.state, position: status.position() })
+            }
+        }
+    }
+
+    /// Waits until it has come as far as `position`; after a write, with the position it returned.
+    ///
+    /// # Errors
+    /// When it has not `within` that time.
+    pub async fn reached(&self, position: Position, within: Duration) -> Result<(), NotReady> {
+        let has_come = |status: &FollowerStatus| {
+            status.position().is_some_and(|here| here.epoch == position.epoch && here.revision >= position.revision)
+        };
+        let mut statuses = self.statuses.subscribe();
+        let waited = tokio::time::timeout(within, statuses.wait_for(has_come)).await;
+        if matches!(waited, Ok(Ok(_))) {
+            return Ok(());
+        }
+        let status = &self.view.load().status;
+        Err(NotReady { within, state: status.state, position: status.position() })
+    }
+
+    /// The status after each change; a slow reader sees the latest only. For every single revision use
+    /// [`super::Observe`].
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<FollowerStatus> {
+        self.statuses.subscribe()
+    }
+
+    /// What happened how often.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The live entries of the set that is served.
+    pub(super) fn entries(&self) -> u64 {
+        self.view.load().set.as_ref().map_or(0, |set| set.entries())
+    }
+
+    /// Now, on both clocks.
+    pub(super) fn now(&self) -> Moment {
+        Moment { boot: self.clock.boot().0, wall: self.clock.wall() }
+    }
+
+    /// Publishes what the driver was told to: a set to swap in, or the status alone.
+    pub(super) fn publish(&self, swap: Option<&SetSwap>, status: FollowerStatus) {
+        let now = self.view.load();
+        let mut next = View {
+            set: now.set.clone(),
+            epoch: now.epoch,
+            status,
+            residues: now.residues.clone(),
+            residue_lost: now.residue_lost,
+        };
+        if let Some(swap) = swap {
+            next.swap(swap);
+        }
+        self.view.store(Arc::new(next));
+        self.statuses.send_replace(status);
+    }
+
+    /// The stricter of the logged and the local policy.
+    pub(super) fn policy(&self, status: &FollowerStatus) -> PolicyInForce {
+        let logged = PolicyInForce::of(&status.policy);
+        self.local_policy.map_or(logged, |local| logged.stricter(local))
+    }
+
+    fn stale_doubt(&self, status: &FollowerStatus, staleness: Duration) -> Option<UnknownCause> {
+        let policy = self.policy(status);
+        (policy.when_stale == WhenStale::Deny && staleness > policy.max_staleness).then_some(UnknownCause::Stale)
+    }
+
+    /// Counts what is out of the ordinary.
+    #[inline]
+    fn note(
+        &self,
+        finding: &Finding,
+        doubt: Option<&UnknownCause>,
+        status: &FollowerStatus,
+        staleness: Duration,
+        claims: &Claims,
+    ) {
+        if finding.hit.is_some() {
+            count(&self.counters.revoked);
+            if finding.untimed {
+                count(&self.counters.untimed);
+            }
+            return;
+        }
+        if finding.beyond_horizon {
+            self.note_beyond_horizon(status, claims);
+        }
+        if doubt.is_some() || finding.doubt.is_some() {
+            count(&self.counters.unknown);
+        } else if staleness > self.policy(status).max_staleness {
+            count(&self.counters.served_stale);
+        }
+    }
+
+    #[cold]
+    fn note_beyond_horizon(&self, status: &FollowerStatus, claims: &Claims) {
+        count(&self.counters.beyond_horizon);
+        let issuer = claims.value("iss").unwrap_or_default();
+        if status.policy.lifetime_policy == LifetimePolicy::Warn && self.logged_issuers.is_new(issuer) {
+            tracing::warn!(
+                issuer,
+                "tokens of this issuer outlive revocations: raise max_token_lifetime, or enforce it (lifetime_policy)"
+            );
+        }
+    }
+}
+
+impl View {
+    /// Looks the claims up in every set that is in force.
+    #[inline]
+    fn find(&self, claims: &Claims, now: Moment) -> Finding {
+        let now = now.wall.seconds();
+        let mut finding = match &self.set {
+            Some(set) => set.check(claims, now),
+            None => Finding { revision: Revision(0), hit: None, doubt: None, beyond_horizon: false, untimed: false },
+        };
+        for residue in &self.residues {
+            if finding.hit.is_some() {
+                break;
+            }
+            let old = residue.check(claims, now);
+            (finding.hit, finding.untimed) = (old.hit, old.untimed);
+            finding.doubt = finding.doubt.or(old.doubt).filter(|_| finding.hit.is_none());
+        }
+        finding
+    }
+
+    /// Why a miss in these sets does not mean that nothing revokes the token, staleness aside.
+    #[inline]
+    fn doubt(&self) -> Option<UnknownCause> {
+        match () {
+            () if self.status.over_limit => Some(UnknownCause::OverLimit),
+            () if self.set.is_none() => Some(UnknownCause::NeverSynced),
+            () if self.residue_lost || self.status.state == FollowerState::Diverged => Some(UnknownCause::Diverged),
+            () => None,
+        }
+    }
+
+    fn swap(&mut self, swap: &SetSwap) {
+        let old = self.set.replace(Arc::clone(&swap.set));
+        self.epoch = swap.epoch;
+        let loses_history = swap.epoch_change.is_some_and(|change| !change.ancestor);
+        if let Some(old) = old.filter(|_| loses_history) {
+            if self.residues.len() < RESIDUES_MAX {
+                self.residues.push(old);
+            } else {
+                self.residue_lost = true;
+            }
+        }
+    }
+}
+
+impl Checks for Replica {
+    fn check(&self, claims: &Claims, at_least: Option<Position>) -> Answer {
+        Replica::check(self, claims, at_least)
+    }
+}
+
+impl fmt::Debug for Replica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replica").field("status", &self.view.load().status).finish_non_exhaustive()
+    }
+}

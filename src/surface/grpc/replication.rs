@@ -1,0 +1,116 @@
+//! `ReplicationService`: one subscription per call, fed with bytes that all subscribers share.
+//!
+//! Written by hand instead of generated, because tonic's encoder copies every message into a buffer of its own: the body
+//! here hands on buffers that already carry gRPC's prefix.
+//!
+//! ```text
+//! request body ── decode ──▶ Subscription ◀── poll ── Feed
+//!                                └─ bytes ──▶ channel ──▶ response body
+//! ```
+//!
+//! A subscriber that leaves is seen as the drop of the response body, which closes the channel; the task then ends and
+//! leaves its place.
+
+mod body;
+mod driver;
+
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::future::{Future, Ready, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+use tonic::Streaming;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic_prost::ProstCodec;
+use tower::Service;
+
+use crate::replication::Feed;
+use crate::surface::peer::Peer;
+use crate::wire::pb;
+use body::FrameBody;
+
+/// The largest message of a subscriber, in bytes: an ack of a relay with its longest laggards' names, several times over.
+const INBOUND_BYTES_MAX: usize = 16 << 10;
+/// Frames on their way to the transport, per subscriber. Shared bytes for the most part; the rest waits in the log.
+const CHANNEL_FRAMES: usize = 8;
+
+const SUBSCRIBE_PATH: &str = "/rescind.v1.ReplicationService/Subscribe";
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// Serves `rescind.v1.ReplicationService` from `feed`. Add it to the surface's routes.
+#[must_use]
+pub fn subscribe_service(feed: Arc<dyn Feed>) -> SubscribeService {
+    SubscribeService { feed, tasks: TaskTracker::new() }
+}
+
+/// The service; clones share the subscriptions they run.
+#[derive(Clone)]
+pub struct SubscribeService {
+    feed: Arc<dyn Feed>,
+    tasks: TaskTracker,
+}
+
+impl SubscribeService {
+    /// Resolves once all subscriptions have ended. Tell the feed to stop first.
+    pub fn drained(&self) -> impl Future<Output = ()> + use<> {
+        let tasks = self.tasks.clone();
+        tasks.close();
+        async move { tasks.wait().await }
+    }
+
+    fn subscribe(&self, request: Request<Body>) -> Response<Body> {
+        let address = Peer::of(request.extensions()).to_string();
+        let decoder = ProstCodec::<pb::SubscribeResponse, pb::SubscribeRequest>::raw_decoder(Default::default());
+        let inbound = Streaming::new_request(decoder, request.into_body(), None, Some(INBOUND_BYTES_MAX));
+        let (out, frames) = mpsc::channel(CHANNEL_FRAMES);
+        self.tasks.spawn(driver::drive(Arc::clone(&self.feed), address, inbound, out));
+        Response::builder()
+            .header(header::CONTENT_TYPE, GRPC)
+            .body(Body::new(FrameBody::new(frames)))
+            .unwrap_or_default()
+    }
+}
+
+impl NamedService for SubscribeService {
+    const NAME: &'static str = "rescind.v1.ReplicationService";
+}
+
+impl Service<Request<Body>> for SubscribeService {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        ready(Ok(if request.uri().path() != SUBSCRIBE_PATH {
+            tonic::Status::unimplemented("no such method").into_http()
+        } else if request.method() != Method::POST || !is_grpc(&request) {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            response
+        } else {
+            self.subscribe(request)
+        }))
+    }
+}
+
+fn is_grpc(request: &Request<Body>) -> bool {
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.and_then(|kind| kind.strip_prefix("application/grpc")).is_some_and(|rest| matches!(rest, "" | "+proto"))
+}
+
+impl std::fmt::Debug for SubscribeService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SubscribeService").field("subscriptions", &self.tasks.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,187 @@
+//! Drives one subscription: moves frames, waits, and decides nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tonic::{Code, Status, Streaming};
+
+use crate::replication::frames::{GoAwayReason, ToServer};
+use crate::replication::source::{HistoryError, Seat};
+use crate::replication::subscription::{Mode, STALLED_AFTER};
+use crate::replication::{Feed, Source, Step, Subscription};
+use crate::revocation::Revision;
+use crate::wire::pb;
+
+/// Added to every wait, so that the moment waited for has passed when it ends.
+const ROUNDING: Duration = Duration::from_millis(1);
+
+/// What the subscriber's side of the stream brought.
+enum Inbound {
+    Frame(ToServer),
+    /// A message that is no frame; why.
+    Malformed(String),
+    Ended,
+}
+
+/// Runs until the subscriber leaves, stalls, or was told to go.
+pub(super) async fn drive(
+    feed: Arc<dyn Feed>,
+    address: String,
+    mut inbound: Streaming<pb::SubscribeRequest>,
+    out: mpsc::Sender<Bytes>,
+) {
+    let mut subscription = Subscription::new(feed.now());
+    let mut seat = match feed.join(&address) {
+        Ok(seat) => seat,
+        Err(reason) => {
+            subscription.begin_go_away(reason, "no place");
+            if let Step::Send(frame) = subscription.poll(feed.now(), source(&feed)) {
+                // Nobody is there to be told that nobody was told.
+                let _ = out.try_send(frame);
+            }
+            return;
+        }
+    };
+    let mut mode = subscription.mode();
+    seat.handle_mode(mode);
+    // Cleared once the subscriber sent something that is no frame: it is told so, and not listened to any more.
+    let mut listening = true;
+    loop {
+        if let Some(reason) = seat.farewell() {
+            subscription.begin_go_away(reason, "the server stops");
+        }
+        let step = subscription.poll(feed.now(), source(&feed));
+        note_mode(&mut mode, &subscription, seat.as_mut());
+        let came = match step {
+            Step::Send(frame) => match send(&out, frame, &mut inbound, listening).await {
+                Sent::Taken => None,
+                Sent::Meanwhile(came, frame) => {
+                    // The frame is due all the same; what came must not wait behind it for long.
+                    listening &= handle(came, &mut subscription, seat.as_mut(), &feed);
+                    match timeout(STALLED_AFTER, out.send(frame)).await {
+                        Ok(Ok(())) => None,
+                        _ => return,
+                    }
+                }
+                Sent::Stalled => return,
+            },
+            Step::ReadHistory { from, bytes_max } => {
+                let deltas = read_history(&feed, from, bytes_max).await;
+                subscription.handle_history(feed.now(), deltas, source(&feed));
+                None
+            }
+            Step::Wait { until } => {
+                let pause = until.saturating_sub(feed.now().boot) + ROUNDING;
+                tokio::select! {
+                    came = next(&mut inbound), if listening => Some(came),
+                    () = seat.changed() => None,
+                    () = sleep(pause) => None,
+                    () = out.closed() => return,
+                }
+            }
+            Step::Close => return,
+        };
+        match came {
+            Some(Inbound::Ended) => return,
+            Some(came) => listening &= handle(came, &mut subscription, seat.as_mut(), &feed),
+            None => {}
+        }
+    }
+}
+
+enum Sent {
+    Taken,
+    /// Something came first; the frame is still to be sent.
+    Meanwhile(Inbound, Bytes),
+    /// The subscriber took nothing for too long, or is gone.
+    Stalled,
+}
+
+/// Waits for room. What the subscriber sends comes first, or a stream of frames would starve its acks.
+async fn send(
+    out: &mpsc::Sender<Bytes>,
+    frame: Bytes,
+    inbound: &mut Streaming<pb::SubscribeRequest>,
+    listening: bool,
+) -> Sent {
+    tokio::select! {
+        biased;
+        came = next(inbound), if listening => match came {
+            Inbound::Ended => Sent::Stalled,
+            came => Sent::Meanwhile(came, frame),
+        },
+        room = timeout(STALLED_AFTER, out.reserve()) => match room {
+            Ok(Ok(room)) => {
+                room.send(frame);
+                Sent::Taken
+            }
+            _ => Sent::Stalled,
+        }
+    }
+}
+
+async fn next(inbound: &mut Streaming<pb::SubscribeRequest>) -> Inbound {
+    match inbound.message().await {
+        Ok(Some(message)) => match ToServer::try_from(message) {
+            Ok(frame) => Inbound::Frame(frame),
+            Err(error) => Inbound::Malformed(error.to_string()),
+        },
+        Ok(None) => Inbound::Ended,
+        Err(status) => broken(&status),
+    }
+}
+
+/// Bytes that are no message deserve an answer; a connection that broke can get none.
+fn broken(status: &Status) -> Inbound {
+    match status.code() {
+        Code::Internal | Code::OutOfRange | Code::Unimplemented | Code::ResourceExhausted => {
+            Inbound::Malformed(status.message().to_owned())
+        }
+        _ => Inbound::Ended,
+    }
+}
+
+/// Hands in what came; whether more may follow.
+fn handle(came: Inbound, subscription: &mut Subscription, seat: &mut dyn Seat, feed: &Arc<dyn Feed>) -> bool {
+    match came {
+        Inbound::Frame(frame) => {
+            if let ToServer::Hello(hello) = &frame {
+                seat.handle_hello(hello);
+            }
+            subscription.handle_frame(feed.now(), frame, source(feed));
+            if let Some(ack) = subscription.acked() {
+                seat.handle_ack(ack);
+            }
+            true
+        }
+        Inbound::Malformed(why) => {
+            subscription.begin_go_away(GoAwayReason::Malformed, &why);
+            false
+        }
+        Inbound::Ended => false,
+    }
+}
+
+fn note_mode(mode: &mut Mode, subscription: &Subscription, seat: &mut dyn Seat) {
+    if *mode != subscription.mode() {
+        *mode = subscription.mode();
+        seat.handle_mode(*mode);
+    }
+}
+
+async fn read_history(
+    feed: &Arc<dyn Feed>,
+    from: Revision,
+    bytes_max: usize,
+) -> Result<Vec<(Revision, Bytes)>, HistoryError> {
+    let feed = Arc::clone(feed);
+    let read = tokio::task::spawn_blocking(move || feed.read_history(from, bytes_max));
+    read.await.unwrap_or_else(|error| Err(HistoryError::Unavailable(error.to_string())))
+}
+
+fn source(feed: &Arc<dyn Feed>) -> &dyn Source {
+    &**feed
+}

@@ -1,0 +1,184 @@
+//! A follower, its driver, and the readers of its set.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message;
+use rescind::replication::follower::{Alarm, TICK};
+use rescind::replication::frames::{NodeId, ToServer, ToSubscriber, WelcomeMode};
+use rescind::replication::{Action, Follower, FollowerOptions, FollowerState, Moment};
+use rescind::revocation::{Claims, Digest, Revision, RevocationSet};
+use rescind::wire::pb;
+use rescind::wire::replication::GRPC_PREFIX_BYTES;
+
+use super::authority::{SUBJECTS, subject_name};
+use super::history::{Event, Observed};
+use super::link::Parcel;
+
+pub struct Replica {
+    follower: Follower,
+    served: Option<Arc<RevocationSet>>,
+    pub link: Link,
+    ticked_at: Duration,
+    /// What the last Hello said, and whether it left as it was.
+    held: Option<(Revision, Digest)>,
+    pub outbox: Vec<ToServer>,
+    events: Vec<Event>,
+    swapped: bool,
+    gave_up: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Until this time.
+    Waiting(Duration),
+    /// This connection.
+    Connected(usize),
+}
+
+impl Replica {
+    pub fn new(index: usize, seed: u64, now: Moment) -> Self {
+        let options = FollowerOptions::leaf(NodeId([index as u8 + 1; 16]), &format!("replica-{index}"), seed);
+        let mut replica = Self {
+            follower: Follower::new(options),
+            served: None,
+            link: Link::Waiting(now.boot),
+            ticked_at: now.boot,
+            held: None,
+            outbox: Vec::new(),
+            events: Vec::new(),
+            swapped: false,
+            gave_up: false,
+        };
+        replica.carry_out(now);
+        replica
+    }
+
+    pub fn connect(&mut self, now: Moment, connection: usize) {
+        self.link = Link::Connected(connection);
+        self.follower.handle_connected(now);
+        self.carry_out(now);
+    }
+
+    pub fn lose(&mut self, now: Moment) {
+        self.events.push(Event::Lost);
+        self.follower.handle_disconnect("connection lost");
+        self.carry_out(now);
+    }
+
+    pub fn tick(&mut self, now: Moment) {
+        if now.since(self.ticked_at) >= TICK {
+            self.ticked_at = now.boot;
+            self.follower.handle_tick(now);
+            self.carry_out(now);
+        }
+    }
+
+    pub fn receive(&mut self, now: Moment, parcel: &Parcel, hello_intact: bool) {
+        let message = parcel.bytes.get(GRPC_PREFIX_BYTES..).map(pb::SubscribeResponse::decode);
+        let frame = match message {
+            Some(Ok(message)) => ToSubscriber::try_from(message).ok(),
+            _ => None,
+        };
+        let Some(frame) = frame else {
+            self.events.push(Event::Refused);
+            self.follower.handle_disconnect("not a frame");
+            return self.carry_out(now);
+        };
+        let before = self.follower.status().revision;
+        let heartbeat = match &frame {
+            ToSubscriber::Heartbeat(heartbeat) if parcel.intact => Some(heartbeat.revision),
+            _ => None,
+        };
+        match &frame {
+            ToSubscriber::Welcome(welcome) => self.events.push(Event::Welcomed {
+                held: self.held,
+                oldest: welcome.oldest,
+                resumed: welcome.mode == WelcomeMode::Resume,
+                intact: parcel.intact && hello_intact,
+            }),
+            ToSubscriber::SnapshotBegin(begin)
+                if begin.reason == rescind::replication::frames::SnapshotReason::Lagged =>
+            {
+                self.events.push(Event::Lagged);
+            }
+            _ => {}
+        }
+        self.follower.handle_frame(now, frame);
+        self.carry_out(now);
+        self.note(before, heartbeat);
+    }
+
+    fn note(&mut self, before: Revision, heartbeat: Option<Revision>) {
+        let status = self.follower.status();
+        let after = status.revision;
+        if std::mem::take(&mut self.swapped) {
+            self.events.push(Event::Swapped { to: after });
+        } else if before != after {
+            self.events.push(Event::Advanced { from: before, to: after });
+        }
+        let follows = matches!(status.state, FollowerState::Live | FollowerState::Resuming);
+        if let Some(revision) = heartbeat.filter(|_| follows && !self.gave_up) {
+            self.events.push(Event::Heartbeat { revision, applied: after });
+        }
+        self.gave_up = false;
+    }
+
+    fn carry_out(&mut self, now: Moment) {
+        while let Some(action) = self.follower.poll_action() {
+            match action {
+                Action::Connect { after } => self.link = Link::Waiting(now.boot + after),
+                Action::Send(frame) => {
+                    if let ToServer::Hello(hello) = &frame {
+                        self.held = hello.held.map(|held| (held.revision, held.digest));
+                    }
+                    self.outbox.push(frame);
+                }
+                Action::Disconnect { .. } => {
+                    self.gave_up = true;
+                    self.outbox.clear();
+                    self.events.push(Event::Refused);
+                }
+                Action::Swap(swap) => {
+                    self.swapped = true;
+                    self.served = Some(swap.set);
+                }
+                Action::Rebuild(rebuild) => rebuild.run(),
+                Action::Alarm(Alarm::Diverged(_)) => self.events.push(Event::Diverged),
+                Action::Alarm(_) | Action::Publish(_) => {}
+            }
+        }
+    }
+
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// What readers see.
+    pub fn observe(&self, now: Moment) -> Observed {
+        let status = self.follower.status();
+        let is_revoked = |subject: &u32| {
+            let mut claims = Claims::new();
+            claims.push("sub", &subject_name(*subject), false);
+            self.served.as_ref().is_some_and(|set| set.check(&claims, now.wall.seconds()).hit.is_some())
+        };
+        let revoked: BTreeSet<u32> = (0..SUBJECTS).filter(is_revoked).collect();
+        Observed {
+            live: status.state == FollowerState::Live,
+            diverged: status.state == FollowerState::Diverged,
+            ready: status.ready,
+            synced: self.served.is_some(),
+            revision: status.revision,
+            digest: status.digest,
+            revoked,
+            staleness: status.staleness(now),
+        }
+    }
+
+    /// Whether it is live at this state.
+    pub fn is_at(&self, revision: Revision, digest: Digest) -> bool {
+        let status = self.follower.status();
+        status.state == FollowerState::Live && status.ready && (status.revision, status.digest) == (revision, digest)
+    }
+}
