@@ -1,4 +1,4 @@
-//! kill -9, again and again, under concurrent writers: what was acknowledged is there.
+//! kill -9, again and again, under concurrent writers: what was acknowledged is there, and replicas go on where they were.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests count as tests")]
 
@@ -12,6 +12,8 @@ use std::time::Duration;
 use common::Random;
 use common::caller::{Caller, Outcome, claims, revocation};
 use common::server::Server;
+use rescind::client::Client;
+use rescind::revocation::Position;
 use rescind::wire::{self, pb};
 use serde_json::json;
 use tokio::sync::Notify;
@@ -23,6 +25,8 @@ const WRITERS: usize = 4;
 const ITEMS: std::ops::Range<u64> = 1..6;
 /// Acknowledgements before a kill: few enough for a quick round, enough for it to come at any moment of a write.
 const ACKNOWLEDGED_BEFORE_KILL: std::ops::Range<u64> = 3..40;
+/// How many kills one replica sees: its back-off grows with each.
+const KILLS_PER_REPLICA: usize = 2;
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(20);
 /// The most tokens in one check.
 const CHECK_TOKENS_MAX: usize = 1000;
@@ -127,12 +131,42 @@ async fn assert_revoked(caller: &Caller, jtis: &[String]) {
     }
 }
 
+/// A replica in this process, and how many kills it has seen.
+struct Follower {
+    client: Client,
+    kills: usize,
+}
+
+impl Follower {
+    async fn connect(server: &Server) -> Self {
+        let client = Client::builder([server.url()]).name("crash test").connect().unwrap();
+        client.ready(CATCH_UP_LIMIT).await.unwrap();
+        Self { client, kills: 0 }
+    }
+
+    /// Waits until it has what the server has, and judges how it came there.
+    async fn assert_caught_up(&mut self, head: Position, jtis: &[String]) {
+        self.kills += 1;
+        self.client.reached(head, CATCH_UP_LIMIT).await.unwrap();
+        for jti in jtis {
+            let payload = json!({ "jti": jti }).to_string();
+            let answer = self.client.check_json(payload.as_bytes(), None).unwrap();
+            assert!(answer.deny, "{jti} is not revoked in the replica: {:?}", answer.verdict);
+        }
+        let counts = self.client.status().counts;
+        assert_eq!(counts.snapshots, 1, "the first state only: the journal still has every revision since; {counts:?}");
+        assert_eq!(counts.divergences, 0, "{counts:?}");
+        assert!(counts.connections > self.kills as u64, "it did connect again: {counts:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn acknowledged_revocations_survive_fifty_kills() {
+async fn acknowledged_revocations_survive_fifty_kills_and_replicas_resume() {
     let mut random = Random::seeded();
     let mut server = Server::start();
     let mut all = Acknowledged::default();
     let mut doubtful: BTreeMap<usize, Sent> = BTreeMap::new();
+    let mut follower = Follower::connect(&server).await;
 
     for _ in 0..ROUNDS {
         let round = Arc::new(Round {
@@ -148,6 +182,7 @@ async fn acknowledged_revocations_survive_fifty_kills() {
         }
         tokio::time::timeout(CATCH_UP_LIMIT, round.kill_now.notified()).await.expect("writes are acknowledged");
         server.kill();
+        let before = all.jtis.len();
         while let Some(written) = writers.join_next().await {
             let (writer, acknowledged, unknown) = written.unwrap();
             acknowledged.iter().for_each(|(sent, response)| all.take(writer, sent, response));
@@ -162,6 +197,11 @@ async fn acknowledged_revocations_survive_fifty_kills() {
         let head = wire::position(status.position.as_ref().unwrap()).unwrap();
         assert_eq!(head.epoch[..], all.epoch.as_ref().unwrap()[..]);
         assert!(head.revision.0 >= all.head(), "{head}, acknowledged up to {}", all.head());
+        follower.assert_caught_up(head, &all.jtis[before..]).await;
+        if follower.kills == KILLS_PER_REPLICA {
+            follower.client.shutdown().await;
+            follower = Follower::connect(&server).await;
+        }
     }
 
     // Whatever was in doubt at a kill was asked again with its request id, and answered once.
