@@ -1,0 +1,88 @@
+//! The real binary as its users meet it: real tokens, four ways to ask, a demonstration that checks itself.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests count as tests")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::caller::{Caller, Outcome, claims, revocation};
+use common::python;
+use common::server::{BINARY, Server, command};
+use serde_json::json;
+
+/// Builds the example service as this test was built and says where it is.
+fn service() -> PathBuf {
+    let out = Path::new(BINARY).parent().unwrap();
+    let profile = match out.file_name().unwrap().to_str().unwrap() {
+        "debug" => "dev",
+        named => named,
+    };
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["build", "--quiet", "--locked", "--example", "service", "--profile", profile])
+        .status()
+        .unwrap();
+    assert!(built.success(), "the example service does not build");
+    out.join("examples/service")
+}
+
+fn run_script(script: &str) {
+    let Some(python) = python() else { return };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+    let mut command = Command::new(python);
+    command.arg(script).args(["--bin", BINARY, "--service"]).arg(service());
+    let ran = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(ran.status.success(), "{}\n{}\n{}", ran.status, text(&ran.stdout), text(&ran.stderr));
+    println!("{}", text(&ran.stdout));
+}
+
+#[test]
+fn grpc_json_the_command_line_and_a_replica_agree_on_real_tokens() {
+    run_script("tests/python/agree.py");
+}
+
+#[test]
+fn the_demonstration_holds_at_every_step() {
+    run_script("scripts/demo.py");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_server_ends_well_and_comes_back_where_it_was() {
+    let mut server = Server::start();
+    let reply = Caller::new(server.listen).revoke(vec![revocation(&[("sid", "S1")])]).await.unwrap();
+    let position = reply.position.unwrap();
+
+    assert_eq!(server.stop().code(), Some(0), "{}", server.log_text());
+    server.restart();
+
+    let caller = Caller::new(server.listen);
+    let session = claims(&json!({ "sid": "S1" }));
+    assert_eq!(caller.check(session).await.unwrap(), Outcome::Revoked);
+    let standing = caller.standing().await;
+    assert!(standing.revision >= position.revision, "{standing:?}, acknowledged {position:?}");
+}
+
+#[test]
+fn a_taken_port_is_named_with_the_flag_that_changes_it() {
+    let running = Server::start();
+    let (listen, ops) = (running.listen.to_string(), common::server::free_port().to_string());
+    let data = tempfile::tempdir().unwrap();
+    let ran = command(&["serve", "--listen", &listen, "--ops-listen", &ops, "--data-dir"]).arg(data.path()).output();
+    let ran = ran.unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(2), "{said}");
+    assert!(said.contains(&listen) && said.contains("--listen"), "{said}");
+}
+
+#[test]
+fn other_machines_are_let_in_only_when_told_so() {
+    let data = tempfile::tempdir().unwrap();
+    let ran = command(&["serve", "--listen", "0.0.0.0:0", "--data-dir"]).arg(data.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(2), "{said}");
+    assert!(said.contains("--insecure"), "{said}");
+}

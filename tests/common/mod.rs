@@ -1,0 +1,78 @@
+//! What the acceptance tests share: the real binary as a process, and plain callers of it.
+
+#![allow(dead_code, reason = "each test program uses a part")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests count as tests")]
+#![allow(clippy::print_stderr, reason = "a test tells what it cannot do here")]
+
+pub(crate) mod caller;
+pub(crate) mod http;
+pub(crate) mod server;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rescind::clock::Clock;
+
+/// How often a condition is looked at.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Looks until `condition` has a value; panics with `what` after `limit`.
+pub(crate) fn wait_until<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+    let clock = Clock::system();
+    let begun = clock.boot();
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(clock.boot().since(begun) < limit, "{what}: not within {limit:?}");
+        std::thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// The Python with the test's packages. `None` only where nobody set it up and nobody relies on it.
+pub(crate) fn python() -> Option<PathBuf> {
+    let python = std::env::var_os("RESCIND_TEST_PYTHON").map(PathBuf::from);
+    assert!(python.is_some() || std::env::var_os("CI").is_none(), "RESCIND_TEST_PYTHON must be set where CI is");
+    if python.is_none() {
+        skip("RESCIND_TEST_PYTHON is not set; `make test` sets it");
+    }
+    python
+}
+
+/// Says loudly that a test did not run.
+pub(crate) fn skip(why: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    eprintln!("\n***** SKIPPED {test}: {why} *****\n");
+}
+
+/// A source of numbers that a seed repeats (SplitMix64).
+#[derive(Clone, Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// Seeded by `RESCIND_TEST_SEED`, else by the clock; says which.
+    pub(crate) fn seeded() -> Self {
+        let given = std::env::var("RESCIND_TEST_SEED").ok().map(|seed| seed.parse().expect("a seed is a number"));
+        let seed = given.unwrap_or_else(|| Clock::system().wall().0);
+        eprintln!("seed: RESCIND_TEST_SEED={seed}");
+        Self(seed)
+    }
+
+    /// An independent source.
+    pub(crate) fn fork(&mut self) -> Self {
+        Self(self.next())
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number from `range`.
+    pub(crate) fn from(&mut self, range: std::ops::Range<u64>) -> u64 {
+        range.start + self.next() % (range.end - range.start)
+    }
+}
