@@ -4,6 +4,7 @@
 //! validator per promise looks at the record.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::print_stdout, reason = "what a failed test needs told")]
 
 mod authority;
 mod history;
