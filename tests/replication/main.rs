@@ -102,6 +102,12 @@ fn corrupted_frames_end_in_divergence_or_refusal_and_never_hide_a_revocation() {
 }
 
 #[test]
+fn frames_that_vanish_are_noticed_and_never_hide_a_revocation() {
+    let met = run_seeds(4000..4080, Faults { lose: 0.01, ..Faults::NONE });
+    assert!(met.diverged > 50 && met.refused > 50, "{met:?}");
+}
+
+#[test]
 fn the_same_seed_makes_the_same_history() {
     let faults = Faults { cut_every: Some(Duration::from_secs(3)), corrupt: 0.02, ..Faults::NONE };
     let (once, again) = (World::new(7, faults).run(), World::new(7, faults).run());
