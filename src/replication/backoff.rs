@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The first window.
 const WINDOW_MIN: Duration = Duration::from_millis(200);
 /// The widest window: a server that comes back is found within it.
-const WINDOW_MAX: Duration = Duration::from_secs(30);
+const WINDOW_MAX: Duration = Duration::from_secs(10);
 /// The longest window a server may ask for: it delays reconnecting, and nobody should be able to delay it for good.
 const ASKED_WINDOW_MAX: Duration = Duration::from_secs(120);
 

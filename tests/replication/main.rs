@@ -3,8 +3,7 @@
 //! Time is virtual and every choice comes from a seed, which a failure prints. What happens is recorded; afterwards one
 //! validator per promise looks at the record.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#![allow(clippy::print_stdout, reason = "what a failed test needs told")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and seeds are printed")]
 
 mod authority;
 mod history;
@@ -99,6 +98,12 @@ fn corrupted_frames_end_in_divergence_or_refusal_and_never_hide_a_revocation() {
         ..Faults::NONE
     };
     let met = run_seeds(3000..3100, faults);
+    assert!(met.diverged > 50 && met.refused > 50, "{met:?}");
+}
+
+#[test]
+fn frames_that_vanish_are_noticed_and_never_hide_a_revocation() {
+    let met = run_seeds(4000..4080, Faults { lose: 0.01, ..Faults::NONE });
     assert!(met.diverged > 50 && met.refused > 50, "{met:?}");
 }
 

@@ -41,6 +41,8 @@ pub struct Faults {
     pub repeat: f64,
     /// The probability that a byte of a frame is changed.
     pub corrupt: f64,
+    /// The probability that a frame of the server vanishes, as one does in a relay that lies.
+    pub lose: f64,
     /// The history keeps only what came after the newest snapshot.
     pub short_history: bool,
 }
@@ -52,6 +54,7 @@ impl Faults {
         stall_every: None,
         repeat: 0.0,
         corrupt: 0.0,
+        lose: 0.0,
         short_history: false,
     };
 }
@@ -175,6 +178,9 @@ impl World {
             while !connection.ended && connection.to_replica.len() < WINDOW {
                 match connection.subscription.poll(moment, &*hub) {
                     Step::Send(bytes) => {
+                        if active && chance(random, faults.lose) {
+                            continue;
+                        }
                         let mut bytes = bytes.to_vec();
                         let intact = !(active && chance(random, faults.corrupt));
                         if !intact {
