@@ -107,7 +107,7 @@ fn journal_bytes(dir: &Path) -> u64 {
 }
 
 async fn measure(what: &str, callers: usize, batch: u64, target: f64) {
-    let dir = tempfile::tempdir_in(".").unwrap();
+    let dir = tempfile::tempdir_in("target").unwrap();
     let authority = start(dir.path());
     let next = Arc::new(AtomicU64::new(0));
     let (rate, commits) = pour(&authority, &next, callers, batch).await;
@@ -129,7 +129,7 @@ async fn measure(what: &str, callers: usize, batch: u64, target: f64) {
 }
 
 async fn restart_with_a_million() {
-    let dir = tempfile::tempdir_in(".").unwrap();
+    let dir = tempfile::tempdir_in("target").unwrap();
     {
         let authority = start(dir.path());
         for batch in 0..100 {

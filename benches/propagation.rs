@@ -53,7 +53,7 @@ async fn replica(server: &str) {
 }
 
 async fn measure() {
-    let dir = tempfile::tempdir_in(".").unwrap();
+    let dir = tempfile::tempdir_in("target").unwrap();
     let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let (listen, ops) = (port(), port());
     let _server = Owned(

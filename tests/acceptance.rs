@@ -1,6 +1,7 @@
 //! The real binary as its users meet it: real tokens, four ways to ask, a demonstration that checks itself.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests count as tests")]
+#![allow(clippy::print_stdout, reason = "what a failed test needs told")]
 
 mod common;
 

@@ -1,6 +1,7 @@
 //! A data directory that cannot be used, and a disk that stops taking writes: nothing is lost, checks go on.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests count as tests")]
+#![allow(clippy::print_stdout, reason = "what a failed test needs told")]
 
 mod common;
 

@@ -2,6 +2,7 @@
 //! limit, and changes nothing.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests count as tests")]
+#![allow(clippy::print_stdout, reason = "what a failed test needs told")]
 
 mod common;
 

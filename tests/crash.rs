@@ -1,6 +1,7 @@
 //! kill -9, again and again, under concurrent writers: what was acknowledged is there, and replicas go on where they were.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests count as tests")]
+#![allow(clippy::print_stdout, reason = "what a failed test needs told")]
 
 mod common;
 

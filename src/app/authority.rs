@@ -83,23 +83,18 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
     let stop = CancellationToken::new();
     let signals = stop_on_signal(stop.clone())?;
     announce(&config, &front, &reports.status());
-    let goodbye = tokio::spawn(say_goodbye(hub.clone(), stop.clone()));
-    front.serve(surface, reports, metrics, stop).await;
-    for task in [signals, goodbye] {
-        task.abort();
-    }
+    let goodbye = async {
+        stop.cancelled().await;
+        hub.stop();
+    };
+    tokio::join!(front.serve(surface, reports, metrics, stop.clone()), goodbye);
+    signals.abort();
     if timeout(DRAIN, async { tokio::join!(subscriptions.drained(), feeding) }).await.is_err() {
         tracing::warn!("some subscriptions were cut");
     }
     blocking(move || authority.stop()).await?;
     tracing::info!("stopped");
     Ok(())
-}
-
-/// Tells subscribers to look elsewhere as soon as the server is to stop.
-async fn say_goodbye(hub: Arc<Hub>, stop: CancellationToken) {
-    stop.cancelled().await;
-    hub.stop();
 }
 
 /// What feeds subscribers, going on from what was recovered.

@@ -85,7 +85,7 @@ impl Committer {
 
     /// Decides `first` and whatever else has gathered, as one revision. False: stop afterwards.
     fn commit_group(&mut self, first: Work) -> bool {
-        let moment = self.keeper.observe();
+        let moment = self.observe();
         let floor = self.keeper.floor(moment, self.state.floor(), &self.state.policy());
         let now = self.keeper.now(moment, &self.state.policy());
         let times = Times { now, wall: moment.wall.seconds(), floor };
@@ -176,14 +176,20 @@ impl Committer {
 
     /// Looks at the clocks, moves the floor when that lets something go, and tries a journal that refused.
     fn tick(&mut self) {
-        let moment = self.keeper.observe();
-        self.vitals.clock_alarm(self.keeper.alarm());
+        let moment = self.observe();
         let floor = self.keeper.floor(moment, self.state.floor(), &self.state.policy());
         let table = self.state.shapes();
         let expires = floor > self.state.floor() && table.live_beyond(floor) < table.live_beyond(self.state.floor());
         if expires || self.vitals.may_retry_writes() {
             self.commit_empty(moment, floor);
         }
+    }
+
+    /// Reads the clocks, and says so when they are in doubt.
+    fn observe(&mut self) -> Moment {
+        let moment = self.keeper.observe();
+        self.vitals.clock_alarm(self.keeper.alarm());
+        moment
     }
 
     fn commit_empty(&mut self, moment: Moment, floor: Minute) {
@@ -225,7 +231,10 @@ impl Committer {
                 tracing::info!(revision = %ready.revision, entries = ready.entries, "snapshot written");
                 self.state.forget(&ready.expired);
                 self.publisher.offer_snapshot(ready.image);
-                self.prune(ready.revision);
+                // Through the snapshot before it: should the new one prove damaged, a start from that one still works.
+                if let Some(before) = ready.before {
+                    self.prune(before);
+                }
             }
             Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "snapshot failed"),
         }

@@ -112,12 +112,6 @@ impl Authority {
         &self.vitals
     }
 
-    /// What stopped the search index, if anything did.
-    #[must_use]
-    pub fn index_trouble(&self) -> Option<String> {
-        self.index.trouble()
-    }
-
     fn epoch(&self) -> Epoch {
         self.identity.epoch
     }
@@ -422,6 +416,7 @@ impl Reports for Authority {
             subscribers: 0,
             writes_refused: self.vitals.writes_refused(),
             clock_alarm: self.vitals.clock_in_doubt(),
+            index_trouble: self.index.trouble(),
             public_key: self.public_key,
         }
     }

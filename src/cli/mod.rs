@@ -28,6 +28,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod time;
+mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -55,6 +56,8 @@ enum Command {
     Check(check::Check),
     /// List accepted revocations, newest first.
     List(list::List),
+    /// Follow a server and print every change.
+    Watch(watch::Watch),
     /// Show how a server is.
     Status(status::Status),
     /// Look at the configuration.
@@ -80,6 +83,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Reinstate(command) => block_on(command.run()),
         Command::Check(command) => block_on(command.run()).map_err(Failure::cannot_tell),
         Command::List(command) => block_on(command.run()),
+        Command::Watch(command) => block_on(command.run()),
         Command::Status(command) => block_on(command.run()),
         Command::Config(command) => command.run(),
         Command::Completions(command) => command.run(),

@@ -157,7 +157,10 @@ mod tests {
         let mut delta = Delta::empty(Revision(7), UnixMillis(1_767_225_600_042), floor);
         delta.shapes_added = vec![Shape::new(["sub"], TestedClaim::Iat).unwrap()];
         let line = Line::of(&Event::Revision { delta: &delta, entries: 3 }, &status(), false).unwrap();
-        assert!(line.text.contains("2026-01-01T00:00:00Z  +0 -0  +{sub}  entries 3  digest 00000000  lag 0"), "{line:?}");
+        assert!(
+            line.text.contains("2026-01-01T00:00:00Z  +0 -0  +{sub}  entries 3  digest 00000000  lag 0"),
+            "{line:?}"
+        );
         assert_eq!(line.json["shapes_added"], json!(["sub"]));
         assert_eq!(line.json["entries"], 3);
         assert!(!line.aside);

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use super::Client;
 use crate::clock::Clock;
-use crate::replica::{Driver, DriverOptions, Observe, Upstream};
-use crate::replication::PublicKey;
-use crate::replication::follower::FollowerOptions;
-use crate::replication::frames::{NAME_BYTES_MAX, NodeId, PolicyInForce};
+use crate::replica::{
+    Driver, DriverOptions, FollowerOptions, NAME_BYTES_MAX, NodeId, Observe, PolicyInForce, PublicKey, Upstream,
+};
 use crate::revocation::WhenStale;
 use crate::wire::upstream::{GrpcUpstream, UrlError};
 

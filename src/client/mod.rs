@@ -46,9 +46,7 @@ use tokio::sync::watch;
 
 pub use builder::{Builder, ClientError, SERVERS_MAX};
 
-pub use crate::replica::{Event, NotReady, Observe, ReplicaStatus};
-pub use crate::replication::follower::FollowerState;
-pub use crate::replication::{FollowerStatus, PublicKey};
+pub use crate::replica::{Event, FollowerState, FollowerStatus, NotReady, Observe, PublicKey, ReplicaStatus};
 pub use crate::revocation::ports::Answer;
 pub use crate::revocation::{Claims, Position, UnknownCause, Verdict, WhenStale};
 pub use crate::token::{ClaimsError, TokenError};
@@ -64,7 +62,6 @@ pub struct Client {
 
 impl Client {
     /// Begins a client of these servers, tried in turn: `http://host:port` each.
-    #[must_use]
     pub fn builder<U: Into<String>>(urls: impl IntoIterator<Item = U>) -> Builder {
         Builder::new(urls.into_iter().map(Into::into).collect())
     }

@@ -8,8 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::*;
 use crate::replica::Upstream;
-use crate::replica::testing::{Authority, BEGIN, Peer, Server};
-use crate::replication::frames::WelcomeMode;
+use crate::replica::testing::{Authority, BEGIN, Peer, Server, WelcomeMode};
 use crate::revocation::Policy;
 
 fn jwt(header: &str, payload: &str) -> String {

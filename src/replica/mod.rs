@@ -29,3 +29,8 @@ pub use driver::{Driver, DriverOptions};
 pub use event::{Event, Observe};
 pub use handle::{NotReady, Replica, ReplicaStatus};
 pub use upstream::{Connection, OUTGOING_FRAMES, Upstream, UpstreamError};
+
+// What a driver is told and what a replica says of itself, in the words of the agreement.
+pub use crate::replication::follower::{FollowerOptions, FollowerState};
+pub use crate::replication::frames::{NAME_BYTES_MAX, NodeId, PolicyInForce};
+pub use crate::replication::{FollowerStatus, PublicKey};

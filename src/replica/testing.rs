@@ -14,7 +14,6 @@ use super::{Connection, OUTGOING_FRAMES, Upstream, UpstreamError};
 use crate::replication::Signer;
 use crate::replication::frames::{
     DeltaFrame, Heartbeat, Hello, SnapshotBegin, SnapshotEnd, SnapshotReason, ToServer, ToSubscriber, Welcome,
-    WelcomeMode,
 };
 use crate::replication::signature::Statement;
 use crate::revocation::ports::Pending;
@@ -22,6 +21,8 @@ use crate::revocation::{
     Chain, Cutoff, Delta, Epoch, Fingerprint, Minute, PackedEntry, Policy, Revision, RevocationSet, Selector, SetKey,
     SetWriter, Shape, SnapshotBuilder, SnapshotEntry, SnapshotState, TestedClaim, UnixMillis,
 };
+
+pub(crate) use crate::replication::frames::WelcomeMode;
 
 /// When the tests begin, on both clocks.
 pub(crate) const BEGIN: UnixMillis = UnixMillis(1_767_225_600_000);

@@ -417,6 +417,8 @@ pub struct Status {
     pub writes_refused: Option<String>,
     /// Why the clock is in doubt; `None` when it is not.
     pub clock_alarm: Option<String>,
+    /// What keeps the search index from following; `None` when it follows.
+    pub index_trouble: Option<String>,
     /// The key that signs heartbeats and snapshots.
     pub public_key: [u8; 32],
 }

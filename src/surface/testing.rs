@@ -146,6 +146,7 @@ impl Reports for FakeNode {
             subscribers: 2,
             writes_refused: self.writes_refused.lock().clone(),
             clock_alarm: None,
+            index_trouble: None,
             public_key: [7; 32],
         }
     }

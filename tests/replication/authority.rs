@@ -109,7 +109,7 @@ impl Authority {
     pub fn commit(&mut self, random: &mut Random) {
         let wall = self.clock.wall();
         let revision = self.writer.revision().next();
-        let floor = self.writer.floor().bits() + u32::from(random.next_u64() % 8 == 0);
+        let floor = self.writer.floor().bits() + u32::from(random.next_u64().is_multiple_of(8));
         let mut delta = Delta::empty(revision, wall, Minute::at(floor).unwrap());
         if revision == Revision(1) {
             delta.shapes_added = vec![selector(0).shape()];
@@ -122,7 +122,7 @@ impl Authority {
             if upserts.contains_key(&fingerprint) || removals.contains(&fingerprint) {
                 continue;
             }
-            if self.revoked().contains(&subject) && random.next_u64() % 2 == 0 {
+            if self.revoked().contains(&subject) && random.next_u64().is_multiple_of(2) {
                 removals.insert(fingerprint);
                 self.entries.remove(&subject);
             } else {

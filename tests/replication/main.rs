@@ -3,6 +3,9 @@
 //! Time is virtual and every choice comes from a seed, which a failure prints. What happens is recorded; afterwards one
 //! validator per promise looks at the record.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::print_stdout, reason = "what a failed test needs told")]
+
 mod authority;
 mod history;
 mod link;
@@ -61,15 +64,15 @@ impl Met {
 
 #[test]
 fn every_promise_holds_on_a_link_that_only_delays() {
-    let met = run_seeds(0..100, Faults { delay_max: Duration::from_millis(300), ..Faults::NONE });
-    assert!(met.resumed == 0 && met.diverged == 0 && met.lost == 0 && met.snapshots >= 200, "{met:?}");
+    let met = run_seeds(0..60, Faults { delay_max: Duration::from_millis(300), ..Faults::NONE });
+    assert!(met.resumed == 0 && met.diverged == 0 && met.lost == 0 && met.snapshots >= 120, "{met:?}");
 }
 
 #[test]
 fn every_promise_holds_while_connections_are_lost() {
     let faults =
         Faults { delay_max: Duration::from_millis(200), cut_every: Some(Duration::from_secs(4)), ..Faults::NONE };
-    let met = run_seeds(1000..1200, faults);
+    let met = run_seeds(1000..1100, faults);
     assert!(met.lost > 200 && met.resumed > 100 && met.diverged == 0, "{met:?}");
 }
 
@@ -83,8 +86,8 @@ fn every_promise_holds_while_frames_are_repeated_and_the_history_is_short() {
         stall_every: Some(Duration::from_secs(6)),
         ..Faults::NONE
     };
-    let met = run_seeds(2000..2150, faults);
-    assert!(met.lagged > 10 && met.snapshots > 400, "{met:?}");
+    let met = run_seeds(2000..2080, faults);
+    assert!(met.lagged > 10 && met.snapshots > 200, "{met:?}");
 }
 
 #[test]
@@ -95,7 +98,7 @@ fn corrupted_frames_end_in_divergence_or_refusal_and_never_hide_a_revocation() {
         corrupt: 0.02,
         ..Faults::NONE
     };
-    let met = run_seeds(3000..3150, faults);
+    let met = run_seeds(3000..3100, faults);
     assert!(met.diverged > 50 && met.refused > 50, "{met:?}");
 }
 

@@ -210,11 +210,11 @@ impl World {
             }
             self.replicas[index].tick(moment);
             self.send(index, active);
-            self.abandon(index);
             let events = self.replicas[index].take_events();
             let at = self.now;
             self.history.events.extend(events.into_iter().map(|event| Record { at, replica: index, event }));
         }
+        self.abandon();
     }
 
     fn connect(&mut self, index: usize, moment: Moment) {
@@ -284,7 +284,7 @@ impl World {
     }
 
     /// Connections that no replica uses any more are noticed by the server after a while.
-    fn abandon(&mut self, _index: usize) {
+    fn abandon(&mut self) {
         let used: Vec<usize> = (self.replicas.iter())
             .filter_map(|replica| match replica.link {
                 Link::Connected(number) => Some(number),

@@ -1,1 +1,267 @@
+use std::time::Duration;
 
+use prost::Message as _;
+
+use super::*;
+use crate::clock::ManualTime;
+use crate::replication::frames::{Ack, GoAwayReason, Hello, ProtocolRange, Role};
+use crate::replication::source::Seat;
+use crate::replication::{Cursor, Feed, LogRead, Source};
+use crate::revocation::{Chain, Digest, Minute, RevocationSet, SetWriter, SnapshotBuilder, SnapshotState};
+use crate::wire::pb;
+use crate::wire::replication::{GRPC_PREFIX_BYTES, GrpcEncoder};
+
+struct NoHistory;
+
+impl History for NoHistory {
+    fn deltas(&self, from: Revision, _: usize) -> Result<Vec<(Revision, Bytes)>, HistoryError> {
+        Ok(vec![(from, Bytes::from_static(b"from the journal"))])
+    }
+}
+
+fn key() -> SetKey {
+    SetKey::new([5; 16])
+}
+
+fn empty() -> SetWriter {
+    RevocationSet::create(key(), Policy::default(), Minute::from_bits(7)).0
+}
+
+fn hub_with(options: Options) -> (Arc<Hub>, Arc<ManualTime>) {
+    let time = ManualTime::starting_at(UnixMillis(1_700_000_000_000));
+    let point = LogPoint {
+        revision: Revision(0),
+        digest: empty().digest(),
+        chain: Chain::default(),
+        floor: Minute::from_bits(7),
+    };
+    let start = Start {
+        node: NodeId([1; 16]),
+        epoch: Epoch { generation: 1, id: [2; 16] },
+        parent: None,
+        set_key: key(),
+        signer: Signer::from_seed(&[3; 32]),
+        point,
+        policy: Policy::default(),
+        oldest: Revision(1),
+    };
+    let clock = Clock::manual(Arc::clone(&time));
+    (Hub::new(options, start, clock, Arc::new(GrpcEncoder), Arc::new(NoHistory)), time)
+}
+
+fn hub() -> (Arc<Hub>, Arc<ManualTime>) {
+    hub_with(Options::default())
+}
+
+fn published(revision: u64) -> Published {
+    Published {
+        revision: Revision(revision),
+        source_time: UnixMillis(1_700_000_000_000 + revision),
+        floor: Minute::from_bits(7),
+        policy: Policy::default(),
+        canonical: Bytes::from(format!("delta {revision}")),
+        digest: Digest::from_bytes([revision as u8; 16]),
+        chain: Chain([revision as u8; 32]),
+    }
+}
+
+fn frames(hub: &Hub, after: u64) -> Vec<ToSubscriber> {
+    let LogRead::Frames(frames) = hub.read(Cursor { revision: Revision(after), beat: 0 }, 1 << 20) else {
+        panic!("before the log")
+    };
+    let decode =
+        |bytes: &Bytes| pb::SubscribeResponse::decode(&bytes[GRPC_PREFIX_BYTES..]).unwrap().try_into().unwrap();
+    frames.iter().map(|(bytes, _)| decode(bytes)).collect()
+}
+
+fn image(revision: u64, writer: &SetWriter) -> Image {
+    let state = SnapshotState {
+        revision: Revision(revision),
+        floor: writer.floor(),
+        policy: *writer.policy(),
+        shapes: Vec::new(),
+    };
+    let built = SnapshotBuilder::new(&key(), state).finish();
+    Image {
+        header: built.header,
+        chunks: built.last.into_iter().collect(),
+        sha256: built.sha256,
+        chain: if revision == 0 { Chain::default() } else { Chain([revision as u8; 32]) },
+        source_time: UnixMillis(9),
+    }
+}
+
+/// Publishes a revision that changes nothing, so that a snapshot of it is the empty set's.
+fn publish_empty(hub: &Hub, revision: u64) {
+    hub.append(Published { digest: empty().digest(), ..published(revision) }).unwrap();
+}
+
+#[test]
+fn every_reader_gets_the_same_buffers() {
+    let (hub, _) = hub();
+    hub.append(published(1)).unwrap();
+    let read = || match hub.read(Cursor::default(), 1 << 20) {
+        LogRead::Frames(frames) => frames,
+        LogRead::BeforeLog => panic!("before the log"),
+    };
+    let (one, other) = (read(), read());
+    assert_eq!(one[0].0.as_ptr(), other[0].0.as_ptr(), "encoded once");
+    assert!(matches!(&frames(&hub, 0)[0], ToSubscriber::Delta(delta) if delta.canonical == "delta 1"));
+}
+
+#[test]
+fn a_revision_out_of_turn_is_not_published() {
+    let (hub, _) = hub();
+    hub.append(published(1)).unwrap();
+    assert_eq!(hub.append(published(3)), Err(LogError { head: Revision(1), given: Revision(3) }));
+    assert_eq!(hub.append(published(1)), Err(LogError { head: Revision(1), given: Revision(1) }));
+    assert_eq!(frames(&hub, 0).len(), 1);
+}
+
+#[test]
+fn a_heartbeat_stands_behind_the_last_revision_and_is_signed_for_it() {
+    let (hub, time) = hub();
+    hub.append(published(1)).unwrap();
+    time.advance(Duration::from_secs(1));
+    hub.heartbeat(true);
+    hub.append(published(2)).unwrap();
+    let frames = frames(&hub, 0);
+    let ToSubscriber::Heartbeat(heartbeat) = &frames[1] else { panic!("{frames:?}") };
+    assert_eq!((heartbeat.revision, heartbeat.ack_now), (Revision(1), true));
+    let statement = hub.statement(&hub.state.read().log.point_at(Revision(1)).unwrap(), heartbeat.source_time);
+    assert_eq!(hub.origin.public_key.verify_heartbeat(&statement, &heartbeat.signature), Ok(()));
+    assert!(matches!(frames[2], ToSubscriber::Delta(_)));
+}
+
+#[test]
+fn the_age_of_the_last_word_is_told() {
+    let (hub, time) = hub();
+    hub.heartbeat(false);
+    time.advance(Duration::from_millis(700));
+    let head = hub.head(hub.now());
+    assert_eq!((head.source_age, head.source_time), (Duration::from_millis(700), UnixMillis(1_700_000_000_000)));
+}
+
+#[test]
+fn a_snapshot_must_agree_with_the_log() {
+    let (hub, _) = hub();
+    publish_empty(&hub, 1);
+    let refused = |image: Image| match hub.prepare(&image) {
+        Err(OfferError::Contradiction { what, .. }) => what,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(image(2, &empty())), "head");
+    let mut other = image(1, &empty());
+    other.chain = Chain([9; 32]);
+    assert_eq!(refused(other), "chain");
+    let mut other = image(1, &empty());
+    other.header.digest = Digest::default();
+    assert_eq!(refused(other), "digest");
+    let mut other = image(1, &empty());
+    other.header.chunks = 3;
+    assert_eq!(refused(other), "number of chunks");
+    assert_eq!(hub.prepare(&image(1, &empty())), Ok(()));
+    let again = OfferError::NotNewer { newest: Revision(1), given: Revision(1) };
+    assert_eq!(hub.prepare(&image(1, &empty())), Err(again));
+}
+
+#[test]
+fn at_most_two_generations_of_snapshots_are_alive() {
+    let (hub, time) = hub();
+    (1..=4).for_each(|revision| publish_empty(&hub, revision));
+    hub.prepare(&image(1, &empty())).unwrap();
+    let first = Source::snapshot(&*hub).unwrap();
+    let joiner = hub.admit_snapshot().unwrap();
+    hub.prepare(&image(2, &empty())).unwrap();
+    assert!(hub.snapshot_frame(first.id, 0).is_some(), "a joiner is on it");
+    assert_eq!(hub.prepare(&image(3, &empty())), Err(OfferError::Busy));
+    time.advance(Duration::from_secs(600));
+    assert_eq!(hub.prepare(&image(3, &empty())), Ok(()), "it had its time");
+    assert!(hub.snapshot_frame(first.id, 0).is_none());
+    drop(joiner);
+    assert_eq!(hub.prepare(&image(4, &empty())), Ok(()));
+    assert_eq!(hub.snapshot_revision(), Some(Revision(4)));
+}
+
+#[test]
+fn a_snapshot_that_is_offered_waits_for_room() {
+    let (hub, _) = hub();
+    (1..=3).for_each(|revision| publish_empty(&hub, revision));
+    let joiner = hub.admit_snapshot().unwrap();
+    for revision in 1..=3 {
+        hub.offer_snapshot(Arc::new(image(revision, &empty())));
+        hub.prepare_offered();
+    }
+    assert_eq!(hub.snapshot_revision(), Some(Revision(2)));
+    drop(joiner);
+    hub.prepare_offered();
+    assert_eq!(hub.snapshot_revision(), Some(Revision(3)));
+}
+
+#[test]
+fn the_oldest_revision_is_the_journals_or_the_logs() {
+    let (hub, _) = hub();
+    assert_eq!(hub.oldest(), Revision(1));
+    hub.append(published(1)).unwrap();
+    hub.set_oldest(Revision(2));
+    assert_eq!(hub.oldest(), Revision(1), "the log still has it");
+    assert_eq!(hub.read_history(Revision(1), 10), Err(HistoryError::Compacted(Revision(1))));
+    assert!(hub.read_history(Revision(2), 10).is_ok());
+    let (hub, _) = hub_with(Options { log_bytes_max: 1, ..Options::default() });
+    (1..=5).for_each(|revision| hub.append(published(revision)).unwrap());
+    assert_eq!(hub.oldest(), Revision(1), "the journal has it");
+    assert_eq!(hub.bytes_since(Revision(1)), None);
+}
+
+fn hello() -> Hello {
+    Hello {
+        protocol: ProtocolRange::SPOKEN,
+        subscriber: NodeId([8; 16]),
+        name: "checkout".to_owned(),
+        role: Role::Leaf,
+        held: None,
+        min_revision: Revision(0),
+        reconnect_reason: "reset".to_owned(),
+        path: Vec::new(),
+        version: "1".to_owned(),
+    }
+}
+
+#[test]
+fn who_is_connected_is_known_until_the_place_is_left() {
+    let (hub, _) = hub_with(Options { subscribers_max: 1, ..Options::default() });
+    let mut seat: Box<dyn Seat> = hub.join("192.0.2.1").unwrap();
+    assert_eq!(hub.join("192.0.2.2").err(), Some(GoAwayReason::Overloaded));
+    seat.handle_hello(&hello());
+    seat.handle_ack(&Ack { applied: Revision(4), digest: Digest::default(), ready: true, policy: None, subtree: None });
+    let listed = hub.subscribers();
+    assert_eq!((listed[0].name.as_str(), listed[0].acked, listed[0].ready), ("checkout", Revision(4), true));
+    assert_eq!((listed[0].id, listed[0].address.as_str()), (Some(NodeId([8; 16])), "192.0.2.1"));
+    drop(seat);
+    assert_eq!(hub.subscriber_count(), 0);
+    assert!(hub.join("192.0.2.2").is_ok());
+}
+
+#[tokio::test]
+async fn subscribers_are_woken_by_what_another_thread_publishes() {
+    let (hub, _) = hub();
+    let running = tokio::spawn(Arc::clone(&hub).run());
+    let mut seats: Vec<_> = (0..40).map(|_| hub.join("here").unwrap()).collect();
+    for seat in &mut seats {
+        // The first heartbeat.
+        seat.changed().await;
+    }
+    let publisher = Arc::clone(&hub);
+    std::thread::spawn(move || publisher.publish(published(1))).join().unwrap();
+    for seat in &mut seats {
+        seat.changed().await;
+        assert_eq!(seat.farewell(), None);
+    }
+    hub.stop();
+    for seat in &mut seats {
+        seat.changed().await;
+        assert_eq!(seat.farewell(), Some(GoAwayReason::Shutdown));
+    }
+    running.await.unwrap();
+    assert_eq!(hub.join("late").err(), Some(GoAwayReason::Shutdown));
+}

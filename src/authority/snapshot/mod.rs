@@ -116,6 +116,8 @@ type Done = Result<Ready, (SnapshotFileError, Changes)>;
 pub struct Ready {
     /// Its revision.
     pub revision: Revision,
+    /// The revision of the one before it, which is kept too.
+    pub before: Option<Revision>,
     /// How many rows it has.
     pub entries: u64,
     /// Entries of the one before that expired: what stands behind them may go.
@@ -275,6 +277,7 @@ fn make(job: Job) -> Done {
 /// Merges the base with the changes into a new file and image.
 fn merge(job: &Job) -> Result<Ready, SnapshotFileError> {
     let mut base = job.base.as_deref().map(SnapshotReader::open).transpose()?;
+    let before = base.as_ref().map(|base| base.header().revision);
     let mut writer = SnapshotWriter::create(&job.path, &job.header)?;
     let mut merged =
         Merged { writer: &mut writer, packer: Packer::new(&job.key, &job.header), expired: Vec::new(), job };
@@ -298,7 +301,7 @@ fn merge(job: &Job) -> Result<Ready, SnapshotFileError> {
     writer.finish(remembered(&earlier, job))?;
     let bytes = std::fs::metadata(&job.path).map_or(0, |metadata| metadata.len());
     let (revision, entries) = (job.header.revision, image.header.entries);
-    Ok(Ready { revision, entries, expired, image, path: job.path.clone(), bytes })
+    Ok(Ready { revision, before, entries, expired, image, path: job.path.clone(), bytes })
 }
 
 struct Merged<'a> {
@@ -340,7 +343,7 @@ fn remembered<'a>(
     all.skip(too_many).filter(move |(time, ..)| time.0 >= limit)
 }
 
-/// Keeps this snapshot and the one before it; older ones and leftovers go.
+/// Keeps this snapshot and the one before it; older ones go. What was left half-written is written over.
 fn tidy(newest: &Path) {
     let Some(folder) = newest.parent() else { return };
     for old in list(folder).unwrap_or_default().into_iter().skip(2) {

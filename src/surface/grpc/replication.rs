@@ -21,6 +21,7 @@ use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tokio::sync::mpsc;
@@ -32,6 +33,7 @@ use tonic_prost::ProstCodec;
 use tower::Service;
 
 use crate::replication::Feed;
+use crate::replication::subscription::STALLED_AFTER;
 use crate::surface::peer::Peer;
 use crate::wire::pb;
 use body::FrameBody;
@@ -47,7 +49,7 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 /// Serves `rescind.v1.ReplicationService` from `feed`. Add it to the surface's routes.
 #[must_use]
 pub fn subscribe_service(feed: Arc<dyn Feed>) -> SubscribeService {
-    SubscribeService { feed, tasks: TaskTracker::new() }
+    SubscribeService { feed, tasks: TaskTracker::new(), stalled_after: STALLED_AFTER }
 }
 
 /// The service; clones share the subscriptions they run.
@@ -55,6 +57,8 @@ pub fn subscribe_service(feed: Arc<dyn Feed>) -> SubscribeService {
 pub struct SubscribeService {
     feed: Arc<dyn Feed>,
     tasks: TaskTracker,
+    /// A subscriber that takes nothing for so long is cut.
+    stalled_after: Duration,
 }
 
 impl SubscribeService {
@@ -70,7 +74,7 @@ impl SubscribeService {
         let decoder = ProstCodec::<pb::SubscribeResponse, pb::SubscribeRequest>::raw_decoder(Default::default());
         let inbound = Streaming::new_request(decoder, request.into_body(), None, Some(INBOUND_BYTES_MAX));
         let (out, frames) = mpsc::channel(CHANNEL_FRAMES);
-        self.tasks.spawn(driver::drive(Arc::clone(&self.feed), address, inbound, out));
+        self.tasks.spawn(driver::drive(Arc::clone(&self.feed), address, inbound, out, self.stalled_after));
         Response::builder()
             .header(header::CONTENT_TYPE, GRPC)
             .body(Body::new(FrameBody::new(frames)))

@@ -10,7 +10,7 @@ use tonic::{Code, Status, Streaming};
 
 use crate::replication::frames::{GoAwayReason, ToServer};
 use crate::replication::source::{HistoryError, Seat};
-use crate::replication::subscription::{Mode, STALLED_AFTER};
+use crate::replication::subscription::Mode;
 use crate::replication::{Feed, Source, Step, Subscription};
 use crate::revocation::Revision;
 use crate::wire::pb;
@@ -32,6 +32,7 @@ pub(super) async fn drive(
     address: String,
     mut inbound: Streaming<pb::SubscribeRequest>,
     out: mpsc::Sender<Bytes>,
+    stalled_after: Duration,
 ) {
     let mut subscription = Subscription::new(feed.now());
     let mut seat = match feed.join(&address) {
@@ -56,12 +57,12 @@ pub(super) async fn drive(
         let step = subscription.poll(feed.now(), source(&feed));
         note_mode(&mut mode, &subscription, seat.as_mut());
         let came = match step {
-            Step::Send(frame) => match send(&out, frame, &mut inbound, listening).await {
+            Step::Send(frame) => match send(&out, frame, listening.then_some(&mut inbound), stalled_after).await {
                 Sent::Taken => None,
                 Sent::Meanwhile(came, frame) => {
                     // The frame is due all the same; what came must not wait behind it for long.
                     listening &= handle(came, &mut subscription, seat.as_mut(), &feed);
-                    match timeout(STALLED_AFTER, out.send(frame)).await {
+                    match timeout(stalled_after, out.send(frame)).await {
                         Ok(Ok(())) => None,
                         _ => return,
                     }
@@ -104,16 +105,22 @@ enum Sent {
 async fn send(
     out: &mpsc::Sender<Bytes>,
     frame: Bytes,
-    inbound: &mut Streaming<pb::SubscribeRequest>,
-    listening: bool,
+    inbound: Option<&mut Streaming<pb::SubscribeRequest>>,
+    stalled_after: Duration,
 ) -> Sent {
+    let came = async {
+        match inbound {
+            Some(inbound) => next(inbound).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         biased;
-        came = next(inbound), if listening => match came {
+        came = came => match came {
             Inbound::Ended => Sent::Stalled,
             came => Sent::Meanwhile(came, frame),
         },
-        room = timeout(STALLED_AFTER, out.reserve()) => match room {
+        room = timeout(stalled_after, out.reserve()) => match room {
             Ok(Ok(room)) => {
                 room.send(frame);
                 Sent::Taken

@@ -1,1 +1,251 @@
+use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use prost::Message;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+
+use super::*;
+use crate::authority::hub::{self, Hub};
+use crate::authority::{Image, Published};
+use crate::clock::{Clock, ManualTime};
+use crate::replication::frames::*;
+use crate::replication::source::HistoryError;
+use crate::replication::{LogPoint, Signer};
+use crate::revocation::*;
+use crate::wire::replication::{GRPC_PREFIX_BYTES, GrpcEncoder};
+
+struct NoHistory;
+
+impl hub::History for NoHistory {
+    fn deltas(&self, from: Revision, _: usize) -> Result<Vec<(Revision, Bytes)>, HistoryError> {
+        Err(HistoryError::Compacted(from))
+    }
+}
+
+/// A hub at revision 0, with a snapshot of it.
+fn hub() -> Arc<Hub> {
+    let clock = Clock::manual(ManualTime::starting_at(UnixMillis(1_700_000_000_000)));
+    let (key, floor) = (SetKey::new([5; 16]), Minute::from_bits(7));
+    let digest = RevocationSet::create(key.clone(), Policy::default(), floor).0.digest();
+    let point = LogPoint { revision: Revision(0), digest, chain: Chain::default(), floor };
+    let start = hub::Start {
+        node: NodeId([1; 16]),
+        epoch: Epoch { generation: 1, id: [2; 16] },
+        parent: None,
+        set_key: key.clone(),
+        signer: Signer::from_seed(&[3; 32]),
+        point,
+        policy: Policy::default(),
+        oldest: Revision(1),
+    };
+    let hub = Hub::new(hub::Options::default(), start, clock, Arc::new(GrpcEncoder), Arc::new(NoHistory));
+    let state = SnapshotState { revision: Revision(0), floor, policy: Policy::default(), shapes: Vec::new() };
+    let built = SnapshotBuilder::new(&key, state).finish();
+    let (header, sha256, source_time) = (built.header, built.sha256, UnixMillis(9));
+    hub.prepare(&Image { header, chunks: Vec::new(), sha256, chain: Chain::default(), source_time }).unwrap();
+    hub
+}
+
+fn publish(hub: &Hub, revision: u64) {
+    hub.append(Published {
+        revision: Revision(revision),
+        source_time: UnixMillis(revision),
+        floor: Minute::from_bits(7),
+        policy: Policy::default(),
+        canonical: Bytes::from(format!("delta {revision}")),
+        digest: Digest::from_bytes([revision as u8; 16]),
+        chain: Chain([revision as u8; 32]),
+    })
+    .unwrap();
+}
+
+fn hello() -> ToServer {
+    ToServer::Hello(Box::new(Hello {
+        protocol: ProtocolRange::SPOKEN,
+        subscriber: NodeId([8; 16]),
+        name: "checkout".to_owned(),
+        role: Role::Leaf,
+        held: None,
+        min_revision: Revision(0),
+        reconnect_reason: String::new(),
+        path: Vec::new(),
+        version: String::new(),
+    }))
+}
+
+fn ack(revision: u64) -> ToServer {
+    let (applied, digest) = (Revision(revision), Digest::from_bytes([revision as u8; 16]));
+    ToServer::Ack(Ack { applied, digest, ready: true, policy: None, subtree: None })
+}
+
+fn framed(message: &impl Message) -> Bytes {
+    let bytes = message.encode_to_vec();
+    [&[0][..], &(bytes.len() as u32).to_be_bytes(), &bytes].concat().into()
+}
+
+/// One call, without a socket: what the subscriber sends, and what it gets.
+struct Call {
+    requests: mpsc::Sender<Bytes>,
+    body: Body,
+}
+
+fn call(service: &mut SubscribeService) -> Call {
+    let (requests, frames) = mpsc::channel(8);
+    let request = Request::post(SUBSCRIBE_PATH).header(header::CONTENT_TYPE, GRPC);
+    let response = service.call(request.body(Body::new(FrameBody::new(frames))).unwrap());
+    Call { requests, body: response.into_inner().unwrap().into_body() }
+}
+
+impl Call {
+    async fn send(&self, frame: &ToServer) {
+        self.requests.send(framed(&pb::SubscribeRequest::from(frame))).await.unwrap();
+    }
+
+    /// The next frame; `None` once the stream has ended well.
+    async fn receive(&mut self) -> Option<ToSubscriber> {
+        let frame = self.body.frame().await.unwrap().unwrap();
+        match frame.into_data() {
+            Ok(data) => Some(pb::SubscribeResponse::decode(&data[GRPC_PREFIX_BYTES..]).unwrap().try_into().unwrap()),
+            Err(frame) => {
+                assert_eq!(frame.into_trailers().unwrap()["grpc-status"], "0");
+                assert!(self.body.frame().await.is_none());
+                None
+            }
+        }
+    }
+
+    async fn receive_go_away(&mut self) -> GoAwayReason {
+        loop {
+            if let Some(ToSubscriber::GoAway(away)) = self.receive().await {
+                assert_eq!(self.receive().await, None);
+                return away.reason;
+            }
+        }
+    }
+}
+
+/// Lets the tasks run until the condition holds.
+async fn until(condition: impl Fn() -> bool) {
+    let held = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), held).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_subscriber_is_greeted_fed_and_known_until_it_leaves() {
+    let hub = hub();
+    let running = tokio::spawn(Arc::clone(&hub).run());
+    let mut call = call(&mut subscribe_service(hub.clone()));
+    call.send(&hello()).await;
+    assert!(matches!(call.receive().await, Some(ToSubscriber::Welcome(_))));
+    assert!(matches!(call.receive().await, Some(ToSubscriber::SnapshotBegin(_))));
+    assert!(matches!(call.receive().await, Some(ToSubscriber::SnapshotEnd(_))));
+    publish(&hub, 1);
+    let delta = loop {
+        if let Some(ToSubscriber::Delta(delta)) = call.receive().await {
+            break delta;
+        }
+    };
+    assert_eq!(delta.canonical, "delta 1");
+    call.send(&ack(1)).await;
+    until(|| hub.subscribers()[0].acked == Revision(1)).await;
+    assert_eq!(hub.subscribers()[0].name, "checkout");
+    drop(call);
+    until(|| hub.subscriber_count() == 0).await;
+    hub.stop();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_no_frame_is_answered_and_ends_the_stream() {
+    let hub = hub();
+    let mut service = subscribe_service(hub.clone());
+    let empty = framed(&pb::SubscribeRequest { frame: None });
+    let garbage = Bytes::from_static(&[0, 0, 0, 0, 3, 0xff, 0xff, 0xff]);
+    let oversized = Bytes::from_static(&[0, 0xff, 0, 0, 0]);
+    for bad in [empty, garbage, oversized] {
+        let mut call = call(&mut service);
+        call.requests.send(bad).await.unwrap();
+        assert_eq!(call.receive_go_away().await, GoAwayReason::Malformed);
+    }
+    until(|| hub.subscriber_count() == 0).await;
+}
+
+#[tokio::test]
+async fn a_server_that_stops_says_goodbye_and_drains() {
+    let hub = hub();
+    let running = tokio::spawn(Arc::clone(&hub).run());
+    let mut service = subscribe_service(hub.clone());
+    let mut one = call(&mut service);
+    one.send(&hello()).await;
+    assert!(matches!(one.receive().await, Some(ToSubscriber::Welcome(_))));
+    hub.stop();
+    assert_eq!(one.receive_go_away().await, GoAwayReason::Shutdown);
+    assert_eq!(call(&mut service).receive_go_away().await, GoAwayReason::Shutdown, "nobody joins any more");
+    service.drained().await;
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_subscriber_that_reads_nothing_is_cut_and_costs_the_others_nothing() {
+    let hub = hub();
+    let mut service = SubscribeService { stalled_after: Duration::from_millis(20), ..subscribe_service(hub.clone()) };
+    (1..=100).for_each(|revision| publish(&hub, revision));
+    let stalled = call(&mut service);
+    stalled.send(&hello()).await;
+    let mut reader = call(&mut service);
+    reader.send(&hello()).await;
+    let mut deltas = 0;
+    while deltas < 100 {
+        deltas += usize::from(matches!(reader.receive().await, Some(ToSubscriber::Delta(_))));
+    }
+    until(|| hub.subscriber_count() == 1).await;
+    publish(&hub, 101);
+    reader.send(&ack(100)).await;
+    assert!(matches!(reader.receive().await, Some(ToSubscriber::Delta(delta)) if delta.canonical == "delta 101"));
+    drop(stalled);
+}
+
+#[tokio::test]
+async fn other_methods_and_other_kinds_of_requests_are_refused() {
+    let mut service = subscribe_service(hub());
+    let mut answer = |path: &str, kind: &'static str| {
+        let request = Request::post(path).header(header::CONTENT_TYPE, kind);
+        service.call(request.body(Body::empty()).unwrap()).into_inner().unwrap()
+    };
+    let unknown = answer("/rescind.v1.ReplicationService/Unsubscribe", "application/grpc");
+    assert_eq!(unknown.headers()["grpc-status"], "12");
+    assert_eq!(answer(SUBSCRIBE_PATH, "application/json").status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert_eq!(answer(SUBSCRIBE_PATH, "application/grpc-web").status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+}
+
+/// The generated client understands what is written by hand.
+#[tokio::test]
+async fn a_generated_client_can_subscribe_over_a_socket() {
+    let hub = hub();
+    let routes = tonic::service::Routes::new(subscribe_service(hub.clone()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move { axum::serve(listener, routes.prepare().into_axum_router()).await });
+    let channel = tonic::transport::Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let mut client = pb::replication_service_client::ReplicationServiceClient::new(channel);
+    let (requests, queue) = mpsc::channel(4);
+    requests.send(pb::SubscribeRequest::from(&hello())).await.unwrap();
+    let outbound = tokio_stream::wrappers::ReceiverStream::new(queue);
+    let mut inbound = client.subscribe(outbound).await.unwrap().into_inner();
+    let mut next = async || ToSubscriber::try_from(inbound.next().await.unwrap().unwrap()).unwrap();
+    assert!(matches!(next().await, ToSubscriber::Welcome(_)));
+    assert!(matches!(next().await, ToSubscriber::SnapshotBegin(_)));
+    assert!(matches!(next().await, ToSubscriber::SnapshotEnd(_)));
+    requests.send(pb::SubscribeRequest::from(&hello())).await.unwrap();
+    let ToSubscriber::GoAway(away) = next().await else { panic!("a second hello is accepted") };
+    assert_eq!(away.reason, GoAwayReason::Malformed);
+    assert!(inbound.next().await.is_none(), "the stream ends well");
+    server.abort();
+}

@@ -1,0 +1,168 @@
+//! What contradicts the set, and how it is got over.
+
+use super::*;
+
+fn edit(frame: &ToSubscriber, change: impl FnOnce(&mut Delta)) -> ToSubscriber {
+    let ToSubscriber::Delta(frame) = frame else { panic!("not a delta") };
+    let mut delta = Delta::decode(&frame.canonical).unwrap();
+    change(&mut delta);
+    ToSubscriber::Delta(DeltaFrame { canonical: delta.encode().into(), ack_now: false })
+}
+
+/// A live follower that holds alice, and has then been driven to diverge by a gap: bob was heard of, carol missed.
+fn diverged() -> (Authority, Follower) {
+    let mut authority = Authority::new(1);
+    authority.commit("alice", false);
+    let mut follower = live(&authority);
+    authority.commit("carol", false);
+    let delta = authority.commit("bob", false);
+    follower.handle_frame(at(200), delta);
+    let actions = drain(&mut follower);
+    let gap = Divergence::Gap { expected: Revision(2), given: Revision(3) };
+    assert_eq!(refusal(&actions), Some(&DisconnectReason::Diverged(gap.clone())));
+    assert_eq!(alarm(&actions), Some(&Alarm::Diverged(gap)));
+    (authority, follower)
+}
+
+#[test]
+fn a_diverged_follower_revokes_what_it_hears_and_takes_nothing_back() {
+    let (mut authority, mut follower) = diverged();
+    assert!(is_revoked(&follower, "alice") && is_revoked(&follower, "bob"));
+    let status = follower.status();
+    assert_eq!((status.state, status.revision, status.ready), (FollowerState::Diverged, Revision(1), false));
+    assert_eq!(status.staleness(at(5100)), Duration::from_secs(5), "frozen at the last word");
+    // The snapshot is of revision 3, the server at 4: the swap waits for what was published meanwhile.
+    let snapshot = authority.snapshot();
+    let undo = authority.commit("alice", true);
+    let frames = [welcome(&authority, WelcomeMode::Snapshot)].into_iter().chain(snapshot);
+    let actions = subscribe(&mut follower, at(5100), frames);
+    assert!(!actions.iter().any(|action| matches!(action, Action::Swap(_))));
+    assert!(is_revoked(&follower, "alice"));
+    assert_eq!(acks(&actions).last(), Some(&Revision(0)), "what is served did not come from here");
+    follower.handle_frame(at(5200), undo);
+    assert!(drain(&mut follower).iter().any(|action| matches!(action, Action::Swap(_))));
+    assert!(!is_revoked(&follower, "alice") && is_revoked(&follower, "bob") && is_revoked(&follower, "carol"));
+    assert_eq!(follower.status().revision, Revision(4));
+}
+
+#[test]
+fn after_three_failed_resyncs_it_listens_and_tries_again_later() {
+    let (mut authority, mut follower) = diverged();
+    let corrupt = |authority: &Authority| {
+        let mut frames = greeted_with_snapshot(authority);
+        if let Some(ToSubscriber::SnapshotEnd(end)) = frames.last_mut() {
+            end.signature = Signature([1; 64]);
+        }
+        frames
+    };
+    for _ in 0..2 {
+        let actions = subscribe(&mut follower, at(1000), corrupt(&authority));
+        assert!(matches!(refusal(&actions), Some(DisconnectReason::ResyncFailed(ResyncFault::Signature))));
+    }
+    let actions = subscribe(&mut follower, at(1000), corrupt(&authority));
+    assert!(refusal(&actions).is_none(), "it stays");
+    assert_eq!(alarm(&actions), Some(&Alarm::ResyncFailing { attempts: 3 }));
+    follower.handle_frame(at(1100), authority.commit("dave", false));
+    follower.handle_frame(at(1100), authority.commit("alice", true));
+    assert!(is_revoked(&follower, "dave") && is_revoked(&follower, "alice"));
+    assert_eq!(follower.status().state, FollowerState::Diverged);
+    follower.handle_tick(at(60_000));
+    assert_eq!(refusal(&drain(&mut follower)), Some(&DisconnectReason::Resync));
+    subscribe(&mut follower, at(61_000), greeted_with_snapshot(&authority));
+    assert!(!is_revoked(&follower, "alice") && follower.status().ready);
+}
+
+#[test]
+fn what_contradicts_the_set_is_told_apart() {
+    let prepare = || {
+        let mut authority = Authority::new(1);
+        let first = authority.commit("alice", false);
+        (live(&authority), authority, first)
+    };
+    let cause = |follower: &mut Follower, frame| {
+        follower.handle_frame(at(200), frame);
+        match refusal(&drain(follower)) {
+            Some(DisconnectReason::Diverged(divergence)) => divergence.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (mut follower, _, first) = prepare();
+    let other = edit(&first, |delta| delta.digest_after = Digest::default());
+    assert_eq!(cause(&mut follower, other), Divergence::Contradiction { revision: Revision(1) });
+
+    let (mut follower, mut authority, _) = prepare();
+    let bad = edit(&authority.commit("bob", false), |delta| delta.digest_after = Digest::default());
+    let mismatch = StageError::DigestMismatch { revision: Revision(2) };
+    assert_eq!(cause(&mut follower, bad), Divergence::Unfit(mismatch));
+    assert!(is_revoked(&follower, "bob"), "merged all the same");
+
+    let (mut follower, mut authority, _) = prepare();
+    // A time is in the chain, not in the digest: the next heartbeat tells.
+    let late = edit(&authority.commit("bob", false), |delta| delta.source_time = UnixMillis(1));
+    follower.handle_frame(at(200), late);
+    let chain = Divergence::OtherState { what: "chain", revision: Revision(2) };
+    assert_eq!(cause(&mut follower, authority.heartbeat(at(200))), chain);
+
+    let (mut follower, authority, _) = prepare();
+    let ToSubscriber::Heartbeat(mut heartbeat) = authority.heartbeat(at(200)) else { panic!() };
+    heartbeat.source_time = UnixMillis(T0 + 900_000);
+    let signature = Divergence::Signature { revision: Revision(1) };
+    assert_eq!(cause(&mut follower, ToSubscriber::Heartbeat(heartbeat)), signature);
+
+    let (mut follower, mut authority, _) = prepare();
+    authority.commit("bob", false);
+    let gap = Divergence::Gap { expected: Revision(2), given: Revision(2) };
+    assert_eq!(cause(&mut follower, authority.heartbeat(at(200))), gap, "a heartbeat that overtook its delta");
+}
+
+#[test]
+fn a_frame_out_of_turn_ends_the_connection_only() {
+    let mut authority = Authority::new(1);
+    authority.commit("alice", false);
+    let before_welcome = authority.heartbeat(at(0));
+    let mut follower = follower();
+    let actions = subscribe(&mut follower, at(0), [before_welcome]);
+    assert_eq!(refusal(&actions), Some(&DisconnectReason::Unexpected { frame: "heartbeat" }));
+    let mut frames = greeted_with_snapshot(&authority);
+    frames.insert(2, authority.commit("bob", false));
+    let actions = subscribe(&mut follower, at(0), frames);
+    assert_eq!(refusal(&actions), Some(&DisconnectReason::Unexpected { frame: "delta" }));
+    assert_eq!(follower.status().position(), None, "no part of a snapshot is served");
+    let resume = welcome(&authority, WelcomeMode::Resume);
+    let actions = subscribe(&mut follower, at(0), [resume]);
+    assert!(matches!(refusal(&actions), Some(DisconnectReason::Refused(_))), "nothing is held to resume");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Real frames in any order, some of them damaged: no panic, and what was served stays revoked.
+    #[test]
+    fn no_sequence_of_frames_panics_or_takes_back(order in prop::collection::vec((0usize..11, any::<u16>()), 0..60)) {
+        let mut authority = Authority::new(1);
+        authority.commit("alice", false);
+        let mut follower = live(&authority);
+        let mut frames = greeted_with_snapshot(&authority);
+        frames.push(welcome(&authority, WelcomeMode::Resume));
+        frames.push(authority.commit("bob", false));
+        frames.push(authority.heartbeat(at(300)));
+        frames.push(authority.commit("carol", false));
+        frames.extend(authority.snapshot());
+        for (millis, (index, damage)) in (400u64..).step_by(100).zip(order) {
+            let mut frame = frames[index % frames.len()].clone();
+            if let (ToSubscriber::Delta(delta), true) = (&mut frame, damage % 3 == 0) {
+                let mut bytes = delta.canonical.to_vec();
+                let place = usize::from(damage) % bytes.len();
+                bytes[place] ^= 1;
+                delta.canonical = bytes.into();
+            }
+            match damage % 7 {
+                0 => follower.handle_connected(at(millis)),
+                1 => follower.handle_tick(at(millis)),
+                _ => follower.handle_frame(at(millis), frame),
+            }
+            drain(&mut follower);
+            prop_assert!(is_revoked(&follower, "alice"));
+        }
+    }
+}
