@@ -2,6 +2,7 @@
 //! subscribers that do not keep to the protocol. The replica ends up right or says that it cannot tell; nobody panics.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests count as tests")]
+#![allow(clippy::print_stdout, reason = "what a failed test needs told")]
 
 mod common;
 
