@@ -1,3 +1,5 @@
+//! Starting, stopping and refusing to start a server.
+
 use crate::config::ServerConfig;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! Arguments as people type them, and what is printed.
+
 use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};

@@ -1,3 +1,5 @@
+//! Precedence, refusals and the sample file.
+
 use super::*;
 
 fn places() -> StatePlaces {

@@ -230,14 +230,7 @@ pub(super) fn encode_revocation(revocation: &Revocation, out: &mut Vec<u8>) -> R
             out.extend_from_slice(&fingerprint.to_bytes());
         }
     }
-    let basis = match expiry_basis {
-        ExpiryBasis::Given => 0,
-        ExpiryBasis::TokenLifetime => 1,
-        ExpiryBasis::SessionLifetime => 2,
-        ExpiryBasis::TokenExp => 3,
-        ExpiryBasis::Never => 4,
-    };
-    out.push(basis | u8::from(*already_expired) << 7 | u8::from(*merged) << 6);
+    out.push(expiry_basis.code() | u8::from(*already_expired) << 7 | u8::from(*merged) << 6);
     put_text("reason", reason, REASON_BYTES_MAX, out)
 }
 
@@ -258,14 +251,7 @@ pub(super) fn read_revocation(reader: &mut Reader<'_>) -> Result<Revocation, Dec
         }
     }
     let basis = reader.u8()?;
-    let expiry_basis = match basis & 0x3f {
-        0 => ExpiryBasis::Given,
-        1 => ExpiryBasis::TokenLifetime,
-        2 => ExpiryBasis::SessionLifetime,
-        3 => ExpiryBasis::TokenExp,
-        4 => ExpiryBasis::Never,
-        _ => return Err(DecodeError::Invalid("expiry basis")),
-    };
+    let expiry_basis = ExpiryBasis::from_code(basis & 0x3f)?;
     let reason = read_text(reader, REASON_BYTES_MAX, "reason bytes")?;
     let (already_expired, merged) = (basis & 0x80 != 0, basis & 0x40 != 0);
     Ok(Revocation { selector, mark, exceptions, expiry_basis, reason, already_expired, merged })

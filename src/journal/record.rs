@@ -117,6 +117,35 @@ pub enum ExpiryBasis {
     Never,
 }
 
+impl ExpiryBasis {
+    /// Its number on disk.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Given => 0,
+            Self::TokenLifetime => 1,
+            Self::SessionLifetime => 2,
+            Self::TokenExp => 3,
+            Self::Never => 4,
+        }
+    }
+
+    /// The inverse of [`ExpiryBasis::code`].
+    ///
+    /// # Errors
+    /// When no basis has this number.
+    pub fn from_code(code: u8) -> Result<Self, DecodeError> {
+        Ok(match code {
+            0 => Self::Given,
+            1 => Self::TokenLifetime,
+            2 => Self::SessionLifetime,
+            3 => Self::TokenExp,
+            4 => Self::Never,
+            _ => return Err(DecodeError::Invalid("expiry basis")),
+        })
+    }
+}
+
 /// One accepted reinstatement.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Reinstatement {

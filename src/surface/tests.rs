@@ -1,3 +1,5 @@
+//! Both protocols on one port, over a listener.
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

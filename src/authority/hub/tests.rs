@@ -1,3 +1,5 @@
+//! The hub: publishing, beating, snapshots for joiners, places for subscribers.
+
 use std::time::Duration;
 
 use prost::Message as _;

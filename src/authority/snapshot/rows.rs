@@ -126,26 +126,12 @@ fn read_stack(reader: &mut Reader<'_>) -> Result<Stack, DecodeError> {
 fn encode_place(place: Place, basis: ExpiryBasis, out: &mut Vec<u8>) {
     out.extend_from_slice(&place.revision.0.to_le_bytes());
     out.extend_from_slice(&place.index.to_le_bytes());
-    out.push(match basis {
-        ExpiryBasis::Given => 0,
-        ExpiryBasis::TokenLifetime => 1,
-        ExpiryBasis::SessionLifetime => 2,
-        ExpiryBasis::TokenExp => 3,
-        ExpiryBasis::Never => 4,
-    });
+    out.push(basis.code());
 }
 
 fn read_place(reader: &mut Reader<'_>) -> Result<(Place, ExpiryBasis), DecodeError> {
     let place = Place { revision: Revision(reader.u64()?), index: reader.u32()? };
-    let basis = match reader.u8()? {
-        0 => ExpiryBasis::Given,
-        1 => ExpiryBasis::TokenLifetime,
-        2 => ExpiryBasis::SessionLifetime,
-        3 => ExpiryBasis::TokenExp,
-        4 => ExpiryBasis::Never,
-        _ => return Err(DecodeError::Invalid("expiry basis")),
-    };
-    Ok((place, basis))
+    Ok((place, ExpiryBasis::from_code(reader.u8()?)?))
 }
 
 #[cfg(test)]

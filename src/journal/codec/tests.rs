@@ -1,3 +1,5 @@
+//! Round trips, golden records, limits and damage.
+
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 

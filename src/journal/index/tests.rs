@@ -1,3 +1,5 @@
+//! The index against a rebuild, its searches and its page tokens.
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! The embedded store: contract, recovery, damage, faults.
+
 mod mounted;
 
 use std::fs;

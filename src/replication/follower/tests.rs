@@ -1,3 +1,5 @@
+//! The receiving machine: epochs, faults, resyncs, acks, freshness.
+
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! The sending machine: greeting, resuming, snapshots, cuts.
+
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

@@ -1,3 +1,5 @@
+//! JSON requests, problem details, and what a browser may not do.
+
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};

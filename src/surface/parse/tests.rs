@@ -1,3 +1,5 @@
+//! What requests may hold, field by field.
+
 use super::*;
 use crate::revocation::ports::{Caller, CutoffChoice, ExpiryChoice, Target, Undo};
 use crate::revocation::{Cutoff, Minute};

@@ -1,3 +1,5 @@
+//! Frames to messages and back.
+
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! Subscriptions over real gRPC: fed, refused, stalled, stopped.
+
 use std::sync::Arc;
 use std::time::Duration;
 
