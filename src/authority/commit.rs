@@ -23,7 +23,7 @@ use super::state::{State, Transition};
 use super::timekeeper::{Moment, Timekeeper};
 use super::vitals::Vitals;
 use crate::journal::{AppendError, Body, Durable, Journal, JournalReader, PruneLimits, Record};
-use crate::revocation::ports::{ReinstateReply, RevokeReply, RevokeRequest, WriteError};
+use crate::revocation::ports::{REQUEST_ITEMS_MAX, ReinstateReply, RevokeReply, RevokeRequest, WriteError};
 use crate::revocation::{Minute, Position, Rebuild, Revision};
 
 /// The most requests that share one revision.
@@ -105,7 +105,7 @@ impl Committer {
             }
             if group.requests.len() < GROUP_REQUESTS_MAX
                 && group.bytes < GROUP_BYTES_MAX
-                && stage.has_room(crate::revocation::ports::REQUEST_ITEMS_MAX)
+                && stage.room() >= group.undone + REQUEST_ITEMS_MAX
             {
                 next = self.queue.try_recv().ok();
             }

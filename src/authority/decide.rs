@@ -168,7 +168,7 @@ impl Decide {
             return;
         }
         let mut undone_so_far = HashSet::new();
-        let room = REVOCATIONS_MAX - group.undone;
+        let room = stage.room() - group.undone;
         let reinstatements: Vec<Reinstatement> = request
             .items
             .into_iter()
@@ -179,7 +179,7 @@ impl Decide {
             })
             .collect();
         if undone_so_far.len() > room {
-            if group.undone > 0 {
+            if room < REVOCATIONS_MAX {
                 return send(answer, Err(WriteError::Overloaded));
             }
             let description = format!("{} revocations would be undone, at most {REVOCATIONS_MAX}", undone_so_far.len());

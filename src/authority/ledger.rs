@@ -67,11 +67,11 @@ impl Live {
 
     /// With one more revocation behind the entry, which stood as `entry` before.
     #[must_use]
-    pub fn with(existing: Option<(&Self, &Entry)>, added: LiveRevocation) -> Self {
+    pub fn with(existing: Option<(Self, &Entry)>, added: LiveRevocation) -> Self {
         let Some((existing, entry)) = existing else {
             return Self::one(added.place, added.basis);
         };
-        let mut stack = existing.stack(entry);
+        let mut stack = existing.into_stack(entry);
         stack.items.push(added);
         if stack.items.len() > UNDOABLE_PER_SELECTOR_MAX {
             let oldest = stack.items.remove(0);
@@ -82,15 +82,14 @@ impl Live {
 
     /// Everything behind the entry, which stands as `entry`.
     #[must_use]
-    pub fn stack(&self, entry: &Entry) -> Stack {
+    pub fn into_stack(self, entry: &Entry) -> Stack {
         match self {
             Self::One { revision, index, basis } => {
-                let place = Place { revision: *revision, index: *index };
                 let spares = entry.exceptions.iter().map(|e| (e.shape.clone(), e.fingerprint)).collect();
                 let mark = Mark { cutoff: entry.cutoff, expiry: entry.expiry, spares };
-                Stack { base: None, items: vec![LiveRevocation { place, mark, basis: *basis }] }
+                Stack { base: None, items: vec![LiveRevocation { place: Place { revision, index }, mark, basis }] }
             }
-            Self::Many(stack) => (**stack).clone(),
+            Self::Many(stack) => *stack,
         }
     }
 
@@ -192,7 +191,7 @@ mod tests {
         items
             .iter()
             .fold(None, |existing: Option<(Entry, Live)>, item| {
-                let live = Live::with(existing.as_ref().map(|(entry, live)| (live, entry)), item.clone());
+                let live = Live::with(existing.as_ref().map(|(entry, live)| (live.clone(), entry)), item.clone());
                 Some((Entry::merge(existing.map(|(entry, _)| entry).as_ref(), &item.mark), live))
             })
             .unwrap()
@@ -202,7 +201,7 @@ mod tests {
     fn undoing_the_later_of_two_leaves_exactly_the_earlier() {
         let (first, second) = (item(1, 100, 50), item(2, 200, 60));
         let (entry, live) = stacked(&[first.clone(), second.clone()]);
-        let left = live.stack(&entry).without(second.place, Minute::default()).unwrap();
+        let left = live.clone().into_stack(&entry).without(second.place, Minute::default()).unwrap();
         assert_eq!(left.settle(Minute::default()), Some(stacked(&[first])));
     }
 
@@ -212,8 +211,8 @@ mod tests {
         let (entry, live) = stacked(&[first.clone(), second.clone()]);
         let floor = Minute::at(55).unwrap();
         assert!(!live.holds(first.place, floor));
-        assert_eq!(live.stack(&entry).without(second.place, floor).unwrap().settle(floor), None);
-        assert_eq!(live.stack(&entry).without(first.place, floor), None);
+        assert_eq!(live.clone().into_stack(&entry).without(second.place, floor).unwrap().settle(floor), None);
+        assert_eq!(live.clone().into_stack(&entry).without(first.place, floor), None);
     }
 
     #[test]
@@ -222,7 +221,7 @@ mod tests {
         let (entry, live) = stacked(&items);
         assert_eq!(live.places().count(), UNDOABLE_PER_SELECTOR_MAX);
         assert!(!live.holds(items[0].place, Minute::default()));
-        assert_eq!(live.stack(&entry).settle(Minute::default()).unwrap().0, entry);
+        assert_eq!(live.clone().into_stack(&entry).settle(Minute::default()).unwrap().0, entry);
     }
 
     #[test]

@@ -250,7 +250,7 @@ impl Recovered {
         let mut due: Vec<(Place, Minute)> = Vec::new();
         for (fingerprint, _) in self.state.ledger() {
             let Some((entry, live)) = self.state.live(fingerprint, self.state.floor()) else { continue };
-            for item in live.stack(&entry).items.iter().filter(|item| by(item.basis) > 0) {
+            for item in live.clone().into_stack(&entry).items.iter().filter(|item| by(item.basis) > 0) {
                 let expiry = item.mark.expiry.bits().saturating_add(by(item.basis));
                 due.push((item.place, Minute::at(expiry).unwrap_or(Minute::NEVER)));
             }

@@ -69,10 +69,10 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Whether `items` more revocations or reinstatements fit into this revision.
+    /// How many more revocations fit into this revision's record, and changes into its delta.
     #[must_use]
-    pub fn has_room(&self, items: usize) -> bool {
-        self.touched.len() + items <= CHANGES_MAX
+    pub fn room(&self) -> usize {
+        CHANGES_MAX - self.touched.len().max(self.revocations as usize).min(CHANGES_MAX)
     }
 
     /// An earlier request with this key, in this revision or remembered.
@@ -148,7 +148,7 @@ impl<'a> Stage<'a> {
     pub fn extend(&mut self, extension: &Extension) {
         let fingerprint = self.state.key().fingerprint(&extension.selector);
         let Some((entry, live)) = self.live(fingerprint).map(|(entry, live)| (entry, live.clone())) else { return };
-        let mut stack = live.stack(&entry);
+        let mut stack = live.clone().into_stack(&entry);
         for item in &mut stack.items {
             if item.place.revision == extension.id.revision && item.place.index == extension.id.index {
                 item.mark.expiry = item.mark.expiry.max(extension.expiry);
@@ -214,11 +214,16 @@ impl<'a> Stage<'a> {
         }
         let fingerprint = self.state.key().fingerprint(&revocation.selector);
         let shape = revocation.selector.shape();
-        let existing = self.live(fingerprint).map(|(entry, live)| (entry, live.clone()));
-        let entry = Entry::merge(existing.as_ref().map(|(entry, _)| entry), &revocation.mark);
+        // Taken, not cloned: the same selector may come ten thousand times.
+        let existing = match self.touched.get_mut(&fingerprint) {
+            Some(touched) => touched.after.take(),
+            None => self.state.live(fingerprint, self.floor).map(|(entry, live)| (entry, live.clone())),
+        };
+        let before = existing.as_ref().map(|(entry, _)| entry.clone());
+        let merged = before.is_some();
+        let entry = Entry::merge(before.as_ref(), &revocation.mark);
         let added = LiveRevocation { place, mark: revocation.mark.clone(), basis: revocation.expiry_basis };
-        let live = Live::with(existing.as_ref().map(|(entry, live)| (live, entry)), added);
-        let merged = existing.is_some();
+        let live = Live::with(existing.map(|(_, live)| live).zip(before.as_ref()), added);
         if !merged {
             self.entries_added += 1;
             if !self.state.shapes().is_active(&shape) {
@@ -236,7 +241,7 @@ impl<'a> Stage<'a> {
             None => None,
             Some(id) => {
                 let place = Place { revision: id.revision, index: id.index };
-                match live.stack(&entry).without(place, self.floor) {
+                match live.clone().into_stack(&entry).without(place, self.floor) {
                     None => return,
                     Some(stack) => stack.settle(self.floor),
                 }

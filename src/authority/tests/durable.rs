@@ -227,6 +227,29 @@ fn the_thirty_third_shape_is_refused_and_lists_the_active_ones() {
 }
 
 #[test]
+fn requests_that_gather_never_outgrow_their_record() {
+    let (dir, time) = fixture();
+    let server = Server::start(dir.path(), &time, Policy::default());
+    // The same selector over and over: one change to the set, ten thousand revocations in the record.
+    let answers: Vec<_> = (0..6)
+        .map(|_| {
+            let (answer, decided) = oneshot::channel();
+            let items = vec![item("sub", "alice"); 10_000];
+            let (caller, body_hash) = (caller(), [0; 32]);
+            let request =
+                RevokeRequest { caller, request_id: None, body_hash, items, dry_run: false, any_issuer: false };
+            server.queue.send(Work::Revoke(request, answer)).unwrap();
+            decided
+        })
+        .collect();
+    for decided in answers {
+        let reply = now(decided.blocking_recv().unwrap().unwrap());
+        assert_eq!(reply.outcomes.len(), 10_000);
+    }
+    assert_eq!(server.set.entries(), 1);
+}
+
+#[test]
 fn reinstating_by_id_leaves_the_others_and_by_selector_none() {
     let (dir, time) = fixture();
     let server = Server::start(dir.path(), &time, Policy::default());
