@@ -39,7 +39,7 @@ impl Publish for Nobody {
 fn start(dir: &Path) -> Arc<Authority> {
     let options = Options::new(dir.to_owned(), Clock::system());
     let recovered = recover(options).unwrap();
-    let index = Index::open(dir, recovered.identity(), recovered.reader()).unwrap().index;
+    let index = Index::open(dir, recovered.identity(), recovered.reader().unwrap()).unwrap().index;
     Authority::start(recovered, index, Arc::new(Nobody(AtomicU64::new(0))), [0; 32]).unwrap()
 }
 

@@ -100,6 +100,8 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
 /// What feeds subscribers, going on from what was recovered.
 fn hub_of(recovered: &Recovered, clock: &Clock) -> Result<Arc<Hub>, ServeError> {
     let (state, identity) = (recovered.state(), recovered.identity());
+    let reader = recovered.reader().map_err(RecoverError::from)?;
+    let oldest = reader.oldest().map_err(RecoverError::from)?;
     let mut node = [0; 16];
     getrandom::fill(&mut node).map_err(|error| ServeError::System(std::io::Error::other(error)))?;
     let start = hub::Start {
@@ -115,9 +117,9 @@ fn hub_of(recovered: &Recovered, clock: &Clock) -> Result<Arc<Hub>, ServeError> 
             floor: state.floor(),
         },
         policy: state.policy(),
-        oldest: recovered.reader().oldest().map_err(RecoverError::from)?,
+        oldest,
     };
-    let history = Arc::new(JournalHistory(recovered.reader()));
+    let history = Arc::new(JournalHistory(reader));
     let hub = Hub::new(hub::Options::default(), start, clock.clone(), Arc::new(GrpcEncoder), history);
     hub.offer_snapshot(Arc::clone(&recovered.image));
     Ok(hub)
@@ -138,8 +140,9 @@ impl hub::History for JournalHistory {
     }
 }
 
-fn open_index(config: &ServerConfig, recovered: &Recovered) -> Result<Index, IndexError> {
-    let opened = Index::open(&config.data_dir, recovered.identity(), recovered.reader())?;
+fn open_index(config: &ServerConfig, recovered: &Recovered) -> Result<Index, ServeError> {
+    let reader = recovered.reader().map_err(RecoverError::from)?;
+    let opened = Index::open(&config.data_dir, recovered.identity(), reader)?;
     if let Some(reason) = opened.rebuilding {
         tracing::warn!(reason, "the search index is rebuilt from the journal");
     }

@@ -17,11 +17,13 @@ use bytes::Bytes;
 use super::decide::{Answer, Decide, Group, ResolvedReinstate};
 use super::lifetimes::Times;
 use super::publish::{Commit, Publish, Published};
+use super::requests::REMEMBERED_FOR;
 use super::snapshot::{Overlay, Snapshotter};
 use super::stage::Stage;
 use super::state::{State, Transition};
 use super::timekeeper::{Moment, Timekeeper};
 use super::vitals::Vitals;
+use crate::clock::BootTime;
 use crate::journal::{AppendError, Body, Durable, Journal, JournalReader, PruneLimits, Record};
 use crate::revocation::ports::{REQUEST_ITEMS_MAX, ReinstateReply, RevokeReply, RevokeRequest, WriteError};
 use crate::revocation::{Minute, Position, Rebuild, Revision};
@@ -30,12 +32,14 @@ use crate::revocation::{Minute, Position, Rebuild, Revision};
 pub const GROUP_REQUESTS_MAX: usize = 1024;
 /// The most bytes of claims and reasons that share one revision.
 pub const GROUP_BYTES_MAX: usize = 4 << 20;
+/// How long a group is open, whatever becomes of its requests: those accepted first wait for it.
+const GROUP_TIME_MAX: Duration = Duration::from_millis(20);
 /// How often the thread looks at the clocks when there is nothing to write.
 const TICK: Duration = Duration::from_secs(1);
 /// How many expired entries are reclaimed between two commits.
 const SWEEP_ENTRIES: usize = 4096;
-/// How many records are pruned after a snapshot at most: the writers wait meanwhile.
-const PRUNE_RECORDS: usize = 1000;
+/// How many records are pruned between two commits at most: the writers wait meanwhile.
+const PRUNE_RECORDS: usize = 200;
 
 /// What the commit thread is asked to do.
 pub enum Work {
@@ -58,6 +62,9 @@ pub struct Committer {
     pub(super) overlay: Overlay,
     pub(super) snapshotter: Snapshotter,
     pub(super) queue: Receiver<Work>,
+    pub(super) ticked_at: BootTime,
+    /// The journal is to be pruned through here, step by step.
+    pub(super) pruning: Option<Revision>,
     pub(super) audit_retention: Duration,
     /// An append ended unclear: nothing more is appended.
     pub(super) poisoned: bool,
@@ -66,20 +73,26 @@ pub struct Committer {
 impl Committer {
     /// Works until told to stop or until every sender is gone.
     pub fn run(mut self) {
+        let _ending = Ending(Arc::clone(&self.vitals));
         loop {
-            match self.queue.recv_timeout(TICK) {
+            let due = TICK.saturating_sub(self.keeper.boot().since(self.ticked_at));
+            match self.queue.recv_timeout(due) {
                 Ok(Work::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(work) => {
                     if !self.commit_group(work) {
                         break;
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => self.tick(),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if self.keeper.boot().since(self.ticked_at) >= TICK {
+                self.ticked_at = self.keeper.boot();
+                self.tick();
             }
             self.state.sweep(SWEEP_ENTRIES);
             self.tend_snapshots();
+            self.prune();
         }
-        self.vitals.refuse_writes("the server is stopping");
         self.snapshotter.stop();
     }
 
@@ -87,14 +100,16 @@ impl Committer {
     fn commit_group(&mut self, first: Work) -> bool {
         let moment = self.observe();
         let floor = self.keeper.floor(moment, self.state.floor(), &self.state.policy());
-        let now = self.keeper.now(moment, &self.state.policy());
-        let times = Times { now, wall: moment.wall.seconds(), floor };
-        let decide = Decide { times, received_at: moment.wall, head: self.head() };
         let mut stage = Stage::new(&self.state, moment.wall, floor);
         let mut group = Group::default();
         let mut next = Some(first);
         let mut go_on = true;
         while let Some(work) = next.take() {
+            // Each request has a time of its own: a default cutoff must not lie before a token minted meanwhile.
+            let arrived = self.keeper.read();
+            let now = self.keeper.now(arrived, &self.state.policy());
+            let times = Times { now, wall: arrived.wall.seconds(), floor };
+            let decide = Decide { times, received_at: arrived.wall, head: self.head() };
             match work {
                 Work::Revoke(request, answer) => decide.revoke(&mut stage, &mut group, request, answer, &self.state),
                 Work::Reinstate(request, answer) => decide.reinstate(&mut stage, &mut group, request, answer),
@@ -103,7 +118,9 @@ impl Committer {
                     break;
                 }
             }
-            if group.requests.len() < GROUP_REQUESTS_MAX
+            group.taken += 1;
+            if group.taken < GROUP_REQUESTS_MAX
+                && arrived.boot.since(moment.boot) < GROUP_TIME_MAX
                 && group.bytes < GROUP_BYTES_MAX
                 && stage.room() >= group.undone + REQUEST_ITEMS_MAX
             {
@@ -187,7 +204,7 @@ impl Committer {
 
     /// Reads the clocks, and says so when they are in doubt.
     fn observe(&mut self) -> Moment {
-        let moment = self.keeper.observe();
+        let moment = self.keeper.observe(&self.state.policy());
         self.vitals.clock_alarm(self.keeper.alarm());
         moment
     }
@@ -232,9 +249,7 @@ impl Committer {
                 self.state.forget(&ready.expired);
                 self.publisher.offer_snapshot(ready.image);
                 // Through the snapshot before it: should the new one prove damaged, a start from that one still works.
-                if let Some(before) = ready.before {
-                    self.prune(before);
-                }
+                self.pruning = ready.before;
             }
             Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "snapshot failed"),
         }
@@ -243,17 +258,21 @@ impl Committer {
         }
     }
 
-    /// Lets records go that are past the audit retention; what still lives in them is carried.
-    fn prune(&mut self, through: Revision) {
+    /// Lets some records go that are past the audit retention; what still lives in them is carried.
+    fn prune(&mut self) {
+        let Some(through) = self.pruning.take() else { return };
         let limits = PruneLimits {
             through,
-            now: self.state.highest_time(),
-            retention: self.audit_retention,
+            // A clock that was ahead once must not end the retention early.
+            now: self.state.highest_time().min(self.keeper.read().wall),
+            // A repeat is answered from its record.
+            retention: self.audit_retention.max(REMEMBERED_FOR),
             records_max: PRUNE_RECORDS,
         };
         let state = &self.state;
         match self.journal.prune(&limits, &|id, revocation| state.live_expiry(id, revocation)) {
             Ok(pruned) if pruned.records > 0 => {
+                self.pruning = pruned.more.then_some(through);
                 tracing::info!(records = pruned.records, "journal pruned");
                 match self.reader.oldest() {
                     Ok(oldest) => self.publisher.pruned(oldest),
@@ -265,6 +284,16 @@ impl Committer {
             Ok(_) => {}
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the journal was not pruned"),
         }
+    }
+}
+
+/// However the commit thread ends, nobody is left to believe that writes are accepted.
+struct Ending(Arc<Vitals>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let panicked = std::thread::panicking();
+        self.0.refuse_writes(if panicked { "the commit thread failed; restart" } else { "the server is stopping" });
     }
 }
 

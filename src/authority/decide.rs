@@ -48,6 +48,8 @@ pub struct ResolvedReinstate {
 pub struct Group {
     pub requests: Vec<Request>,
     pub bytes: usize,
+    /// How many were taken from the queue, whatever became of them.
+    pub taken: usize,
     /// How many revocations they undo; a record has room for [`REVOCATIONS_MAX`].
     pub undone: usize,
     pub answers: Vec<Waiting>,

@@ -65,13 +65,14 @@ impl Live {
         Self::One { revision: place.revision, index: place.index, basis }
     }
 
-    /// With one more revocation behind the entry, which stood as `entry` before.
+    /// With one more revocation behind the entry, which stood as `entry` before, and without those expired at `floor`.
     #[must_use]
-    pub fn with(existing: Option<(Self, &Entry)>, added: LiveRevocation) -> Self {
+    pub fn with(existing: Option<(Self, &Entry)>, added: LiveRevocation, floor: Minute) -> Self {
         let Some((existing, entry)) = existing else {
             return Self::one(added.place, added.basis);
         };
         let mut stack = existing.into_stack(entry);
+        stack.items.retain(|item| item.mark.expiry > floor);
         stack.items.push(added);
         if stack.items.len() > UNDOABLE_PER_SELECTOR_MAX {
             let oldest = stack.items.remove(0);
@@ -191,7 +192,11 @@ mod tests {
         items
             .iter()
             .fold(None, |existing: Option<(Entry, Live)>, item| {
-                let live = Live::with(existing.as_ref().map(|(entry, live)| (live.clone(), entry)), item.clone());
+                let live = Live::with(
+                    existing.as_ref().map(|(entry, live)| (live.clone(), entry)),
+                    item.clone(),
+                    Minute::default(),
+                );
                 Some((Entry::merge(existing.map(|(entry, _)| entry).as_ref(), &item.mark), live))
             })
             .unwrap()

@@ -120,10 +120,12 @@ impl Recovered {
         &self.state
     }
 
-    /// A reading end of the journal.
-    #[must_use]
-    pub fn reader(&self) -> Arc<dyn JournalReader> {
-        Arc::clone(&self.reader)
+    /// A reading end of the journal, for one user: readers of one end wait for each other.
+    ///
+    /// # Errors
+    /// When the store cannot be opened once more.
+    pub fn reader(&self) -> Result<Arc<dyn JournalReader>, ReadError> {
+        self.journal.reader()
     }
 }
 
@@ -218,7 +220,7 @@ fn replay(state: &mut State, reader: &dyn JournalReader, overlay: &mut Overlay) 
 
 impl Recovered {
     fn commit_start(&mut self) -> Result<(), WriteError> {
-        let wall_time = self.keeper.observe().wall;
+        let wall_time = self.keeper.observe(&self.state.policy()).wall;
         let body = Body::Start { build: self.options.build.clone(), wall_time };
         self.commit(|_| {}, body)
     }
@@ -247,10 +249,17 @@ impl Recovered {
             ExpiryBasis::SessionLifetime => session,
             ExpiryBasis::Given | ExpiryBasis::TokenExp | ExpiryBasis::Never => 0,
         };
+        let floor = self.state.floor();
         let mut due: Vec<(Place, Minute)> = Vec::new();
         for (fingerprint, _) in self.state.ledger() {
             let Some((entry, live)) = self.state.live(fingerprint, self.state.floor()) else { continue };
-            for item in live.clone().into_stack(&entry).items.iter().filter(|item| by(item.basis) > 0) {
+            for item in live
+                .clone()
+                .into_stack(&entry)
+                .items
+                .iter()
+                .filter(|item| by(item.basis) > 0 && item.mark.expiry > floor)
+            {
                 let expiry = item.mark.expiry.bits().saturating_add(by(item.basis));
                 due.push((item.place, Minute::at(expiry).unwrap_or(Minute::NEVER)));
             }
@@ -288,7 +297,7 @@ impl Recovered {
 
     /// Commits a record of the authority's own, before anything is served.
     fn commit(&mut self, fill: impl FnOnce(&mut Stage<'_>), body: Body) -> Result<(), WriteError> {
-        let moment = self.keeper.observe();
+        let moment = self.keeper.observe(&self.state.policy());
         let floor = self.keeper.floor(moment, self.state.floor(), &self.state.policy());
         let mut stage = Stage::new(&self.state, moment.wall, floor);
         fill(&mut stage);
@@ -314,6 +323,7 @@ impl Recovered {
     ) -> Committer {
         let Self { state, journal, reader, keeper, overlay, snapshotter, options, .. } = self;
         let audit_retention = options.audit_retention;
+        let ticked_at = keeper.boot();
         Committer {
             state,
             journal,
@@ -325,6 +335,8 @@ impl Recovered {
             snapshotter,
             queue,
             audit_retention,
+            ticked_at,
+            pruning: None,
             poisoned: false,
         }
     }

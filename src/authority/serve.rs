@@ -76,7 +76,7 @@ impl Authority {
             queue,
             queued_items: Arc::default(),
             set: Arc::clone(recovered.state.set()),
-            reader: recovered.reader(),
+            reader: Arc::clone(&recovered.reader),
             index: Arc::clone(&index),
             vitals: Arc::clone(&vitals),
             started: clock.boot(),

@@ -59,6 +59,11 @@ impl ShapeTable {
         self.shapes.contains_key(shape)
     }
 
+    /// The shapes that have entries beyond `floor`.
+    pub fn active_beyond(&self, floor: Minute) -> impl Iterator<Item = &Shape> {
+        self.shapes.iter().filter(move |(_, uses)| uses.live_beyond(floor) > 0).map(|(shape, _)| shape)
+    }
+
     /// How many entries are live beyond `floor`.
     #[must_use]
     pub fn live_beyond(&self, floor: Minute) -> u64 {

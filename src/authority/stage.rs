@@ -97,11 +97,14 @@ impl<'a> Stage<'a> {
         if live + added.len() as u64 > limit && !added.is_empty() {
             return Err(WriteError::TooManyEntries { limit });
         }
-        let mut shapes = self.shapes_added.clone();
-        shapes.extend(written().map(|r| r.selector.shape()).filter(|shape| !self.state.shapes().is_active(shape)));
-        if shapes.len() > self.shapes_added.len() && shapes.len() + self.state.shapes().active().len() > SHAPES_MAX {
-            let active = self.state.shapes().active().chain(&self.shapes_added).cloned().collect();
-            return Err(WriteError::TooManyShapes { active });
+        let mut shapes: BTreeSet<Shape> = self.state.shapes().active_beyond(self.floor).cloned().collect();
+        shapes.extend(self.shapes_added.iter().cloned());
+        let before = shapes.clone();
+        shapes.extend(written().map(|revocation| revocation.selector.shape()));
+        // A shape that retires with this very revision still takes its place in it: shapes are added first.
+        let retiring = self.state.shapes().active().filter(|shape| !shapes.contains(shape)).count();
+        if shapes.len() > before.len() && shapes.len() + retiring > SHAPES_MAX {
+            return Err(WriteError::TooManyShapes { active: before.into_iter().collect() });
         }
         Ok(())
     }
@@ -223,7 +226,7 @@ impl<'a> Stage<'a> {
         let merged = before.is_some();
         let entry = Entry::merge(before.as_ref(), &revocation.mark);
         let added = LiveRevocation { place, mark: revocation.mark.clone(), basis: revocation.expiry_basis };
-        let live = Live::with(existing.map(|(_, live)| live).zip(before.as_ref()), added);
+        let live = Live::with(existing.map(|(_, live)| live).zip(before.as_ref()), added, self.floor);
         if !merged {
             self.entries_added += 1;
             if !self.state.shapes().is_active(&shape) {

@@ -3,7 +3,8 @@
 //! # Invariants
 //! - T1. The expiry floor never falls, is a whole minute, and stays `expiry_grace` behind the stated time.
 //! - T2. It advances at most twice as fast as the boot-time clock, so that a clock that jumps years ahead forgets nothing
-//!   early and a server that slept a week catches up harmlessly.
+//!   early and a server that slept a week catches up harmlessly. That is a rate: time in which the floor could have moved
+//!   and did not gives no credit.
 //! - T3. While a clock step is in doubt the floor is held.
 
 use std::time::Duration;
@@ -32,8 +33,8 @@ pub struct Timekeeper {
     /// Wall minus boot-time clock, in ms, where both agree.
     reference: i128,
     alarm: Option<Step>,
-    /// Where the floor's speed limit is measured from.
-    floor_base: (BootTime, Minute),
+    /// How far the floor may go, in seconds since 1970, and when that was last looked at.
+    reach: (BootTime, u64),
     highest_logged: UnixMillis,
 }
 
@@ -48,12 +49,13 @@ impl Timekeeper {
     #[must_use]
     pub fn new(clock: Clock, floor: Minute, highest_logged: UnixMillis) -> Self {
         let (wall, boot) = (clock.wall(), clock.boot());
-        Self { reference: offset(wall, boot), alarm: None, floor_base: (boot, floor), highest_logged, clock }
+        let reach = (boot, u64::from(floor.bits()) * 60);
+        Self { reference: offset(wall, boot), alarm: None, reach, highest_logged, clock }
     }
 
     /// Reads both clocks and compares them.
-    pub fn observe(&mut self) -> Moment {
-        let moment = Moment { wall: self.clock.wall(), boot: self.clock.boot() };
+    pub fn observe(&mut self, policy: &Policy) -> Moment {
+        let moment = self.read();
         let offset = offset(moment.wall, moment.boot);
         let beyond = |a: i128, b: i128| (a - b).unsigned_abs() > STEP_MAX.as_millis();
         if !beyond(offset, self.reference) {
@@ -71,7 +73,14 @@ impl Timekeeper {
                 _ => self.alarm = Some(Step { offset, since: moment.boot }),
             }
         }
+        self.extend_reach(moment, policy.expiry_grace);
         moment
+    }
+
+    /// Both clocks, compared with nothing.
+    #[must_use]
+    pub fn read(&self) -> Moment {
+        Moment { wall: self.clock.wall(), boot: self.clock.boot() }
     }
 
     /// The boot-time clock alone.
@@ -108,10 +117,25 @@ impl Timekeeper {
         }
         let stated = moment.wall.seconds().0.saturating_sub(policy.expiry_grace.as_secs());
         let stated = Minute::floor(UnixSeconds(stated)).unwrap_or(current);
-        let (boot, base) = self.floor_base;
-        let allowed = moment.boot.since(boot).as_secs() * 2 / 60;
-        let limit = u32::try_from(u64::from(base.bits()) + allowed).ok().and_then(Minute::at).unwrap_or(current);
+        let limit = u32::try_from(self.reach.1 / 60).ok().and_then(Minute::at).unwrap_or(current);
         stated.min(limit).max(current)
+    }
+}
+
+impl Timekeeper {
+    /// The reach follows the wall clock at a distance of `grace`, at most at twice the speed of the boot-time clock; not at
+    /// all in doubt.
+    fn extend_reach(&mut self, moment: Moment, grace: Duration) {
+        let (looked_at, reach) = self.reach;
+        let allowed = moment.boot.since(looked_at).as_secs() * 2;
+        if self.alarm.is_some() {
+            self.reach.0 = moment.boot;
+        } else if allowed > 0 {
+            self.reach = (
+                moment.boot,
+                (reach + allowed).min(moment.wall.seconds().0.saturating_sub(grace.as_secs())).max(reach),
+            );
+        }
     }
 }
 
@@ -138,7 +162,7 @@ mod tests {
     }
 
     fn advanced(keeper: &mut Timekeeper, current: Minute) -> u32 {
-        let moment = keeper.observe();
+        let moment = keeper.observe(&Policy::default());
         keeper.floor(moment, current, &Policy::default()).bits() - floor_at_start().bits()
     }
 
@@ -162,21 +186,40 @@ mod tests {
     fn a_jump_ahead_that_lasts_is_accepted_but_the_floor_keeps_its_speed_limit() {
         let (time, mut keeper) = started();
         time.step_wall(UnixMillis(START.0 + 10 * 365 * 86_400_000));
-        keeper.observe();
+        keeper.observe(&Policy::default());
         time.advance(HOUR);
         assert_eq!(advanced(&mut keeper, floor_at_start()), 120, "two minutes a minute");
         assert_eq!(keeper.alarm(), None);
     }
 
     #[test]
+    fn a_long_uptime_gives_no_credit_for_a_jump_ahead() {
+        let (time, mut keeper) = started();
+        let mut current = floor_at_start();
+        for _ in 0..30 * 24 {
+            time.advance(HOUR);
+            let moment = keeper.observe(&Policy::default());
+            current = keeper.floor(moment, current, &Policy::default());
+        }
+        let wall = keeper.observe(&Policy::default()).wall;
+        time.step_wall(UnixMillis(wall.0 + 30 * 86_400_000));
+        keeper.observe(&Policy::default());
+        time.advance(HOUR);
+        let moment = keeper.observe(&Policy::default());
+        assert_eq!(keeper.alarm(), None, "the step has lasted an hour");
+        let next = keeper.floor(moment, current, &Policy::default());
+        assert!(next.bits() - current.bits() <= 120, "{} minutes at once", next.bits() - current.bits());
+    }
+
+    #[test]
     fn a_step_back_never_lowers_the_floor_or_the_authoritys_now() {
         let (time, mut keeper) = started();
         time.advance(HOUR);
-        let reached = keeper.observe();
+        let reached = keeper.observe(&Policy::default());
         keeper.logged(reached.wall);
         let current = keeper.floor(reached, floor_at_start(), &Policy::default());
         time.step_wall(UnixMillis(START.0 - 86_400_000));
-        let moment = keeper.observe();
+        let moment = keeper.observe(&Policy::default());
         assert_eq!(keeper.floor(moment, current, &Policy::default()), current);
         assert_eq!(keeper.now(moment, &Policy::default()), reached.wall.seconds());
     }
@@ -185,13 +228,13 @@ mod tests {
     fn a_small_step_is_no_alarm_and_a_step_back_to_normal_ends_one() {
         let (time, mut keeper) = started();
         time.step_wall(UnixMillis(START.0 + 4_000));
-        keeper.observe();
+        keeper.observe(&Policy::default());
         assert_eq!(keeper.alarm(), None);
         time.step_wall(UnixMillis(START.0 + 60_000));
-        keeper.observe();
+        keeper.observe(&Policy::default());
         assert!(keeper.alarm().is_some());
         time.step_wall(UnixMillis(START.0 + 4_000));
-        keeper.observe();
+        keeper.observe(&Policy::default());
         assert_eq!(keeper.alarm(), None);
     }
 }

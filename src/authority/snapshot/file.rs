@@ -19,10 +19,12 @@ use crate::revocation::{
 const MAGIC: &[u8; 16] = b"rescind-snapshot";
 /// The format that this build writes, and the newest it reads.
 pub const FORMAT: u32 = 1;
-/// Blocks are begun anew past this many bytes; a row is far smaller.
+/// Blocks are begun anew past this many bytes.
 const BLOCK_BYTES: usize = 256 << 10;
+/// The largest row: as many revocations as a stack holds, each with four exceptions of eight long names, about 4.3 MiB.
+const ROW_BYTES_MAX: usize = 8 << 20;
 /// No block is larger: one block and the largest row.
-const BLOCK_BYTES_MAX: usize = BLOCK_BYTES + (1 << 20);
+const BLOCK_BYTES_MAX: usize = BLOCK_BYTES + ROW_BYTES_MAX;
 
 /// What is true of the state at a snapshot's revision, beside its rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +96,7 @@ impl SnapshotWriter {
     /// # Errors
     /// When the file beside it cannot be written.
     pub fn create(path: &Path, header: &Header) -> Result<Self, SnapshotFileError> {
-        let partial = path.with_extension("partial");
+        let partial = path.with_file_name("snapshot.partial");
         let file = private_file(&partial).map_err(|source| SnapshotFileError::Io { path: partial.clone(), source })?;
         let mut writer = Self {
             path: path.to_owned(),
@@ -102,7 +104,7 @@ impl SnapshotWriter {
             out: BufWriter::with_capacity(BLOCK_BYTES, file),
             hash: Sha256::new(),
             shapes: header.shapes.clone(),
-            block: Vec::with_capacity(BLOCK_BYTES_MAX),
+            block: Vec::with_capacity(2 * BLOCK_BYTES),
             rows: 0,
             requests: 0,
         };

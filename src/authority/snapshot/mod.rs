@@ -32,6 +32,9 @@ pub const DUE_BYTES_MIN: u64 = 8 << 20;
 /// Half of the shared log, so that a slow joiner finds the deltas behind its snapshot still there.
 const DUE_BYTES_MAX: u64 = 32 << 20;
 
+/// What a remembered request takes in an overlay, in bytes.
+const REQUEST_BYTES: usize = size_of::<(UnixMillis, RequestKey, Remembered)>();
+
 /// What changed since the last snapshot.
 #[derive(Debug)]
 pub struct Overlay {
@@ -60,7 +63,7 @@ impl Overlay {
 
     /// Takes in a revision that is in force.
     pub fn add(&mut self, transition: Transition) {
-        self.delta_bytes += transition.canonical.len() as u64;
+        self.delta_bytes += (transition.canonical.len() + transition.requests.len() * REQUEST_BYTES) as u64;
         self.changes.rows.extend(transition.rows);
         let time = transition.delta.source_time;
         self.changes.requests.extend(transition.requests.into_iter().map(|(key, request)| (time, key, request)));
@@ -69,7 +72,7 @@ impl Overlay {
     /// Whether enough has changed for a snapshot.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        self.delta_bytes >= (self.base_bytes / 8).clamp(self.due_bytes_min, DUE_BYTES_MAX)
+        self.delta_bytes >= (self.base_bytes / 8).max(self.due_bytes_min).min(DUE_BYTES_MAX)
     }
 
     fn take(&mut self) -> Changes {
