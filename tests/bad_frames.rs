@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use common::caller::{Caller, revocation};
 use common::server::{Server, free_port};
-use common::wait_until;
 use rescind::client::{Client, Verdict};
 use rescind::wire::pb::replication_service_client::ReplicationServiceClient;
 use rescind::wire::pb::replication_service_server::{ReplicationService, ReplicationServiceServer};
@@ -175,8 +174,27 @@ async fn with_large_set() -> Server {
         let batch = (first..first + BATCH).map(|n| revocation(&[("jti", &n.to_string())])).collect();
         caller.revoke(batch).await.unwrap();
     }
-    wait_until("a snapshot is cut", LIMIT, || server.log_text().contains("snapshot written").then_some(()));
+    let offered = async {
+        while chunks_offered(&server).await == 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, offered).await.expect("joiners are sent a snapshot with entries");
     server
+}
+
+/// How many chunks the snapshot has that a joiner is sent now.
+async fn chunks_offered(server: &Server) -> u32 {
+    let mut client = ReplicationServiceClient::connect(server.url()).await.unwrap();
+    let asked = tokio_stream::iter([Asked::Hello(hello())]).chain(tokio_stream::pending());
+    let asked = asked.map(|frame| pb::SubscribeRequest { frame: Some(frame) });
+    let mut answered = client.subscribe(asked).await.unwrap().into_inner();
+    loop {
+        let answer = answered.message().await.unwrap().expect("a snapshot begins").frame;
+        if let Some(Frame::SnapshotBegin(begin)) = answer {
+            return begin.chunks;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -74,7 +74,9 @@ fn run(connection: &Connection, woken: &Receiver<()>) {
 
 /// Copies what can be copied without waiting, and says whether that is all of it.
 fn is_complete(connection: &Connection) -> bool {
-    let counts = connection
-        .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
-    counts.is_ok_and(|(in_log, copied)| in_log == copied)
+    let counts = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+    });
+    // Busy is not complete: the counts say nothing then.
+    counts.is_ok_and(|(busy, in_log, copied)| busy == 0 && in_log == copied)
 }
