@@ -162,7 +162,7 @@ async fn lost_doubled_and_damaged_changes_leave_the_replica_right() {
     check(&server, "a heartbeat that the authority did not sign", damaged_signature, When::Later, false).await;
 }
 
-/// Revocations enough for a snapshot: 8 MiB of changes.
+/// Revocations enough for a snapshot: several MiB of changes.
 const LARGE_SET: usize = 380_000;
 const BATCH: usize = 10_000;
 

@@ -40,7 +40,7 @@ pub struct Options {
     pub policy: Policy,
     /// How long records are kept for the audit: 90 days by default.
     pub audit_retention: Duration,
-    /// The fewest bytes of deltas after which a snapshot is cut: 8 MiB by default, at most 32 MiB.
+    /// The fewest bytes of deltas after which a snapshot is cut: 4 MiB by default, at most 32 MiB.
     pub snapshot_bytes_min: u64,
     /// The clocks.
     pub clock: Clock,

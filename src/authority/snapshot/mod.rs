@@ -28,7 +28,7 @@ pub use rows::LiveRow;
 
 /// A snapshot is cut when the deltas since the one before pass an eighth of its size, within these bounds: so that a
 /// restart replays little, and a large set is not rewritten for a few changes.
-pub const DUE_BYTES_MIN: u64 = 8 << 20;
+pub const DUE_BYTES_MIN: u64 = 4 << 20;
 /// Half of the shared log, so that a slow joiner finds the deltas behind its snapshot still there.
 const DUE_BYTES_MAX: u64 = 32 << 20;
 
@@ -229,6 +229,9 @@ pub struct Loaded {
     pub image: Arc<Image>,
 }
 
+/// The smallest row, in bytes: one revocation behind an entry without exceptions.
+const ROW_BYTES_MIN: u64 = 16 + 8 + 1 + 1 + 13;
+
 /// Loads a snapshot, proving it whole and equal to what its header says.
 ///
 /// # Errors
@@ -243,6 +246,9 @@ pub fn load(path: &Path, key: &SetKey) -> Result<Loaded, SnapshotFileError> {
         source_time: header.source_time,
         ..Behind::default()
     };
+    // Room for all rows at once: the file's length bounds their number.
+    let bytes = std::fs::metadata(path).map_or(0, |file| file.len());
+    behind.ledger.reserve(usize::try_from(bytes / ROW_BYTES_MIN).unwrap_or(0));
     let mut shapes = ShapeChanges::default();
     let mut packer = Packer::new(key, &header);
     while let Some(row) = reader.row()? {
