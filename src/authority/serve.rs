@@ -28,7 +28,7 @@ use super::vitals::Vitals;
 
 /// The most requests that wait for the commit thread; more are refused at once.
 const QUEUE_REQUESTS: usize = 4096;
-/// The most items that wait, of all requests together: about 64 MiB of claims at worst-typical sizes.
+/// The most items that wait, of all requests together. Bounds their number, not their bytes: an item has up to 8 KiB of claims.
 const QUEUE_ITEMS: usize = 400_000;
 /// How long a search waits for the index to reach `at_least`.
 const INDEX_WAIT: Duration = Duration::from_secs(1);

@@ -96,7 +96,7 @@ pub enum QueryError {
     /// The page token was made in another epoch.
     #[error("the page token is from another epoch")]
     PageTokenEpoch,
-    /// The index failed; it is rebuilt at the next start.
+    /// The index failed; damage is rebuilt at the next notification.
     #[error("the index cannot be read")]
     Store(#[source] Cause),
 }
