@@ -24,7 +24,11 @@ pub mod cli;
 #[cfg(feature = "server")]
 pub mod config;
 #[cfg(feature = "server")]
+pub mod hub;
+#[cfg(feature = "server")]
 pub mod journal;
+#[cfg(feature = "server")]
+pub mod relay;
 #[cfg(feature = "server")]
 pub mod surface;
 #[cfg(feature = "server")]

@@ -8,14 +8,16 @@ use std::process::Command;
 const LINES_MAX: usize = 600;
 
 /// What each room may import beside itself. A room that is not listed is refused.
-const IMPORTS: [(&str, &[&str]); 15] = [
+const IMPORTS: [(&str, &[&str]); 17] = [
     ("revocation", &[]),
     ("clock", &["revocation"]),
     ("replication", &["revocation"]),
     ("token", &["revocation", "clock"]),
     ("client", &["replica", "wire", "token", "security", "revocation", "clock"]),
     ("journal", &["revocation", "clock"]),
-    ("authority", &["revocation", "replication", "journal", "clock"]),
+    ("authority", &["revocation", "replication", "journal", "hub", "clock"]),
+    ("hub", &["revocation", "replication", "clock"]),
+    ("relay", &["revocation", "replication", "hub", "replica", "clock"]),
     ("replica", &["revocation", "replication", "clock"]),
     ("wire", &["revocation", "replication", "replica"]),
     ("security", &["revocation", "clock", "token"]),
@@ -34,6 +36,8 @@ const ALL: &[&str] = &[
     "client",
     "journal",
     "authority",
+    "hub",
+    "relay",
     "replica",
     "wire",
     "security",

@@ -13,10 +13,10 @@ use tonic::service::Routes;
 
 use super::front::{Front, stop_on_signal};
 use super::metered::{MeteredPublish, metered};
-use crate::authority::hub::{self, Hub};
-use crate::authority::{Authority, Options, Publish as _, RecoverError, Recovered, recover};
+use crate::authority::{Authority, Options, RecoverError, Recovered, recover};
 use crate::clock::Clock;
 use crate::config::ServerConfig;
+use crate::hub::{self, Hub};
 use crate::journal::index::IndexError;
 use crate::journal::{Index, JournalReader, ReadError};
 use crate::replication::frames::{NodeId, Parent};

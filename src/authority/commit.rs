@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use super::decide::{Answer, Decide, Group, ResolvedReinstate};
 use super::lifetimes::Times;
-use super::publish::{Commit, Publish, Published};
+use super::publish::{Commit, Publish};
 use super::requests::REMEMBERED_FOR;
 use super::snapshot::{Overlay, Snapshotter};
 use super::stage::Stage;
@@ -24,6 +24,7 @@ use super::state::{State, Transition};
 use super::timekeeper::{Moment, Timekeeper};
 use super::vitals::Vitals;
 use crate::clock::BootTime;
+use crate::hub::Published;
 use crate::journal::{AppendError, Body, Durable, Journal, JournalReader, PruneLimits, Record};
 use crate::revocation::ports::{REQUEST_ITEMS_MAX, ReinstateReply, RevokeReply, RevokeRequest, WriteError};
 use crate::revocation::{Minute, Position, Rebuild, Revision};

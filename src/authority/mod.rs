@@ -12,7 +12,6 @@
 
 mod commit;
 mod decide;
-pub mod hub;
 mod ledger;
 pub mod lifetimes;
 mod publish;
@@ -29,6 +28,7 @@ mod vitals;
 #[cfg(test)]
 mod tests;
 
-pub use publish::{Commit, Image, Publish, Published};
+pub use crate::hub::{Image, Published};
+pub use publish::{Commit, Publish};
 pub use recovery::{Options, RecoverError, Recovered, recover};
 pub use serve::Authority;

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use crate::revocation::{Chain, Digest, Minute, Policy, Revision, SnapshotChunk, SnapshotHeader, UnixMillis};
+use crate::hub::{Hub, Image, Published};
+use crate::revocation::Revision;
 
 /// Takes committed revisions and snapshots on, without blocking.
 pub trait Publish: Send + Sync {
@@ -32,36 +31,18 @@ pub struct Commit {
     pub delta_bytes: usize,
 }
 
-/// A revision that is in force.
-#[derive(Clone, Debug)]
-pub struct Published {
-    /// Which.
-    pub revision: Revision,
-    /// The time it stated.
-    pub source_time: UnixMillis,
-    /// The expiry floor after it.
-    pub floor: Minute,
-    /// The logged policy after it.
-    pub policy: Policy,
-    /// Its canonical delta.
-    pub canonical: Bytes,
-    /// The digest after it.
-    pub digest: Digest,
-    /// The chain after it.
-    pub chain: Chain,
-}
+impl Publish for Hub {
+    fn publish(&self, published: Published) {
+        if let Err(error) = self.append(published) {
+            tracing::error!(%error, "a revision was not published; subscribers wait until a restart");
+        }
+    }
 
-/// A snapshot as joiners receive it, made once for all of them.
-#[derive(Clone, Debug)]
-pub struct Image {
-    /// What it says of itself.
-    pub header: SnapshotHeader,
-    /// Its entries.
-    pub chunks: Vec<SnapshotChunk>,
-    /// The hash over header and chunks.
-    pub sha256: [u8; 32],
-    /// The chain at its revision.
-    pub chain: Chain,
-    /// The time that its revision stated.
-    pub source_time: UnixMillis,
+    fn offer_snapshot(&self, image: Arc<Image>) {
+        Hub::offer_snapshot(self, image);
+    }
+
+    fn pruned(&self, oldest: Revision) {
+        self.set_oldest(oldest);
+    }
 }

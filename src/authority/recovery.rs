@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::hub::Image;
 use crate::journal::{
     Body, EmbeddedJournal, ExpiryBasis, Extension, Identity, Journal, JournalReader, OpenError,
     Options as JournalOptions, ReadError, Record, RevocationKey,
@@ -18,7 +19,6 @@ use crate::revocation::{Minute, Policy, Revision, Selector, UnixSeconds};
 
 use super::commit::Committer;
 use super::ledger::Place;
-use super::publish::Image;
 use super::snapshot::{self, Overlay, SnapshotFileError, SnapshotReader, Snapshotter};
 use super::stage::Stage;
 use super::state::{ReplayError, State};

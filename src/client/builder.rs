@@ -143,7 +143,14 @@ impl Builder {
             local_policy: self.policy,
             ..leaf
         };
-        let options = DriverOptions { follower, upstreams, clock: self.clock, observer: self.observer };
+        let options = DriverOptions {
+            follower,
+            upstreams,
+            clock: self.clock,
+            observer: self.observer,
+            keepers: Vec::new(),
+            subtree: None,
+        };
         Ok(Client { driver: Arc::new(Driver::spawn(options, &runtime)) })
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 
@@ -18,10 +18,11 @@ use self::link::{Link, LinkInput};
 use super::counters::count;
 use super::event::{Event, Observe};
 use super::handle::Replica;
+use super::keep::Keep;
 use super::upstream::Upstream;
 use crate::clock::Clock;
 use crate::replication::follower::{Alarm, FollowerOptions, SetSwap, TICK};
-use crate::replication::frames::ToSubscriber;
+use crate::replication::frames::{Subtree, ToSubscriber};
 use crate::replication::{Action, Follower};
 use crate::revocation::{Delta, Position};
 
@@ -35,6 +36,10 @@ pub struct DriverOptions {
     pub clock: Clock,
     /// Is told what happens.
     pub observer: Option<Box<dyn Observe>>,
+    /// Are told what was verified.
+    pub keepers: Vec<Box<dyn Keep>>,
+    /// What lies below this process, if it is a relay.
+    pub subtree: Option<watch::Receiver<Subtree>>,
 }
 
 /// Owns the task that feeds a [`Replica`]. When it is dropped the task says goodbye and ends by itself;
@@ -51,7 +56,8 @@ impl Driver {
     /// Starts following. Returns at once: the replica holds nothing yet.
     #[must_use]
     pub fn spawn(options: DriverOptions, runtime: &Handle) -> Self {
-        let DriverOptions { follower, upstreams, clock, observer } = options;
+        let DriverOptions { mut follower, upstreams, clock, observer, keepers, subtree } = options;
+        follower.keeps = !keepers.is_empty();
         let local_policy = follower.local_policy;
         let follower = Follower::new(follower);
         let replica = Arc::new(Replica::new(follower.status(), local_policy, clock));
@@ -65,6 +71,8 @@ impl Driver {
             lost: String::new(),
             rebuilds: JoinSet::new(),
             observer,
+            keepers,
+            subtree,
             stale: false,
         };
         let task = runtime.spawn(task.run(stopped));
@@ -86,6 +94,16 @@ impl Driver {
     }
 }
 
+/// What lies below, when that has changed; never, for a leaf.
+async fn next_subtree(subtree: &mut Option<watch::Receiver<Subtree>>) -> Subtree {
+    if let Some(receiver) = subtree
+        && receiver.changed().await.is_ok()
+    {
+        return receiver.borrow_and_update().clone();
+    }
+    std::future::pending().await
+}
+
 struct Task {
     follower: Follower,
     replica: Arc<Replica>,
@@ -97,6 +115,8 @@ struct Task {
     lost: String,
     rebuilds: JoinSet<()>,
     observer: Option<Box<dyn Observe>>,
+    keepers: Vec<Box<dyn Keep>>,
+    subtree: Option<watch::Receiver<Subtree>>,
     /// The set was staler than policy accepts when last looked at.
     stale: bool,
 }
@@ -113,7 +133,11 @@ impl Task {
                 _ = ticks.tick() => {
                     self.follower.handle_tick(self.replica.now());
                     self.watch_staleness();
+                    if self.keepers.iter_mut().any(|keeper| keeper.wants_refresh()) {
+                        self.follower.begin_refresh();
+                    }
                 }
+                subtree = next_subtree(&mut self.subtree) => self.follower.handle_subtree(self.replica.now(), subtree),
                 Some(_) = self.rebuilds.join_next() => {}
                 input = self.link.next() => self.handle_input(input),
             }
@@ -191,7 +215,12 @@ impl Task {
                 }
                 Action::Publish(status) => {
                     self.replica.publish(None, status);
+                    self.keepers.iter_mut().for_each(|keeper| keeper.handle_status(&status));
                     self.tell(|_| Event::Status);
+                }
+                Action::Verified(verified) => {
+                    let staleness = self.follower.status().staleness(self.replica.now());
+                    self.keepers.iter_mut().for_each(|keeper| keeper.handle_verified(&verified, staleness));
                 }
                 Action::Alarm(alarm) => self.raise(&alarm),
             }
@@ -213,6 +242,7 @@ impl Task {
         count(&self.replica.counters().snapshots);
         let status = self.follower.status();
         self.replica.publish(Some(swap), status);
+        self.keepers.iter_mut().for_each(|keeper| keeper.handle_swap(swap, &status));
         let position = Position { epoch: swap.epoch.id, revision: swap.set.revision() };
         let entries = swap.set.entries();
         match &swap.epoch_change {

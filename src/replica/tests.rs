@@ -52,6 +52,8 @@ impl Fixture {
             upstreams: vec![Arc::clone(&server) as Arc<dyn Upstream>],
             clock: Clock::manual(Arc::clone(&time)),
             observer: Some(Box::new(observer)),
+            keepers: Vec::new(),
+            subtree: None,
         };
         let driver = Driver::spawn(options, &tokio::runtime::Handle::current());
         Self { driver, time, server, peers, told }
@@ -185,6 +187,8 @@ async fn failed_connections_are_retried_ever_more_rarely_at_the_next_server() {
         upstreams: vec![Arc::clone(&dead) as Arc<dyn Upstream>, Arc::clone(&alive) as Arc<dyn Upstream>],
         clock: Clock::manual(ManualTime::starting_at(BEGIN)),
         observer: None,
+        keepers: Vec::new(),
+        subtree: None,
     };
     alive.refuse(true);
     let driver = Driver::spawn(options, &tokio::runtime::Handle::current());

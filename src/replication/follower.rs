@@ -30,6 +30,7 @@ mod action;
 mod fault;
 mod freshness;
 mod incoming;
+mod kept;
 mod link;
 mod replicated;
 mod status;
@@ -49,10 +50,13 @@ use replicated::Replicated;
 
 pub use action::{Action, Alarm, EpochChange, SetSwap};
 pub use fault::{DisconnectReason, Divergence, ResyncFault};
+pub use kept::{Descent, KeptDelta, Provenance, SignedSnapshot, Verified};
 pub use status::{FollowerState, FollowerStatus};
 
 use super::backoff::Backoff;
-use super::frames::{Hello, NodeId, PolicyInForce, ProtocolRange, REASON_BYTES_MAX, Role, ToServer, ToSubscriber};
+use super::frames::{
+    Hello, NodeId, PolicyInForce, ProtocolRange, REASON_BYTES_MAX, Role, Subtree, ToServer, ToSubscriber,
+};
 use super::moment::Moment;
 use super::signature::PublicKey;
 use crate::revocation::Revision;
@@ -91,6 +95,8 @@ pub struct FollowerOptions {
     pub entries_max: u64,
     /// Where it is stricter than the logged policy, it is in force.
     pub local_policy: Option<PolicyInForce>,
+    /// Hands on what it verified ([`Action::Verified`], [`SetSwap::provenance`]): for a relay, or a cache on disk.
+    pub keeps: bool,
     /// For jitter; each process passes its own.
     pub seed: u64,
 }
@@ -109,6 +115,7 @@ impl FollowerOptions {
             public_key: None,
             entries_max: ENTRIES_MAX,
             local_policy: None,
+            keeps: false,
             seed,
         }
     }
@@ -134,6 +141,10 @@ pub struct Follower {
     /// The last set offered has more entries than may be held here.
     over_limit: bool,
     caught_up_once: bool,
+    /// Everything is asked for again, although what is held is sound.
+    refreshing: bool,
+    /// What lies below this relay.
+    subtree: Option<Subtree>,
     /// The last revision that the authority is known to have reached in the epoch followed.
     head: Revision,
     backoff: Backoff,
@@ -160,6 +171,8 @@ impl Follower {
             suspect: false,
             over_limit: false,
             caught_up_once: false,
+            refreshing: false,
+            subtree: None,
             head: Revision(0),
             backoff: Backoff::new(options.seed),
             resync_backoff: Backoff::new(!options.seed),
@@ -176,7 +189,8 @@ impl Follower {
         self.incoming = None;
         self.phase = Phase::Greeting { since: now.boot };
         self.acks = Acks::default();
-        let held = if self.divergence.is_none() { self.held.as_ref().map(Replicated::held) } else { None };
+        let goes_on = self.divergence.is_none() && !std::mem::take(&mut self.refreshing);
+        let held = self.held.as_ref().filter(|_| goes_on).map(Replicated::held);
         let hello = Hello {
             protocol: ProtocolRange::SPOKEN,
             subscriber: self.options.subscriber,
@@ -212,6 +226,25 @@ impl Follower {
     /// The connection was lost, or could not be made; `reason` is told to the next server.
     pub fn handle_disconnect(&mut self, reason: &str) {
         self.reconnect(reason.to_owned(), Backoff::handle_failure);
+    }
+
+    /// What lies below this relay has changed: it is told with the next ack, at once while somebody waits for it.
+    pub fn handle_subtree(&mut self, now: Moment, subtree: Subtree) {
+        if self.subtree.as_ref() != Some(&subtree) {
+            self.acks.handle_subtree(&subtree);
+            self.subtree = Some(subtree);
+            self.send_due_ack(now);
+        }
+    }
+
+    /// Asks for a newer snapshot: whoever keeps what proves the set has too many deltas behind the one it began from.
+    /// What is held is served meanwhile.
+    pub fn begin_refresh(&mut self) {
+        let follows = matches!(self.phase, Phase::Following(_)) && self.incoming.is_none();
+        if follows && self.divergence.is_none() {
+            self.refreshing = true;
+            self.break_off(DisconnectReason::Refresh);
+        }
     }
 
     /// Time passed.

@@ -180,13 +180,13 @@ impl PolicyInForce {
 }
 
 /// What lies below a relay.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subtree {
     /// Connected.
     pub subscribers: u64,
-    /// Of them ready.
+    /// Of them ready: they answer from a verified set that has caught up.
     pub ready: u64,
-    /// The lowest revision that all ready ones have applied.
+    /// The lowest revision that any of them has applied.
     pub applied_min: Revision,
     /// Names; at most [`LAGGARDS_MAX`].
     pub laggards: Vec<String>,

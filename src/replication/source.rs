@@ -26,8 +26,6 @@ pub trait FrameEncoder: Send + Sync {
 pub struct Origin {
     /// This process.
     pub node: NodeId,
-    /// The relays between the authority and here, nearest first, this one included if it is one.
-    pub path: Vec<NodeId>,
     /// The epoch.
     pub epoch: Epoch,
     /// Where it came from.
@@ -96,6 +94,8 @@ impl Drop for SnapshotPermit {
 pub trait Source {
     /// The facts of the epoch.
     fn origin(&self) -> &Origin;
+    /// The relays between the authority and here, nearest first, this one included if it is one.
+    fn path(&self) -> Vec<NodeId>;
     /// The end of the log.
     fn head(&self, now: Moment) -> Head;
     /// The first revision that can be read one by one, from the log or the history.
@@ -139,6 +139,18 @@ pub trait Feed: Source + Send + Sync {
     /// # Errors
     /// When they are not kept or cannot be read.
     fn read_history(&self, from: Revision, bytes_max: usize) -> Result<Vec<(Revision, Bytes)>, HistoryError>;
+}
+
+/// What surfaces serve: the feed of the moment.
+pub trait Feeds: Send + Sync {
+    /// The feed; `None` while there is nothing to serve yet, or any more.
+    fn feed(&self) -> Option<Arc<dyn Feed>>;
+}
+
+impl<F: Feed + 'static> Feeds for Arc<F> {
+    fn feed(&self) -> Option<Arc<dyn Feed>> {
+        Some(Arc::clone(self) as Arc<dyn Feed>)
+    }
 }
 
 /// A place among the subscribers; left when dropped.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rescind::authority::hub::{self, Hub};
 use rescind::authority::{Image, Published};
 use rescind::clock::{Clock, ManualTime};
+use rescind::hub::{self, Hub};
 use rescind::replication::frames::NodeId;
 use rescind::replication::source::HistoryError;
 use rescind::replication::{LogPoint, Random, Signer};

@@ -146,7 +146,7 @@ impl Replica {
                 }
                 Action::Rebuild(rebuild) => rebuild.run(),
                 Action::Alarm(Alarm::Diverged(_)) => self.events.push(Event::Diverged),
-                Action::Alarm(_) | Action::Publish(_) => {}
+                Action::Alarm(_) | Action::Publish(_) | Action::Verified(_) => {}
             }
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::file::Header;
 use super::rows::LiveRow;
-use crate::authority::publish::Image;
+use crate::hub::Image;
 use crate::revocation::{Chain, Digest, RevocationSet, SetKey, SetWriter, UnixMillis};
 use crate::revocation::{SetBuilder, SnapshotBuilder, SnapshotChunk, SnapshotEntry, SnapshotState};
 

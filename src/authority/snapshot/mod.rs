@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 
+use crate::hub::Image;
 use crate::revocation::{Fingerprint, Revision, RevocationSet, SetKey, SetWriter, UnixMillis};
 
-use super::publish::Image;
 use super::requests::{REMEMBERED_FOR, REMEMBERED_MAX, Remembered, RequestKey, RequestWindow};
 use super::shapes::{ShapeChanges, ShapeTable};
 use super::state::{Behind, Row, State, Transition};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::link::Phase;
 use super::{Action, Follower};
-use crate::replication::frames::{Ack, PolicyInForce, ToServer};
+use crate::replication::frames::{Ack, PolicyInForce, Subtree, ToServer};
 use crate::replication::moment::Moment;
 use crate::revocation::{Digest, Revision};
 
@@ -17,12 +17,27 @@ pub(super) struct Acks {
     owed: bool,
     at_once: bool,
     sent_at: Option<Duration>,
+    /// Somebody waits for this revision; 0: nobody does.
+    waited_for: Revision,
 }
 
 impl Acks {
     pub(super) fn handle_frame(&mut self, ack_now: bool) {
         self.owed = true;
         self.at_once |= ack_now;
+    }
+
+    /// Somebody waits until everything below has come this far.
+    pub(super) fn handle_waiting(&mut self, revision: Revision) {
+        self.waited_for = self.waited_for.max(revision);
+    }
+
+    pub(super) fn handle_subtree(&mut self, subtree: &Subtree) {
+        self.owed = true;
+        self.at_once |= self.waited_for > Revision(0);
+        if subtree.ready == subtree.subscribers && subtree.applied_min >= self.waited_for {
+            self.waited_for = Revision(0);
+        }
     }
 
     fn is_due(&self, now: Moment) -> bool {
@@ -35,7 +50,7 @@ impl Follower {
         if !matches!(self.phase, Phase::Following(_)) || !self.acks.is_due(now) {
             return;
         }
-        self.acks = Acks { owed: false, at_once: false, sent_at: Some(now.boot) };
+        self.acks = Acks { owed: false, at_once: false, sent_at: Some(now.boot), ..std::mem::take(&mut self.acks) };
         let ack = self.ack();
         self.actions.push_back(Action::Send(ToServer::Ack(ack)));
     }
@@ -50,6 +65,6 @@ impl Follower {
             (Some(logged), Some(local)) => Some(logged.stricter(local)),
             (logged, local) => logged.or(local),
         };
-        Ack { applied, digest, ready: held.is_some() && self.is_caught_up(), policy, subtree: None }
+        Ack { applied, digest, ready: held.is_some() && self.is_caught_up(), policy, subtree: self.subtree.clone() }
     }
 }

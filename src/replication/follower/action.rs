@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fault::{DisconnectReason, Divergence};
+use super::kept::{Provenance, Verified};
 use super::status::FollowerStatus;
 use crate::replication::frames::{Held, ToServer};
 use crate::replication::signature::PublicKey;
@@ -27,6 +28,8 @@ pub enum Action {
     },
     /// Answer checks from this set from now on.
     Swap(SetSwap),
+    /// This was verified; only with [`super::FollowerOptions::keeps`].
+    Verified(Verified),
     /// Run this where some seconds of work hurt nobody.
     Rebuild(Rebuild),
     /// Publish the status to readers.
@@ -44,6 +47,8 @@ pub struct SetSwap {
     pub epoch: Epoch,
     /// Set when the set served so far is of another epoch.
     pub epoch_change: Option<EpochChange>,
+    /// What proves it; only with [`super::FollowerOptions::keeps`].
+    pub provenance: Option<Box<Provenance>>,
 }
 
 /// An epoch took the place of another: a backup was restored, a log re-seeded, a key rotated.

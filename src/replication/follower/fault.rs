@@ -70,6 +70,9 @@ pub enum DisconnectReason {
     /// It is time to try another resync.
     #[error("another resync is due")]
     Resync,
+    /// A newer snapshot is wanted.
+    #[error("a newer snapshot is wanted")]
+    Refresh,
     /// A frame is not an encoding of anything.
     #[error("malformed {frame}: {cause}")]
     Malformed {
@@ -149,6 +152,7 @@ impl DisconnectReason {
             Self::Diverged(_) => "diverged",
             Self::ResyncFailed(_) => "resync_failed",
             Self::Resync => "resync",
+            Self::Refresh => "refresh",
             Self::Malformed { .. } => "malformed",
             Self::Unexpected { .. } => "unexpected",
             Self::Refused(_) => "refused",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::action::{Action, Alarm, EpochChange, SetSwap};
 use super::fault::{DisconnectReason, ResyncFault};
+use super::kept::{Provenance, SignedSnapshot};
 use super::link::{Link, Phase};
 use super::{Follower, RESYNCS_MAX, Replicated};
 use crate::replication::frames::{SnapshotBegin, SnapshotEnd};
@@ -17,11 +18,12 @@ pub(super) enum Incoming {
     /// A snapshot is to come.
     Expected,
     /// It is coming.
-    Building(Box<SetBuilder>),
+    /// Its chunks are kept if somebody wants to serve or store them.
+    Building(Box<SetBuilder>, Vec<SnapshotChunk>),
     /// It failed; the rest of it is passed over.
     Skipping,
     /// It is proven, but older than what is served: it goes on by deltas until it is not.
-    Beside(Box<Replicated>),
+    Beside(Box<Replicated>, Option<Box<Provenance>>),
     /// It failed, and what comes is merged into what is served until another attempt is due.
     Listening,
 }
@@ -30,7 +32,7 @@ impl Follower {
     pub(super) fn handle_snapshot_begin(&mut self, begin: &SnapshotBegin) {
         let Phase::Following(link) = &mut self.phase else { return };
         link.live_since = None;
-        if let Some(Incoming::Building(_) | Incoming::Skipping) = self.incoming {
+        if let Some(Incoming::Building(..) | Incoming::Skipping) = self.incoming {
             return self.break_off(DisconnectReason::Unexpected { frame: "snapshot_begin" });
         }
         let header = match SnapshotHeader::decode(&begin.header) {
@@ -41,7 +43,7 @@ impl Follower {
             return self.fail_resync_at(None, ResyncFault::Inconsistent(what));
         }
         match SetBuilder::begin(link.set_key.clone(), header, self.options.entries_max) {
-            Ok(builder) => self.incoming = Some(Incoming::Building(Box::new(builder))),
+            Ok(builder) => self.incoming = Some(Incoming::Building(Box::new(builder), Vec::new())),
             Err(SnapshotError::TooManyEntries { limit, given }) => self.refuse_size(limit, given),
             Err(error) => self.fail_resync_at(None, error.into()),
         }
@@ -49,19 +51,19 @@ impl Follower {
 
     pub(super) fn handle_snapshot_chunk(&mut self, now: Moment, chunk: &SnapshotChunk) {
         match &mut self.incoming {
-            Some(Incoming::Building(builder)) => {
-                if let Err(error) = builder.load(chunk) {
-                    self.fail_resync_at(Some(now), error.into());
-                }
-            }
+            Some(Incoming::Building(builder, chunks)) => match builder.load(chunk) {
+                Ok(()) if self.options.keeps => chunks.push(chunk.clone()),
+                Ok(()) => {}
+                Err(error) => self.fail_resync_at(Some(now), error.into()),
+            },
             Some(Incoming::Skipping) => {}
             _ => self.break_off(DisconnectReason::Unexpected { frame: "snapshot_chunk" }),
         }
     }
 
     pub(super) fn handle_snapshot_end(&mut self, now: Moment, end: &SnapshotEnd) {
-        let builder = match self.incoming.take() {
-            Some(Incoming::Building(builder)) => builder,
+        let (builder, chunks) = match self.incoming.take() {
+            Some(Incoming::Building(builder, chunks)) => (builder, chunks),
             Some(Incoming::Skipping) => {
                 self.incoming = Some(Incoming::Listening);
                 return;
@@ -69,11 +71,16 @@ impl Follower {
             _ => return self.break_off(DisconnectReason::Unexpected { frame: "snapshot_end" }),
         };
         let Phase::Following(link) = &self.phase else { return };
+        let header = builder.header().clone();
         match verify(link, *builder, end) {
             Ok(replicated) => {
                 self.pinned = Some(link.public_key);
                 self.over_limit = false;
-                self.incoming = Some(Incoming::Beside(Box::new(replicated)));
+                let provenance = self.options.keeps.then(|| {
+                    let snapshot = Arc::new(SignedSnapshot { header, chunks, end: end.clone() });
+                    Box::new(Provenance { descent: link.descent(), snapshot, deltas: Vec::new() })
+                });
+                self.incoming = Some(Incoming::Beside(Box::new(replicated), provenance));
                 self.swap_if_not_older(now);
                 if self.incoming.is_none() {
                     self.handle_word(now, end.revision, end.source_time);
@@ -91,7 +98,7 @@ impl Follower {
     /// Swaps the set made beside in, once that takes nothing back that was verified or heard of.
     pub(super) fn swap_if_not_older(&mut self, now: Moment) {
         let Phase::Following(link) = &self.phase else { return };
-        let Some(Incoming::Beside(beside)) = &self.incoming else { return };
+        let Some(Incoming::Beside(beside, _)) = &self.incoming else { return };
         let same_epoch = self.held.as_ref().filter(|held| held.epoch() == beside.epoch());
         let least = match (same_epoch, &self.divergence) {
             (None, _) => beside.verified().0,
@@ -102,11 +109,11 @@ impl Follower {
         if beside.verified().0 < least {
             return;
         }
-        let Some(Incoming::Beside(beside)) = self.incoming.take() else { return };
-        self.swap(now, *beside);
+        let Some(Incoming::Beside(beside, provenance)) = self.incoming.take() else { return };
+        self.swap(now, *beside, provenance);
     }
 
-    fn swap(&mut self, now: Moment, next: Replicated) {
+    fn swap(&mut self, now: Moment, next: Replicated, provenance: Option<Box<Provenance>>) {
         let epoch_change = self.held.as_ref().filter(|held| held.epoch() != next.epoch()).map(|held| {
             let parent = match &self.phase {
                 Phase::Following(link) => link.parent,
@@ -120,7 +127,7 @@ impl Follower {
             self.freshness.forget();
         }
         let set = Arc::clone(next.writer().set());
-        self.actions.push_back(Action::Swap(SetSwap { set, epoch: next.epoch(), epoch_change }));
+        self.actions.push_back(Action::Swap(SetSwap { set, epoch: next.epoch(), epoch_change, provenance }));
         self.held = Some(next);
         self.divergence = None;
         self.resyncs_failed = 0;
@@ -201,9 +208,9 @@ impl fmt::Debug for Incoming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Expected => "Expected",
-            Self::Building(_) => "Building",
+            Self::Building(..) => "Building",
             Self::Skipping => "Skipping",
-            Self::Beside(_) => "Beside",
+            Self::Beside(..) => "Beside",
             Self::Listening => "Listening",
         })
     }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::action::Alarm;
+use super::action::{Action, Alarm};
 use super::fault::{DisconnectReason, Refusal};
 use super::freshness::SenderFreshness;
 use super::incoming::Incoming;
+use super::kept::{Descent, Verified};
 use super::{Follower, Replicated};
 use crate::replication::frames::{GoAway, Parent, ProtocolRange, Welcome, WelcomeMode};
 use crate::replication::moment::Moment;
@@ -48,6 +49,13 @@ pub(super) struct Link {
     pub(super) resync_at: Option<Duration>,
 }
 
+impl Link {
+    /// The log that is followed.
+    pub(super) fn descent(&self) -> Descent {
+        Descent { epoch: self.epoch, parent: self.parent, set_key: self.set_key.clone(), public_key: self.public_key }
+    }
+}
+
 impl Follower {
     pub(super) fn handle_welcome(&mut self, now: Moment, welcome: Welcome) {
         if let Err(refusal) = self.judge(&welcome) {
@@ -60,6 +68,9 @@ impl Follower {
         let same_epoch = self.held.as_ref().is_some_and(|held| held.epoch() == welcome.epoch);
         self.head = if same_epoch { self.head.max(welcome.head) } else { welcome.head };
         self.incoming = (welcome.mode == WelcomeMode::Snapshot).then_some(Incoming::Expected);
+        if self.options.keeps {
+            self.actions.push_back(Action::Verified(Verified::Path(welcome.path)));
+        }
         self.phase = super::Phase::Following(Box::new(Link {
             protocol: welcome.protocol,
             epoch: welcome.epoch,

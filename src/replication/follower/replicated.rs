@@ -3,8 +3,12 @@
 use std::collections::VecDeque;
 use std::fmt;
 
+use bytes::Bytes;
+
 use super::fault::Divergence;
+use super::kept::KeptDelta;
 use crate::replication::frames::{Heartbeat, Held};
+use crate::replication::log::LogPoint;
 use crate::revocation::{Applied, Chain, Delta, Digest, Epoch, Revision, SetWriter, StageError};
 
 /// How many past revisions can be compared with what comes: 64 KiB of digests.
@@ -87,6 +91,13 @@ impl Replicated {
             self.ring.pop_front();
         }
         Ok(Step::Applied(applied))
+    }
+
+    /// The delta that was just applied, as it is kept.
+    pub(super) fn kept(&self, delta: &Delta, canonical: &Bytes) -> KeptDelta {
+        let (revision, digest) = self.verified();
+        let point = LogPoint { revision, digest, chain: self.chain, floor: self.writer.floor() };
+        KeptDelta { canonical: canonical.clone(), source_time: delta.source_time, point, policy: *self.writer.policy() }
     }
 
     /// Takes over what a delta revokes; nothing that is verified moves.

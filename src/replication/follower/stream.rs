@@ -1,9 +1,12 @@
 //! The course of a subscription: deltas, heartbeats, and what to do when one of them cannot be true.
 
+use bytes::Bytes;
+
 use super::Follower;
 use super::action::{Action, Alarm};
 use super::fault::{DisconnectReason, Divergence, ResyncFault};
 use super::incoming::Incoming;
+use super::kept::Verified;
 use super::link::Phase;
 use super::replicated::Step;
 use crate::replication::frames::{DeltaFrame, Heartbeat, ToSubscriber};
@@ -43,8 +46,11 @@ impl Follower {
         match &mut self.incoming {
             None if self.divergence.is_none() => self.apply(&delta, &frame.canonical),
             None | Some(Incoming::Listening) => self.merge(&delta),
-            Some(Incoming::Beside(beside)) => {
+            Some(Incoming::Beside(beside, provenance)) => {
                 let result = beside.apply(&delta, &frame.canonical);
+                if let (Ok(Step::Applied(_)), Some(provenance)) = (&result, provenance) {
+                    provenance.deltas.push(beside.kept(&delta, &frame.canonical));
+                }
                 self.merge(&delta);
                 match result {
                     Ok(step) => {
@@ -54,7 +60,7 @@ impl Follower {
                     Err(divergence) => self.fail_resync_at(None, ResyncFault::Unfit(divergence)),
                 }
             }
-            Some(Incoming::Expected | Incoming::Building(_) | Incoming::Skipping) => {
+            Some(Incoming::Expected | Incoming::Building(..) | Incoming::Skipping) => {
                 self.merge(&delta);
                 self.break_off(DisconnectReason::Unexpected { frame: "delta" });
             }
@@ -62,7 +68,7 @@ impl Follower {
     }
 
     /// Applies a delta to what is served.
-    fn apply(&mut self, delta: &Delta, canonical: &[u8]) {
+    fn apply(&mut self, delta: &Delta, canonical: &Bytes) {
         let Some(held) = &mut self.held else { return };
         let room = self.options.entries_max.saturating_sub(held.writer().entries());
         if delta.upserts.len() as u64 > room {
@@ -72,6 +78,10 @@ impl Follower {
         match held.apply(delta, canonical) {
             Ok(step) => {
                 self.over_limit = false;
+                if self.options.keeps && matches!(step, Step::Applied(_)) {
+                    let kept = held.kept(delta, canonical);
+                    self.actions.push_back(Action::Verified(Verified::Delta(kept)));
+                }
                 self.note(step, delta.revision);
                 self.caught_up_once |= self.is_caught_up();
             }
@@ -111,10 +121,10 @@ impl Follower {
         let signed = key.verify_heartbeat(&statement, &heartbeat.signature).is_ok();
         let subject = match &mut self.incoming {
             None if self.divergence.is_none() => self.held.as_mut(),
-            Some(Incoming::Beside(beside)) => Some(&mut **beside),
+            Some(Incoming::Beside(beside, _)) => Some(&mut **beside),
             // Nothing here that it could prove.
             None | Some(Incoming::Listening) => return,
-            Some(Incoming::Expected | Incoming::Building(_) | Incoming::Skipping) => {
+            Some(Incoming::Expected | Incoming::Building(..) | Incoming::Skipping) => {
                 return self.break_off(DisconnectReason::Unexpected { frame: "heartbeat" });
             }
         };
@@ -128,8 +138,14 @@ impl Follower {
                 subject.sweep(SWEEP_ENTRIES);
                 self.pinned = Some(key);
                 self.head = self.head.max(heartbeat.revision);
+                if heartbeat.ack_now {
+                    self.acks.handle_waiting(heartbeat.revision);
+                }
                 if proves {
                     self.handle_proof(now, heartbeat.revision, heartbeat.source_time);
+                    if self.options.keeps && self.incoming.is_none() {
+                        self.actions.push_back(Action::Verified(Verified::Word(heartbeat.clone())));
+                    }
                 }
             }
             Err(divergence) if self.incoming.is_some() => {

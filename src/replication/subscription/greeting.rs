@@ -160,7 +160,7 @@ impl Subscription {
             heartbeat_interval: origin.heartbeat_interval,
             dead_after: origin.dead_after,
             policy: head.policy,
-            path: origin.path.clone(),
+            path: source.path(),
             public_key: origin.public_key,
         };
         let frame = source.encode(&ToSubscriber::Welcome(Box::new(welcome)));

@@ -42,7 +42,6 @@ impl TestSource {
     fn new(oldest: u64, base: u64, head: u64) -> Self {
         let origin = Origin {
             node: NODE,
-            path: Vec::new(),
             epoch: EPOCH,
             parent: Some(Parent { epoch: Epoch { generation: 2, id: [2; 16] }, revision: Revision(40) }),
             set_key: SetKey::new([1; 16]),
@@ -74,6 +73,10 @@ impl TestSource {
 }
 
 impl Source for TestSource {
+    fn path(&self) -> Vec<NodeId> {
+        Vec::new()
+    }
+
     fn origin(&self) -> &Origin {
         &self.origin
     }

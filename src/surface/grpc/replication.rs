@@ -32,7 +32,7 @@ use tonic::server::NamedService;
 use tonic_prost::ProstCodec;
 use tower::Service;
 
-use crate::replication::Feed;
+use crate::replication::source::Feeds;
 use crate::replication::subscription::STALLED_AFTER;
 use crate::surface::peer::Peer;
 use crate::wire::pb;
@@ -46,16 +46,16 @@ const CHANNEL_FRAMES: usize = 8;
 const SUBSCRIBE_PATH: &str = "/rescind.v1.ReplicationService/Subscribe";
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
-/// Serves `rescind.v1.ReplicationService` from `feed`. Add it to the surface's routes.
+/// Serves `rescind.v1.ReplicationService` from the feed of the moment. Add it to the surface's routes.
 #[must_use]
-pub fn subscribe_service(feed: Arc<dyn Feed>) -> SubscribeService {
-    SubscribeService { feed, tasks: TaskTracker::new(), stalled_after: STALLED_AFTER }
+pub fn subscribe_service(feeds: impl Feeds + 'static) -> SubscribeService {
+    SubscribeService { feeds: Arc::new(feeds), tasks: TaskTracker::new(), stalled_after: STALLED_AFTER }
 }
 
 /// The service; clones share the subscriptions they run.
 #[derive(Clone)]
 pub struct SubscribeService {
-    feed: Arc<dyn Feed>,
+    feeds: Arc<dyn Feeds>,
     tasks: TaskTracker,
     /// A subscriber that takes nothing for so long is cut.
     stalled_after: Duration,
@@ -70,11 +70,15 @@ impl SubscribeService {
     }
 
     fn subscribe(&self, request: Request<Body>) -> Response<Body> {
+        let Some(feed) = self.feeds.feed() else {
+            return tonic::Status::unavailable("nothing can be served yet: this replica holds no verified set")
+                .into_http();
+        };
         let address = Peer::of(request.extensions()).to_string();
         let decoder = ProstCodec::<pb::SubscribeResponse, pb::SubscribeRequest>::raw_decoder(Default::default());
         let inbound = Streaming::new_request(decoder, request.into_body(), None, Some(INBOUND_BYTES_MAX));
         let (out, frames) = mpsc::channel(CHANNEL_FRAMES);
-        self.tasks.spawn(driver::drive(Arc::clone(&self.feed), address, inbound, out, self.stalled_after));
+        self.tasks.spawn(driver::drive(feed, address, inbound, out, self.stalled_after));
         Response::builder()
             .header(header::CONTENT_TYPE, GRPC)
             .body(Body::new(FrameBody::new(frames)))

@@ -10,9 +10,8 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 
 use super::*;
-use crate::authority::hub::{self, Hub};
-use crate::authority::{Image, Published};
 use crate::clock::{Clock, ManualTime};
+use crate::hub::{self, Hub, Image, Published};
 use crate::replication::frames::*;
 use crate::replication::source::HistoryError;
 use crate::replication::{LogPoint, Signer};

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::{Hub, moment};
-use crate::replication::frames::{GoAwayReason, ToSubscriber};
+use crate::replication::frames::{GoAwayReason, NodeId, ToSubscriber};
 use crate::replication::source::{Head, HistoryError, Origin, Seat, SnapshotOffer, SnapshotPermit};
 use crate::replication::{Cursor, Feed, LogRead, Moment, Source};
 use crate::revocation::{Digest, Revision};
@@ -15,6 +15,10 @@ impl Source for Hub {
         &self.origin
     }
 
+    fn path(&self) -> Vec<NodeId> {
+        self.path.read().clone()
+    }
+
     fn head(&self, now: Moment) -> Head {
         let state = self.state.read();
         let point = state.log.head();
@@ -22,8 +26,8 @@ impl Source for Hub {
             revision: point.revision,
             digest: point.digest,
             policy: state.policy,
-            source_time: state.source_time,
-            source_age: now.since(state.stated_at),
+            source_time: state.stated.source_time,
+            source_age: state.stated.age.saturating_add(now.since(state.stated.at)),
         }
     }
 

@@ -254,7 +254,7 @@ async fn subscribers_are_woken_by_what_another_thread_publishes() {
         seat.changed().await;
     }
     let publisher = Arc::clone(&hub);
-    std::thread::spawn(move || publisher.publish(published(1))).join().unwrap();
+    std::thread::spawn(move || publisher.append(published(1)).unwrap()).join().unwrap();
     for seat in &mut seats {
         seat.changed().await;
         assert_eq!(seat.farewell(), None);

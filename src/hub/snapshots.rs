@@ -8,9 +8,10 @@ use bytes::Bytes;
 
 use super::{Hub, Image, moment};
 use crate::replication::LogPoint;
+use crate::replication::follower::SignedSnapshot;
 use crate::replication::frames::{SnapshotEnd, ToSubscriber};
 use crate::replication::source::{SnapshotOffer, SnapshotPermit};
-use crate::revocation::Revision;
+use crate::revocation::{Revision, SnapshotChunk};
 
 /// A generation that is being sent is kept so long when another one is offered; then its joiners are told to come back.
 const GENERATION_KEPT: Duration = Duration::from_secs(600);
@@ -29,6 +30,9 @@ pub enum OfferError {
         /// The one offered.
         given: Revision,
     },
+    /// This process does not sign: it takes signed snapshots only.
+    #[error("a relay signs no snapshot")]
+    Unsigned,
     /// It contradicts the log, or itself.
     #[error("the snapshot of revision {revision} states another {what} than the log")]
     Contradiction {
@@ -59,7 +63,7 @@ struct Generation {
 
 impl Hub {
     /// Takes a snapshot for all joiners from now on. Encodes and signs it, which takes a while: [`Hub::run`] does so for
-    /// what [`super::Publish::offer_snapshot`] was given.
+    /// what [`Hub::offer_snapshot`] was given.
     ///
     /// # Errors
     /// See [`OfferError`]; nothing is changed.
@@ -73,22 +77,46 @@ impl Hub {
         let point =
             LogPoint { revision, digest: image.header.digest, chain: image.chain, floor: image.header.state.floor };
         // The time of the revision, not of the signature: what came after the revision is not in it.
+        let Some(signer) = &self.signer else { return Err(OfferError::Unsigned) };
         let statement = self.statement(&point, image.source_time);
         let end = SnapshotEnd {
             revision,
             digest: point.digest,
             chain: point.chain,
             sha256: image.sha256,
-            signature: self.signer.sign_snapshot(&statement, &image.sha256),
+            signature: signer.sign_snapshot(&statement, &image.sha256),
             source_time: image.source_time,
         };
-        let chunk_frames = image.chunks.iter().cloned().map(ToSubscriber::SnapshotChunk);
+        let offer = SnapshotOffer { id: 0, revision, entries, chunks, header };
+        self.add_generation(offer, &image.chunks, end, now.boot);
+        Ok(())
+    }
+
+    /// Takes a snapshot that the authority signed, as it came, for all joiners from now on.
+    ///
+    /// # Errors
+    /// See [`OfferError`]; nothing is changed.
+    pub fn take_signed(&self, snapshot: &SignedSnapshot) -> Result<(), OfferError> {
+        let now = moment(&self.clock);
+        let SignedSnapshot { header, end, chunks } = snapshot;
+        self.snapshots.lock().make_room(end.revision, now.boot)?;
+        let offer = SnapshotOffer {
+            id: 0,
+            revision: end.revision,
+            entries: header.entries,
+            chunks: header.chunks,
+            header: Bytes::from(header.encode()),
+        };
+        self.add_generation(offer, chunks, end.clone(), now.boot);
+        Ok(())
+    }
+
+    fn add_generation(&self, offer: SnapshotOffer, chunks: &[SnapshotChunk], end: SnapshotEnd, offered_at: Duration) {
+        let chunk_frames = chunks.iter().cloned().map(ToSubscriber::SnapshotChunk);
         let frames = chunk_frames.chain([ToSubscriber::SnapshotEnd(end)]);
         let frames = frames.map(|frame| self.encoder.encode(&frame)).collect();
-        let offer = SnapshotOffer { id: 0, revision, entries, chunks, header };
-        self.snapshots.lock().add(Generation { offer, frames, offered_at: now.boot });
+        self.snapshots.lock().add(Generation { offer, frames, offered_at });
         self.changed.notify_one();
-        Ok(())
     }
 
     /// The revision of the newest snapshot.

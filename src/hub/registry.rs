@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-use crate::replication::frames::{Ack, GoAwayReason, Hello, NodeId, PolicyInForce, Role};
+use crate::replication::frames::{Ack, GoAwayReason, Hello, NodeId, PolicyInForce, Role, Subtree};
 use crate::replication::source::Seat;
 use crate::replication::subscription::Mode;
 use crate::revocation::ports::Pending;
@@ -41,6 +41,8 @@ pub struct SubscriberStatus {
     pub ready: bool,
     /// What it does when stale.
     pub policy: Option<PolicyInForce>,
+    /// Of a relay: what lies below it.
+    pub subtree: Option<Subtree>,
 }
 
 pub(super) struct Registry {
@@ -48,6 +50,8 @@ pub(super) struct Registry {
     subscribers_max: usize,
     shards: [watch::Sender<u64>; SHARDS],
     stopping: AtomicBool,
+    /// Somebody joined, left or acknowledged.
+    heard: Notify,
 }
 
 #[derive(Default)]
@@ -70,6 +74,7 @@ impl Registry {
             subscribers_max,
             shards: std::array::from_fn(|_| watch::Sender::new(0)),
             stopping: AtomicBool::new(false),
+            heard: Notify::new(),
         })
     }
 
@@ -95,15 +100,21 @@ impl Registry {
             acked: Revision(0),
             ready: false,
             policy: None,
+            subtree: None,
         };
         subscribers.connected.insert(number, status);
         drop(subscribers);
+        self.heard.notify_one();
         let changes = self.shards[number as usize % SHARDS].subscribe();
         Ok(Box::new(Place { registry: Arc::clone(self), number, changes }))
     }
 
     pub(super) fn list(&self) -> Vec<SubscriberStatus> {
         self.subscribers.lock().connected.values().cloned().collect()
+    }
+
+    pub(super) async fn heard(&self) {
+        self.heard.notified().await;
     }
 
     pub(super) fn count(&self) -> usize {
@@ -161,7 +172,9 @@ impl Seat for Place {
             status.acked = ack.applied;
             status.ready = ack.ready;
             status.policy = ack.policy;
+            status.subtree.clone_from(&ack.subtree);
         });
+        self.registry.heard.notify_one();
     }
 
     fn handle_mode(&mut self, mode: Mode) {
@@ -172,5 +185,6 @@ impl Seat for Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.registry.subscribers.lock().connected.remove(&self.number);
+        self.registry.heard.notify_one();
     }
 }

@@ -1,7 +1,7 @@
 //! Where subscribers are fed from: the shared log of framed bytes, heartbeats, snapshots, and who is connected.
 //!
 //! ```text
-//! commit thread ── publish ──▶ log ◀── read ── subscriptions (cursors)
+//! author ─────── publish ────▶ log ◀── read ── subscriptions (cursors)
 //!                      └ notify ▶ run ── wake ──▶ shards of subscriptions
 //! snapshotter ── offer_snapshot ──▶ run ── encode ──▶ frames, shared by all joiners
 //! ```
@@ -14,6 +14,7 @@
 //! - H3. Memory is bounded whatever subscribers do: the log by bytes, snapshots by two generations, places by number.
 
 mod feed;
+mod published;
 mod registry;
 mod snapshots;
 
@@ -30,10 +31,10 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
+pub use published::{Image, Published};
 pub use registry::SubscriberStatus;
 pub use snapshots::OfferError;
 
-use super::publish::{Image, Publish, Published};
 use crate::clock::Clock;
 use crate::replication::frames::{DeltaFrame, Heartbeat, NodeId, PROTOCOL, Parent, ToSubscriber};
 use crate::replication::signature::Statement;
@@ -101,11 +102,24 @@ pub trait History: Send + Sync {
     fn deltas(&self, from: Revision, bytes_max: usize) -> Result<Vec<(Revision, Bytes)>, HistoryError>;
 }
 
+/// A relay keeps what its log keeps.
+struct NoHistory;
+
+impl History for NoHistory {
+    fn deltas(&self, from: Revision, _: usize) -> Result<Vec<(Revision, Bytes)>, HistoryError> {
+        Err(HistoryError::Compacted(from))
+    }
+}
+
+/// The age of what was never heard: older than any policy accepts, and small enough to be added to.
+const UNKNOWN_AGE: Duration = Duration::from_secs(u32::MAX as u64);
+
 /// Feeds all subscribers of this process.
 pub struct Hub {
     options: Options,
     origin: Origin,
-    signer: Signer,
+    /// The authority signs what it says; a relay has no key, and passes on what was signed.
+    signer: Option<Signer>,
     clock: Clock,
     encoder: Arc<dyn FrameEncoder>,
     history: Arc<dyn History>,
@@ -114,6 +128,8 @@ pub struct Hub {
     state: RwLock<State>,
     /// Taken while `state` is not held.
     snapshots: Mutex<Snapshots>,
+    /// The relays between the authority and here, this one first; none at the authority.
+    path: RwLock<Vec<NodeId>>,
     registry: Arc<Registry>,
     /// Something was published, offered or stopped; [`Hub::run`] wakes the subscribers.
     changed: Notify,
@@ -122,9 +138,17 @@ pub struct Hub {
 struct State {
     log: FramedLog,
     policy: Policy,
-    /// The last time stated, and when that was.
+    stated: Stated,
+}
+
+/// The authority's last stated time, and what is known of its age.
+#[derive(Clone, Copy)]
+struct Stated {
     source_time: UnixMillis,
-    stated_at: Duration,
+    /// How old it was, at least,
+    age: Duration,
+    /// at this boot time.
+    at: Duration,
 }
 
 impl Hub {
@@ -140,7 +164,6 @@ impl Hub {
         let now = moment(&clock);
         let origin = Origin {
             node: start.node,
-            path: Vec::new(),
             epoch: start.epoch,
             parent: start.parent,
             set_key: start.set_key,
@@ -148,18 +171,54 @@ impl Hub {
             heartbeat_interval: options.heartbeat_interval,
             dead_after: options.dead_after,
         };
-        let log = FramedLog::new(start.point, options.log_bytes_max);
-        let state = State { log, policy: start.policy, source_time: now.wall, stated_at: now.boot };
+        let stated = Stated { source_time: now.wall, age: Duration::ZERO, at: now.boot };
+        let (log, oldest) = (FramedLog::new(start.point, options.log_bytes_max), start.oldest);
+        Self::build(options, origin, log, start.policy, stated, Some(start.signer), oldest, clock, encoder, history)
+    }
+
+    /// A hub that passes on what the authority signed: it goes on from the snapshot at `point`, which
+    /// [`Hub::take_signed`] is given next. Nothing is kept behind the shared log.
+    #[must_use]
+    pub fn relaying(
+        options: Options,
+        origin: Origin,
+        point: LogPoint,
+        policy: Policy,
+        clock: Clock,
+        encoder: Arc<dyn FrameEncoder>,
+    ) -> Arc<Self> {
+        // Until the first signed word is passed on, it knows no time and says so.
+        let stated = Stated { source_time: UnixMillis(0), age: UNKNOWN_AGE, at: clock.boot().0 };
+        let log = FramedLog::new(point, options.log_bytes_max);
+        // Behind the log there is nothing.
+        let oldest = Revision(u64::MAX);
+        Self::build(options, origin, log, policy, stated, None, oldest, clock, encoder, Arc::new(NoHistory))
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the two constructors above are what callers see")]
+    fn build(
+        options: Options,
+        origin: Origin,
+        log: FramedLog,
+        policy: Policy,
+        stated: Stated,
+        signer: Option<Signer>,
+        oldest: Revision,
+        clock: Clock,
+        encoder: Arc<dyn FrameEncoder>,
+        history: Arc<dyn History>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             options,
             origin,
-            signer: start.signer,
+            signer,
             clock,
             encoder,
             history,
-            oldest: AtomicU64::new(start.oldest.0),
-            state: RwLock::new(state),
+            oldest: AtomicU64::new(oldest.0),
+            state: RwLock::new(State { log, policy, stated }),
             snapshots: Mutex::new(Snapshots::default()),
+            path: RwLock::default(),
             registry: Registry::new(options.subscribers_max),
             changed: Notify::new(),
         })
@@ -172,17 +231,22 @@ impl Hub {
     pub fn append(&self, published: Published) -> Result<(), LogError> {
         let Published { revision, source_time, floor, policy, canonical, digest, chain } = published;
         let frame = self.encoder.encode(&ToSubscriber::Delta(DeltaFrame { canonical, ack_now: false }));
-        let stated_at = self.clock.boot().0;
+        let at = self.clock.boot().0;
         let mut state = self.state.write();
         state.log.push(LogEntry { point: LogPoint { revision, digest, chain, floor }, frame })?;
-        (state.policy, state.source_time, state.stated_at) = (policy, source_time, stated_at);
+        state.policy = policy;
+        // Of an authority: it stated the time just now. A relay learns the time from signed words only.
+        if self.signer.is_some() {
+            state.stated = Stated { source_time, age: Duration::ZERO, at };
+        }
         drop(state);
         self.changed.notify_one();
         Ok(())
     }
 
-    /// Signs where the log ends, for everybody. [`Hub::run`] does so by itself.
+    /// Signs where the log ends, for everybody. [`Hub::run`] does so by itself. A relay signs nothing.
     pub fn heartbeat(&self, ack_now: bool) {
+        let Some(signer) = &self.signer else { return };
         let now = moment(&self.clock);
         // Signing under the lock (some 20 µs, once a second) is what keeps the heartbeat at the log's end.
         let mut state = self.state.write();
@@ -195,12 +259,53 @@ impl Hub {
             chain: point.chain,
             floor: point.floor,
             ack_now,
-            signature: self.signer.sign_heartbeat(&statement),
+            signature: signer.sign_heartbeat(&statement),
         };
         state.log.push_heartbeat(self.encoder.encode(&ToSubscriber::Heartbeat(heartbeat)));
-        (state.source_time, state.stated_at) = (now.wall, now.boot);
+        state.stated = Stated { source_time: now.wall, age: Duration::ZERO, at: now.boot };
         drop(state);
         self.changed.notify_one();
+    }
+
+    /// Passes a signed word on, as it came; it is `age` old at least. One that is not about the log's end is left out:
+    /// the next one will be.
+    pub fn pass_on(&self, heartbeat: &Heartbeat, age: Duration) {
+        let frame = self.encoder.encode(&ToSubscriber::Heartbeat(heartbeat.clone()));
+        let mut state = self.state.write();
+        if state.log.head().revision != heartbeat.revision {
+            return;
+        }
+        state.log.push_heartbeat(frame);
+        state.stated = Stated { source_time: heartbeat.source_time, age, at: self.clock.boot().0 };
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Through which relays its frames come, this one first: told to those who join from now on.
+    pub fn set_path(&self, path: Vec<NodeId>) {
+        *self.path.write() = path;
+    }
+
+    /// Resolves when a subscriber has joined, left or acknowledged something since this was last asked; for one waiter.
+    pub async fn heard(&self) {
+        self.registry.heard().await;
+    }
+
+    /// The epoch served.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.origin.epoch
+    }
+
+    /// Where the log ends.
+    #[must_use]
+    pub fn head_point(&self) -> LogPoint {
+        self.state.read().log.head()
+    }
+
+    /// Takes a snapshot for joiners, to be signed and encoded when there is room for it.
+    pub fn offer_snapshot(&self, image: Arc<Image>) {
+        self.snapshots.lock().wait(image);
     }
 
     /// The history was pruned: its first revision is now this one.
@@ -273,22 +378,6 @@ impl Hub {
             floor: point.floor,
             source_time,
         }
-    }
-}
-
-impl Publish for Hub {
-    fn publish(&self, published: Published) {
-        if let Err(error) = self.append(published) {
-            tracing::error!(%error, "a revision was not published; subscribers wait until a restart");
-        }
-    }
-
-    fn offer_snapshot(&self, image: Arc<Image>) {
-        self.snapshots.lock().wait(image);
-    }
-
-    fn pruned(&self, oldest: Revision) {
-        self.set_oldest(oldest);
     }
 }
 

@@ -1,0 +1,39 @@
+//! What goes to subscribers, as its author hands it over.
+
+use bytes::Bytes;
+
+use crate::revocation::{Chain, Digest, Minute, Policy, Revision, SnapshotChunk, SnapshotHeader, UnixMillis};
+
+/// A revision that is in force.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Which.
+    pub revision: Revision,
+    /// The time it stated.
+    pub source_time: UnixMillis,
+    /// The expiry floor after it.
+    pub floor: Minute,
+    /// The logged policy after it.
+    pub policy: Policy,
+    /// Its canonical delta.
+    pub canonical: Bytes,
+    /// The digest after it.
+    pub digest: Digest,
+    /// The chain after it.
+    pub chain: Chain,
+}
+
+/// A snapshot as joiners receive it, made once for all of them.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// What it says of itself.
+    pub header: SnapshotHeader,
+    /// Its entries.
+    pub chunks: Vec<SnapshotChunk>,
+    /// The hash over header and chunks.
+    pub sha256: [u8; 32],
+    /// The chain at its revision.
+    pub chain: Chain,
+    /// The time that its revision stated.
+    pub source_time: UnixMillis,
+}

@@ -1,0 +1,1 @@
+//! A relay: the same bytes again, an unbroken history, and silence while in doubt.
