@@ -130,6 +130,7 @@ fn outcome(repeated: Result<bool, &WriteError>, dry_run: bool) -> WriteOutcome {
             WriteOutcome::OverLimit
         }
         Err(WriteError::RequestIdReused) => WriteOutcome::RequestIdReused,
+        Err(WriteError::NotTheAuthority { .. }) => WriteOutcome::NotTheAuthority,
         Err(WriteError::Unavailable(_)) => WriteOutcome::Unavailable,
         Err(WriteError::OutcomeUnknown(_)) => WriteOutcome::OutcomeUnknown,
     }

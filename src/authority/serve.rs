@@ -418,6 +418,7 @@ impl Reports for Authority {
             clock_alarm: self.vitals.clock_in_doubt(),
             index_trouble: self.index.trouble(),
             public_key: self.public_key,
+            following: None,
         }
     }
 }

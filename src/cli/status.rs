@@ -33,6 +33,16 @@ impl Status {
     }
 }
 
+/// An age that nobody could have measured means that there was no word yet.
+fn staleness(millis: u64) -> String {
+    const NEVER: u64 = u32::MAX as u64 * 1000;
+    if millis >= NEVER {
+        "no word from the authority yet".to_owned()
+    } else {
+        format!("{:.3} s", millis as f64 / 1000.0)
+    }
+}
+
 fn fields(response: &pb::GetStatusResponse) -> Vec<(&'static str, String)> {
     let position = |message: Option<&pb::Position>| {
         message.and_then(|message| wire::position(message).ok()).map_or_else(String::new, |here| here.to_string())
@@ -44,7 +54,7 @@ fn fields(response: &pb::GetStatusResponse) -> Vec<(&'static str, String)> {
         ("live entries", format!("{} of {}", response.live_entries, response.max_entries)),
         ("active shapes", response.active_shapes.iter().map(|shape| format!("{{{shape}}} ")).collect()),
         ("expiry floor", render_time(response.expiry_floor_seconds)),
-        ("staleness", format!("{:.3} s", response.staleness_millis as f64 / 1000.0)),
+        ("staleness", staleness(response.staleness_millis)),
         ("subscribers", response.subscribers.to_string()),
         ("oldest revision", response.oldest_revision.to_string()),
         ("uptime", uptime),
@@ -54,6 +64,19 @@ fn fields(response: &pb::GetStatusResponse) -> Vec<(&'static str, String)> {
     for (name, trouble) in [("WRITES REFUSED", &response.writes_refused), ("CLOCK IN DOUBT", &response.clock_alarm)] {
         if !trouble.is_empty() {
             fields.push((name, trouble.clone()));
+        }
+    }
+    if let Some(following) = &response.following {
+        let ready = if following.ready { "ready" } else { "NOT READY" };
+        let text = format!("{}: {}, {ready}, lag {}", following.upstream, following.state, following.lag);
+        fields.push(("following", text));
+        let then = if following.deny_when_stale { "then deny" } else { "then serve stale" };
+        fields.push(("staleness accepted", format!("{} s, {then}", following.max_staleness_seconds)));
+        if following.stale {
+            fields.push(("STALE", "the authority was not heard for longer than that".to_owned()));
+        }
+        if following.residues > 0 {
+            fields.push(("residues", format!("{} sets of earlier epochs stay in force", following.residues)));
         }
     }
     if response.insecure {

@@ -58,9 +58,9 @@ impl Driver {
     pub fn spawn(options: DriverOptions, runtime: &Handle) -> Self {
         let DriverOptions { mut follower, upstreams, clock, observer, keepers, subtree } = options;
         follower.keeps = !keepers.is_empty();
-        let local_policy = follower.local_policy;
+        let (local_policy, break_glass) = (follower.local_policy, follower.break_glass);
         let follower = Follower::new(follower);
-        let replica = Arc::new(Replica::new(follower.status(), local_policy, clock));
+        let replica = Arc::new(Replica::new(follower.status(), local_policy, break_glass, clock));
         let (stop, stopped) = oneshot::channel();
         let task = Task {
             follower,

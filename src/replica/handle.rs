@@ -12,10 +12,11 @@ use super::issuers::LoggedIssuers;
 use crate::clock::Clock;
 use crate::replication::follower::{FollowerState, SetSwap};
 use crate::replication::frames::PolicyInForce;
-use crate::replication::{FollowerStatus, Moment};
+use crate::replication::{FollowerStatus, Moment, PublicKey};
 use crate::revocation::ports::{Answer, Checks};
 use crate::revocation::{
-    Claims, Epoch, Finding, LifetimePolicy, Position, Revision, RevocationSet, Shape, UnknownCause, WhenStale,
+    Claims, Digest, Epoch, Finding, LifetimePolicy, Minute, Policy, Position, Revision, RevocationSet, Shape,
+    UnknownCause, WhenStale,
 };
 
 /// The most sets of earlier epochs that stay in force. A further one cannot be kept, and misses are unknown from then on.
@@ -28,6 +29,7 @@ pub struct Replica {
     view: ArcSwap<View>,
     statuses: watch::Sender<FollowerStatus>,
     local_policy: Option<PolicyInForce>,
+    break_glass: bool,
     clock: Clock,
     counters: Counters,
     logged_issuers: LoggedIssuers,
@@ -51,6 +53,16 @@ pub struct ReplicaStatus {
     pub state: FollowerState,
     /// Everything up to here is in force; `None` before the first verified set.
     pub position: Option<Position>,
+    /// The epoch followed; `None` before the first verified set.
+    pub epoch: Option<Epoch>,
+    /// The digest at that position.
+    pub digest: Digest,
+    /// The expiry floor.
+    pub floor: Minute,
+    /// The logged policy.
+    pub logged: Policy,
+    /// The key that words of the authority are verified under, once known.
+    pub public_key: Option<PublicKey>,
     /// How many revisions it is known to lack.
     pub lag: u64,
     /// The age of the authority's last signed word about the set held; [`Duration::MAX`] when there was none.
@@ -85,12 +97,18 @@ pub struct NotReady {
 
 impl Replica {
     /// Holds nothing yet.
-    pub(super) fn new(status: FollowerStatus, local_policy: Option<PolicyInForce>, clock: Clock) -> Self {
+    pub(super) fn new(
+        status: FollowerStatus,
+        local_policy: Option<PolicyInForce>,
+        break_glass: bool,
+        clock: Clock,
+    ) -> Self {
         let view = View { set: None, epoch: NO_EPOCH, status, residues: Vec::new(), residue_lost: false };
         Self {
             view: ArcSwap::from_pointee(view),
             statuses: watch::Sender::new(status),
             local_policy,
+            break_glass,
             clock,
             counters: Counters::default(),
             logged_issuers: LoggedIssuers::new(),
@@ -125,6 +143,11 @@ impl Replica {
         ReplicaStatus {
             state: status.state,
             position: status.position(),
+            epoch: status.epoch,
+            digest: status.digest,
+            floor: set.map_or_else(Minute::default, |set| set.floor()),
+            logged: status.policy,
+            public_key: status.public_key,
             lag: status.lag(),
             staleness,
             stale: staleness > policy.max_staleness,
@@ -213,8 +236,7 @@ impl Replica {
 
     /// The stricter of the logged and the local policy.
     pub(super) fn policy(&self, status: &FollowerStatus) -> PolicyInForce {
-        let logged = PolicyInForce::of(&status.policy);
-        self.local_policy.map_or(logged, |local| logged.stricter(local))
+        PolicyInForce::resolve(&status.policy, self.local_policy, self.break_glass)
     }
 
     fn stale_doubt(&self, status: &FollowerStatus, staleness: Duration) -> Option<UnknownCause> {

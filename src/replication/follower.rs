@@ -95,6 +95,8 @@ pub struct FollowerOptions {
     pub entries_max: u64,
     /// Where it is stricter than the logged policy, it is in force.
     pub local_policy: Option<PolicyInForce>,
+    /// Serves stale whatever policy says: for an operator who must keep things going, and says so in every ack.
+    pub break_glass: bool,
     /// Hands on what it verified ([`Action::Verified`], [`SetSwap::provenance`]): for a relay, or a cache on disk.
     pub keeps: bool,
     /// For jitter; each process passes its own.
@@ -115,6 +117,7 @@ impl FollowerOptions {
             public_key: None,
             entries_max: ENTRIES_MAX,
             local_policy: None,
+            break_glass: false,
             keeps: false,
             seed,
         }

@@ -169,6 +169,15 @@ impl PolicyInForce {
         Self { max_staleness: policy.max_staleness, when_stale: policy.when_stale }
     }
 
+    /// What is in force: the stricter of the logged and the local policy; with `break_glass` it serves stale whatever
+    /// they say.
+    #[must_use]
+    pub fn resolve(logged: &Policy, local: Option<Self>, break_glass: bool) -> Self {
+        let logged = Self::of(logged);
+        let strict = local.map_or(logged, |local| logged.stricter(local));
+        if break_glass { Self { when_stale: WhenStale::ServeStale, ..strict } } else { strict }
+    }
+
     /// The stricter of the two, field by field.
     #[must_use]
     pub fn stricter(self, other: Self) -> Self {

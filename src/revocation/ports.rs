@@ -260,6 +260,12 @@ pub enum WriteError {
     /// The journal does not accept writes now.
     #[error("writes are refused: {0}")]
     Unavailable(String),
+    /// This node follows another, and accepts no writes.
+    #[error("this is a replica, which accepts no writes; ask {upstream}")]
+    NotTheAuthority {
+        /// What it follows, by URL.
+        upstream: String,
+    },
     /// It may or may not have been accepted.
     #[error("outcome unknown ({0}); a retry with the same request_id is safe")]
     OutcomeUnknown(String),
@@ -379,6 +385,12 @@ pub enum FindError {
         /// How far it has come.
         indexed_through: Position,
     },
+    /// This node follows another, and holds keyed hashes only.
+    #[error("this is a replica, which holds no identifiers to search; ask {upstream}")]
+    NotTheAuthority {
+        /// What it follows, by URL.
+        upstream: String,
+    },
     /// The index cannot answer now.
     #[error("the search index is unavailable: {0}")]
     Unavailable(String),
@@ -421,6 +433,29 @@ pub struct Status {
     pub index_trouble: Option<String>,
     /// The key that signs heartbeats and snapshots.
     pub public_key: [u8; 32],
+    /// How it follows; `None` at the authority.
+    pub following: Option<Following>,
+}
+
+/// How a replica follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Following {
+    /// What it follows or tries to, by URL.
+    pub upstream: String,
+    /// Where it is in its life, as `live` or `suspect`.
+    pub state: &'static str,
+    /// How many revisions it is known to lack.
+    pub lag: u64,
+    /// It has once caught up, and was not found to differ from the authority since.
+    pub ready: bool,
+    /// The set is staler than policy accepts.
+    pub stale: bool,
+    /// What it does then: refuses what it does not find revoked.
+    pub deny_when_stale: bool,
+    /// The staleness accepted.
+    pub max_staleness: Duration,
+    /// How many sets of earlier epochs stay in force.
+    pub residues: usize,
 }
 
 impl Status {

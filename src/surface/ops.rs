@@ -49,11 +49,20 @@ async fn metrics(State(ops): State<Ops>) -> Response {
 async fn readyz(State(ops): State<Ops>, headers: HeaderMap) -> Response {
     let status = ops.reports.status();
     let stopping = ops.stop.is_cancelled().then(|| "the server is stopping".to_owned());
-    let ready = stopping.is_none();
+    let following = status.following.as_ref();
+    let unready = following.filter(|following| !following.ready).map(|following| {
+        format!("no verified set that has caught up ({}, following {})", following.state, following.upstream)
+    });
+    let stale = following.filter(|following| following.stale).map(|following| {
+        let answer =
+            if following.deny_when_stale { "checks that find nothing are refused" } else { "served all the same" };
+        format!("the set is staler than {:?}: {answer}", following.max_staleness)
+    });
+    let ready = stopping.is_none() && unready.is_none();
     let writes = status.writes_refused.map(|why| format!("writes are refused: {why}"));
     let clock = status.clock_alarm.map(|why| format!("the clock is in doubt: {why}"));
     let index = status.index_trouble.map(|why| format!("the search index does not follow: {why}"));
-    let reasons: Vec<String> = [stopping, writes, clock, index].into_iter().flatten().collect();
+    let reasons: Vec<String> = [stopping, unready, stale, writes, clock, index].into_iter().flatten().collect();
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let wants_json = headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"application/json"));
     if wants_json {

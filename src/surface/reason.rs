@@ -22,6 +22,9 @@ pub(crate) fn reason(refusal: &Refusal) -> &'static str {
         Refusal::Write(WriteError::OutcomeUnknown(_)) => OUTCOME_UNKNOWN,
         Refusal::Find(FindError::Behind { .. }) => "INDEX_BEHIND",
         Refusal::Find(FindError::Unavailable(_)) => "INDEX_UNAVAILABLE",
+        Refusal::Write(WriteError::NotTheAuthority { .. }) | Refusal::Find(FindError::NotTheAuthority { .. }) => {
+            "NOT_THE_AUTHORITY"
+        }
         Refusal::NotFound => "NOT_FOUND",
     }
 }

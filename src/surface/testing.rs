@@ -148,6 +148,7 @@ impl Reports for FakeNode {
             clock_alarm: None,
             index_trouble: None,
             public_key: [7; 32],
+            following: None,
         }
     }
 }

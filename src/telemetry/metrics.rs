@@ -60,6 +60,14 @@ pub struct Metrics {
     pub staleness_seconds: Real,
     /// How long the process has run.
     pub uptime_seconds: Real,
+    /// Times an upstream could not be reached, or was lost.
+    pub upstream_failures: Counter,
+    /// Whole sets received.
+    pub snapshots_received: Counter,
+    /// Times the set was found to differ from the authority's.
+    pub divergences: Counter,
+    /// Checks answered from a set staler than policy accepts.
+    pub served_stale: Counter,
     /// 1 while writes are refused.
     pub writes_refused: Whole,
     /// 1 while the clock is in doubt.
@@ -121,6 +129,8 @@ pub enum WriteOutcome {
     OverLimit,
     /// Its request id was used before.
     RequestIdReused,
+    /// This node is no authority.
+    NotTheAuthority,
     /// The journal does not accept writes.
     Unavailable,
     /// It may or may not have been accepted.
@@ -128,13 +138,14 @@ pub enum WriteOutcome {
 }
 
 impl WriteOutcome {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Accepted,
         Self::Repeated,
         Self::DryRun,
         Self::Invalid,
         Self::OverLimit,
         Self::RequestIdReused,
+        Self::NotTheAuthority,
         Self::Unavailable,
         Self::OutcomeUnknown,
     ];
@@ -147,6 +158,7 @@ impl WriteOutcome {
             Self::Invalid => "invalid",
             Self::OverLimit => "over_limit",
             Self::RequestIdReused => "request_id_reused",
+            Self::NotTheAuthority => "not_the_authority",
             Self::Unavailable => "unavailable",
             Self::OutcomeUnknown => "outcome_unknown",
         }
@@ -216,6 +228,10 @@ impl Metrics {
             index_lag_revisions: gauge(r, "index_lag_revisions", "Revisions the search index has yet to take in."),
             staleness_seconds: with_unit(r, "staleness", Unit::Seconds, "The age of the last word from the authority."),
             uptime_seconds: with_unit(r, "uptime", Unit::Seconds, "How long the process has run."),
+            upstream_failures: counter(r, "upstream_failures", "Times an upstream could not be reached, or was lost."),
+            snapshots_received: counter(r, "snapshots_received", "Whole sets received from upstream."),
+            divergences: counter(r, "divergences", "Times the set was found to differ from the authority's."),
+            served_stale: counter(r, "served_stale_checks", "Checks answered from a set staler than policy accepts."),
             writes_refused: gauge(r, "writes_refused", "1 while writes are refused."),
             clock_alarm: gauge(r, "clock_alarm", "1 while the clock is in doubt."),
             registry,

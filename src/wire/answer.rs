@@ -157,6 +157,16 @@ pub fn status_response(status: &Status) -> pb::GetStatusResponse {
         insecure: false,
         public_key: status.public_key.to_vec(),
         data_dir: String::new(),
+        following: status.following.as_ref().map(|following| pb::get_status_response::Following {
+            upstream: following.upstream.clone(),
+            state: following.state.to_owned(),
+            lag: following.lag,
+            ready: following.ready,
+            stale: following.stale,
+            deny_when_stale: following.deny_when_stale,
+            max_staleness_seconds: following.max_staleness.as_secs(),
+            residues: following.residues as u64,
+        }),
     }
 }
 

@@ -60,11 +60,9 @@ impl Follower {
         let streamed = self.incoming.is_none() && self.divergence.is_none();
         let held = self.held.as_ref().filter(|held| streamed && self.link_epoch() == Some(held.epoch()));
         let (applied, digest) = held.map_or((Revision(0), Digest::default()), |held| held.verified());
-        let logged = self.held.as_ref().map(|held| PolicyInForce::of(held.writer().policy()));
-        let policy = match (logged, self.options.local_policy) {
-            (Some(logged), Some(local)) => Some(logged.stricter(local)),
-            (logged, local) => logged.or(local),
-        };
+        let (local, break_glass) = (self.options.local_policy, self.options.break_glass);
+        let logged = self.held.as_ref().map(|held| *held.writer().policy());
+        let policy = logged.map(|logged| PolicyInForce::resolve(&logged, local, break_glass)).or(local);
         Ack { applied, digest, ready: held.is_some() && self.is_caught_up(), policy, subtree: self.subtree.clone() }
     }
 }

@@ -6,6 +6,7 @@ use super::freshness::Word;
 use super::link::Phase;
 use super::{Follower, Replicated};
 use crate::replication::moment::Moment;
+use crate::replication::signature::PublicKey;
 use crate::revocation::{Digest, Epoch, Policy, Position, Revision};
 
 /// Where a follower is in its life.
@@ -62,6 +63,8 @@ pub struct FollowerStatus {
     pub over_limit: bool,
     /// The logged policy.
     pub policy: Policy,
+    /// The key that words of the authority are verified under, once known.
+    pub public_key: Option<PublicKey>,
     word: Option<Word>,
 }
 
@@ -99,6 +102,7 @@ impl Follower {
             ready: self.caught_up_once && self.divergence.is_none(),
             over_limit: self.over_limit,
             policy: self.held.as_ref().map(|held| *held.writer().policy()).unwrap_or_default(),
+            public_key: self.pinned,
             word: self.freshness.word(),
         }
     }

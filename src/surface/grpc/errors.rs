@@ -31,6 +31,7 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
             WriteError::TooManyEntries { .. } => quota(&mut details, "max_entries", error),
             WriteError::RequestIdReused => Code::AlreadyExists,
             WriteError::Overloaded => retry(&mut details),
+            WriteError::NotTheAuthority { .. } => Code::FailedPrecondition,
             WriteError::Unavailable(_) => Code::Unavailable,
             WriteError::OutcomeUnknown(_) => retry(&mut details),
         },
@@ -39,6 +40,7 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
                 let violations = Violations::from(violations.clone());
                 return status(&Refusal::Invalid(violations));
             }
+            FindError::NotTheAuthority { .. } => Code::FailedPrecondition,
             FindError::Behind { .. } => retry(&mut details),
             FindError::Unavailable(_) => Code::Unavailable,
         },
@@ -86,6 +88,12 @@ mod tests {
             (FindError::Invalid(wrong()).into(), Code::InvalidArgument, "INVALID_REQUEST"),
             (FindError::Behind { indexed_through: here }.into(), Code::Unavailable, "INDEX_BEHIND"),
             (FindError::Unavailable("rebuilding".into()).into(), Code::Unavailable, "INDEX_UNAVAILABLE"),
+            (
+                WriteError::NotTheAuthority { upstream: "u".into() }.into(),
+                Code::FailedPrecondition,
+                "NOT_THE_AUTHORITY",
+            ),
+            (FindError::NotTheAuthority { upstream: "u".into() }.into(), Code::FailedPrecondition, "NOT_THE_AUTHORITY"),
             (Refusal::NotFound, Code::NotFound, "NOT_FOUND"),
         ] {
             let status = status(&refusal);

@@ -56,6 +56,7 @@ impl From<Refusal> for Problem {
                     problem(StatusCode::INSUFFICIENT_STORAGE)
                 }
                 WriteError::RequestIdReused => problem(StatusCode::CONFLICT),
+                WriteError::NotTheAuthority { .. } => problem(StatusCode::MISDIRECTED_REQUEST),
                 WriteError::Unavailable(_) => problem(StatusCode::SERVICE_UNAVAILABLE),
                 WriteError::Overloaded | WriteError::OutcomeUnknown(_) => {
                     problem(StatusCode::SERVICE_UNAVAILABLE).and_retry()
@@ -63,6 +64,7 @@ impl From<Refusal> for Problem {
             },
             Refusal::Find(error) => match error {
                 FindError::Invalid(violations) => Self::invalid(violations.into()),
+                FindError::NotTheAuthority { .. } => problem(StatusCode::MISDIRECTED_REQUEST),
                 FindError::Behind { .. } => problem(StatusCode::SERVICE_UNAVAILABLE).and_retry(),
                 FindError::Unavailable(_) => problem(StatusCode::SERVICE_UNAVAILABLE),
             },

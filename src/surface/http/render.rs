@@ -119,6 +119,20 @@ pub fn status(response: &pb::GetStatusResponse) -> Value {
         "insecure": response.insecure,
         "public_key": hex(&response.public_key),
         "data_dir": response.data_dir,
+        "following": response.following.as_ref().map(following),
+    })
+}
+
+fn following(following: &pb::get_status_response::Following) -> Value {
+    json!({
+        "upstream": following.upstream,
+        "state": following.state,
+        "lag": following.lag.to_string(),
+        "ready": following.ready,
+        "stale": following.stale,
+        "deny_when_stale": following.deny_when_stale,
+        "max_staleness_seconds": following.max_staleness_seconds.to_string(),
+        "residues": following.residues.to_string(),
     })
 }
 
