@@ -61,13 +61,13 @@ pub struct Metrics {
     /// How long the process has run.
     pub uptime_seconds: Real,
     /// Times an upstream could not be reached, or was lost.
-    pub upstream_failures: Counter,
+    upstream_failures: Counter,
     /// Whole sets received.
-    pub snapshots_received: Counter,
+    snapshots_received: Counter,
     /// Times the set was found to differ from the authority's.
-    pub divergences: Counter,
+    divergences: Counter,
     /// Checks answered from a set staler than policy accepts.
-    pub served_stale: Counter,
+    served_stale: Counter,
     /// 1 while writes are refused.
     pub writes_refused: Whole,
     /// 1 while the clock is in doubt.
@@ -254,6 +254,15 @@ impl Metrics {
     #[inline]
     pub fn count_unknown(&self, cause: Cause) {
         self.unknown[cause as usize].inc();
+    }
+
+    /// Brings over what a replica has counted by itself.
+    pub fn set_replica_counts(&self, upstream_failures: u64, snapshots: u64, divergences: u64, served_stale: u64) {
+        use std::sync::atomic::Ordering::Relaxed;
+        self.upstream_failures.inner().store(upstream_failures, Relaxed);
+        self.snapshots_received.inner().store(snapshots, Relaxed);
+        self.divergences.inner().store(divergences, Relaxed);
+        self.served_stale.inner().store(served_stale, Relaxed);
     }
 
     /// Counts a write and how long its answer took.
