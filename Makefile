@@ -13,7 +13,7 @@ DATA_DIR ?= target/run-data
 # Debian packages that building and testing need.
 PACKAGES := build-essential curl python3 python3-venv
 
-.PHONY: help run demo test bench setup lint doc tidy unit features clean-data
+.PHONY: help run demo demo-fleet test bench setup lint doc tidy unit features clean-data
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -26,6 +26,10 @@ run: setup ## Start the server on 127.0.0.1:7009 and print what to type next
 demo: setup $(VENV)/ready ## The whole story with real tokens, every step checked
 	@$(CARGO) build --profile fast --bin rescind --example service
 	@$(VENV)/bin/python scripts/demo.py --bin $(FAST) --service target/fast/examples/service
+
+demo-fleet: setup $(VENV)/ready ## A relay, an agent and a service: outage, resume, proof, restore; every step checked
+	@$(CARGO) build --profile fast --bin rescind --example service
+	@$(VENV)/bin/python scripts/demo_fleet.py --bin $(FAST) --service target/fast/examples/service
 
 test: setup lint unit features doc ## Format, lints, all tests, doctests, feature combinations, docs
 	@echo "make test: all of it passed"

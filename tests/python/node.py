@@ -1,4 +1,5 @@
-"""Real processes on free ports: a server, and the example service that only holds a replica. Ended with their owner."""
+"""Real processes on free ports: a server, agents, and the example service that only holds a replica. Ended with their
+owner."""
 
 import os
 import pathlib
@@ -103,6 +104,31 @@ class Server(Process):
         flags = ["--listen", self.listen, "--ops-listen", self.ops, "--data-dir", self.data_dir]
         self.spawn([self.binary, "serve", *flags])
         wait_until(lambda: self.answers(f"http://{self.ops}/readyz", 200), "the server is ready")
+
+
+class Agent(Process):
+    """`rescind agent`, on TCP or on a Unix socket."""
+
+    def __init__(self, name, binary, upstream, directory, listen=None, flags=()):
+        super().__init__(name, directory)
+        self.listen = listen or f"127.0.0.1:{free_port()}"
+        self.ops = f"127.0.0.1:{free_port()}"
+        self.url = self.listen if self.listen.startswith("unix:") else f"http://{self.listen}"
+        self.cache_dir = pathlib.Path(directory) / f"{name}-cache"
+        self.command = [binary, "agent", "--upstream", upstream, "--name", name, "--cache-dir", self.cache_dir]
+        self.command += ["--listen", self.listen, "--ops-listen", self.ops, *flags]
+
+    def start(self, ready=True):
+        """Starts it; with `ready`, returns once it has caught up, else once it runs."""
+        self.spawn(self.command)
+        url = f"http://{self.ops}/{'readyz' if ready else 'livez'}"
+        wait_until(lambda: self.answers(url, 200), f"{self.name} is there")
+
+    def metric(self, name):
+        """A number of its metrics."""
+        with urllib.request.urlopen(f"http://{self.ops}/metrics", timeout=5) as response:
+            lines = response.read().decode().splitlines()
+        return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
 
 
 class Service(Process):
