@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use super::exit::{Exit, Failure};
 use crate::app;
 use crate::config::{Overrides, ServerConfig, StatePlaces};
+use crate::surface::Address;
 use crate::telemetry::{LogFormat, start_log};
 
 #[derive(Debug, Args)]
@@ -22,9 +23,9 @@ pub(super) struct Configuration {
     /// The configuration file.
     #[arg(long, value_name = "FILE", env = "RESCIND_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
-    /// Where callers connect [default: 127.0.0.1:7009].
-    #[arg(long, value_name = "IP:PORT", env = "RESCIND_LISTEN", hide_env_values = true)]
-    listen: Option<SocketAddr>,
+    /// Where callers connect: a TCP port, or the path of a Unix socket [default: 127.0.0.1:7009].
+    #[arg(long, value_name = "IP:PORT|unix:/PATH", env = "RESCIND_LISTEN", hide_env_values = true)]
+    listen: Option<Address>,
     /// Where metrics and health are [default: 127.0.0.1:7010].
     #[arg(long, value_name = "IP:PORT", env = "RESCIND_OPS_LISTEN", hide_env_values = true)]
     ops_listen: Option<SocketAddr>,

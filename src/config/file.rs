@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
 use super::duration::Span;
+use crate::surface::Address;
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
@@ -32,7 +33,7 @@ pub(super) struct File {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Server {
-    pub(super) listen: Option<SocketAddr>,
+    pub(super) listen: Option<Listen>,
     pub(super) ops_listen: Option<SocketAddr>,
     pub(super) data_dir: Option<PathBuf>,
     pub(super) insecure: bool,
@@ -105,6 +106,16 @@ impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Whole<MIN, MAX> {
             Ok(number) if (MIN..=MAX).contains(&number) => Ok(Self(number)),
             _ => Err(D::Error::custom(format_args!("expected a number from {MIN} to {MAX}, {number} given"))),
         }
+    }
+}
+
+/// Where callers connect.
+#[derive(Clone, Debug)]
+pub(super) struct Listen(pub(super) Address);
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map(Self).map_err(D::Error::custom)
     }
 }
 

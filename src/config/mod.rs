@@ -16,7 +16,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::revocation::{LifetimePolicy, Policy, WhenStale};
-use crate::surface;
+use crate::surface::{self, Address};
 use crate::telemetry::LogFormat;
 
 pub use duration::{DurationError, parse_duration, render_duration};
@@ -32,8 +32,8 @@ pub const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Everything a server needs to know, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
-    /// Where callers connect. Loopback, unless `surface.insecure`.
-    pub listen: SocketAddr,
+    /// Where callers connect. Loopback or a Unix socket, unless `surface.insecure`.
+    pub listen: Address,
     /// Where metrics and health are. Loopback, unless `surface.insecure`.
     pub ops_listen: SocketAddr,
     /// Where the journal, the index and the snapshots are.
@@ -54,7 +54,7 @@ pub struct Overrides {
     /// `--config`, `RESCIND_CONFIG`.
     pub config: Option<PathBuf>,
     /// `--listen`, `RESCIND_LISTEN`.
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<Address>,
     /// `--ops-listen`, `RESCIND_OPS_LISTEN`.
     pub ops_listen: Option<SocketAddr>,
     /// `--data-dir`, `RESCIND_DATA_DIR`.
@@ -106,13 +106,13 @@ pub enum ConfigError {
     /// An address that others can reach, without `--insecure`.
     #[error(
         "{key} is {address}, which others can reach, and there is no authentication yet: anyone could revoke and \
-         reinstate. Listen on loopback (127.0.0.1 or [::1]), or pass --insecure if the network is trusted"
+         reinstate. Listen on loopback (127.0.0.1 or [::1]) or a Unix socket, or pass --insecure if the network is trusted"
     )]
     Exposed {
         /// Which address.
         key: &'static str,
         /// What it is.
-        address: SocketAddr,
+        address: Address,
     },
     /// Two listeners on one port.
     #[error("listen and ops_listen are both {0}; they need two ports")]
@@ -152,13 +152,9 @@ impl ServerConfig {
 
     fn resolve(file: File, overrides: &Overrides, places: &StatePlaces) -> Result<Self, ConfigError> {
         let insecure = overrides.insecure || file.server.insecure;
-        let listen = overrides.listen.or(file.server.listen).unwrap_or(LISTEN);
+        let listen = overrides.listen.clone().or(file.server.listen.map(|listen| listen.0)).unwrap_or(LISTEN.into());
         let ops_listen = overrides.ops_listen.or(file.server.ops_listen).unwrap_or(OPS_LISTEN);
-        check_exposure("listen", listen, insecure)?;
-        check_exposure("ops_listen", ops_listen, insecure)?;
-        if listen == ops_listen && listen.port() != 0 {
-            return Err(ConfigError::SamePort(listen));
-        }
+        check_addresses(&listen, ops_listen, insecure)?;
         let data_dir = overrides.data_dir.clone().or(file.server.data_dir).or_else(|| places.data_dir());
         let data_dir = data_dir.filter(|dir| !dir.as_os_str().is_empty()).ok_or(ConfigError::NoDataDir)?;
         let defaults = surface::Options::default();
@@ -212,12 +208,17 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(unreadable)
 }
 
-fn check_exposure(key: &'static str, address: SocketAddr, insecure: bool) -> Result<(), ConfigError> {
-    if insecure || address.ip().to_canonical().is_loopback() {
-        Ok(())
-    } else {
-        Err(ConfigError::Exposed { key, address })
+/// Refuses addresses that others can reach, unless the network is trusted, and one port for both.
+fn check_addresses(listen: &Address, ops_listen: SocketAddr, insecure: bool) -> Result<(), ConfigError> {
+    for (key, address) in [("listen", listen), ("ops_listen", &ops_listen.into())] {
+        if !insecure && !address.is_local() {
+            return Err(ConfigError::Exposed { key, address: address.clone() });
+        }
     }
+    if listen.tcp() == Some(ops_listen) && ops_listen.port() != 0 {
+        return Err(ConfigError::SamePort(ops_listen));
+    }
+    Ok(())
 }
 
 fn policy(file: &file::Policy) -> Policy {

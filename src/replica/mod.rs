@@ -17,6 +17,7 @@ mod driver;
 mod event;
 mod handle;
 mod issuers;
+mod socket_path;
 mod upstream;
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use counters::{Counters, Counts};
 pub use driver::{Driver, DriverOptions};
 pub use event::{Event, Observe};
 pub use handle::{NotReady, Replica, ReplicaStatus};
+pub use socket_path::{SOCKET_PATH_BYTES_MAX, SocketPath, SocketPathError};
 pub use upstream::{Connection, OUTGOING_FRAMES, Upstream, UpstreamError};
 
 // What a driver is told and what a replica says of itself, in the words of the agreement.
