@@ -17,6 +17,7 @@ mod driver;
 mod event;
 mod handle;
 mod issuers;
+mod server_url;
 mod socket_path;
 mod upstream;
 
@@ -29,6 +30,7 @@ pub use counters::{Counters, Counts};
 pub use driver::{Driver, DriverOptions};
 pub use event::{Event, Observe};
 pub use handle::{NotReady, Replica, ReplicaStatus};
+pub use server_url::{ServerUrl, UrlError};
 pub use socket_path::{SOCKET_PATH_BYTES_MAX, SocketPath, SocketPathError};
 pub use upstream::{Connection, OUTGOING_FRAMES, Upstream, UpstreamError};
 
