@@ -6,15 +6,13 @@ use clap::Args;
 use tonic::transport::Channel;
 
 use super::exit::Failure;
-use crate::replica::ServerUrl;
+use crate::replica::{SERVERS_MAX, ServerUrl};
 use crate::wire::upstream::endpoint;
 
 /// How long one server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an answer may take: a full batch on a slow disk.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// The most servers in one list.
-const SERVERS_MAX: usize = 16;
 /// The largest answer that is read, in bytes: a page of 1,000 revocations with the longest selectors.
 pub(super) const ANSWER_BYTES_MAX: usize = 64 << 20;
 

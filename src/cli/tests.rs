@@ -137,6 +137,15 @@ fn empty_and_contradicting_arguments_are_refused() {
         (&["check", "--token", "T", "--at-least", "1"], "32 hexadecimal digits"),
         (&["list", "--limit", "1001"], "1001"),
         (&["serve", "--listen", "7009"], "invalid socket address"),
+        (&["serve", "--listen", "unix:rescind.sock"], "absolute path"),
+        (&["serve", "--upstream", "http://a:1"], "unexpected argument"),
+        (&["agent", "--upstream", "ftp://x"], "http://127.0.0.1:7009"),
+        (&["agent", "--name", ""], "1 to 128 bytes"),
+        (&["agent", "--public-key", "00"], "64 hexadecimal digits"),
+        (&["agent", "--max-staleness", "4s"], "4s given"),
+        (&["agent", "--when-stale", "panic"], "serve_stale"),
+        (&["agent", "--override-policy", "deny"], "serve_stale"),
+        (&["agent", "--override-policy", "serve_stale", "--when-stale", "deny"], "cannot be used with"),
     ] {
         check_refused(arguments, part);
     }

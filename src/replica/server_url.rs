@@ -7,6 +7,9 @@ use http::Uri;
 
 use super::socket_path::{SocketPath, SocketPathError};
 
+/// The most servers in one list.
+pub const SERVERS_MAX: usize = 16;
+
 /// The URL of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerUrl {
