@@ -1,6 +1,5 @@
-//! The two ports of a server, bound before anything is opened and served until it is told to stop.
+//! The two listeners of a server, bound before anything is opened and served until it is told to stop.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 use crate::config::ServerConfig;
 use crate::revocation::ports::Reports;
 use crate::surface::ops::{self, Ops};
-use crate::surface::{BindError, Bounds, Listener, Surface};
+use crate::surface::{Address, BindError, Bounds, Listener, Surface};
 use crate::telemetry::Metrics;
 
 /// Connections at once on the operators' port: a few scrapers and probes.
 const OPS_CONNECTIONS_MAX: usize = 64;
 
-/// Both ports, bound.
+/// Both, bound.
 #[derive(Debug)]
 pub struct Front {
     callers: Listener,
@@ -27,14 +26,14 @@ pub struct Front {
 }
 
 impl Front {
-    /// Binds both ports, so that a taken one is noticed before anything else is done.
+    /// Binds both, so that a taken one is noticed before anything else is done.
     ///
     /// # Errors
     /// When one is taken or cannot be bound.
     pub async fn bind(config: &ServerConfig) -> Result<Self, BindError> {
         Ok(Self {
-            callers: Listener::bind(config.listen, "--listen").await?,
-            operators: Listener::bind(config.ops_listen, "--ops-listen").await?,
+            callers: Listener::bind(config.listen.clone(), "--listen").await?,
+            operators: Listener::bind(config.ops_listen.into(), "--ops-listen").await?,
             bounds: Bounds::connections(config.surface.connections_max),
             data_dir: config.data_dir.clone(),
         })
@@ -42,13 +41,13 @@ impl Front {
 
     /// Where callers connect.
     #[must_use]
-    pub fn listen(&self) -> SocketAddr {
+    pub fn listen(&self) -> &Address {
         self.callers.address()
     }
 
     /// Where metrics and health are.
     #[must_use]
-    pub fn ops_listen(&self) -> SocketAddr {
+    pub fn ops_listen(&self) -> &Address {
         self.operators.address()
     }
 

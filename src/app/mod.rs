@@ -1,5 +1,6 @@
 //! The composition root: builds a node out of the rooms and shuts it down.
 
+mod agent;
 mod authority;
 mod front;
 mod metered;
@@ -7,6 +8,7 @@ mod metered;
 #[cfg(test)]
 mod tests;
 
+pub use agent::{AgentError, agent};
 pub use authority::{ServeError, serve};
 pub use front::{Front, stop_on_signal};
 pub use metered::metered;

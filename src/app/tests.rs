@@ -21,8 +21,9 @@ use crate::wire::pb;
 use crate::wire::pb::revocation_service_client::RevocationServiceClient;
 
 fn config() -> ServerConfig {
-    let any = "127.0.0.1:0".parse().ok();
-    let overrides = Overrides { listen: any, ops_listen: any, data_dir: Some("/data".into()), ..Overrides::default() };
+    let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let (listen, ops_listen) = (Some(any.into()), Some(any));
+    let overrides = Overrides { listen, ops_listen, data_dir: Some("/data".into()), ..Overrides::default() };
     ServerConfig::load(&overrides, &StatePlaces::default()).unwrap()
 }
 
@@ -39,7 +40,7 @@ async fn get(address: std::net::SocketAddr, path: &str) -> String {
 async fn both_ports_answer_until_told_to_stop_and_writes_are_counted() {
     let (node, metrics, stop) = (FakeNode::new(), Arc::new(Metrics::new("0")), CancellationToken::new());
     let front = Front::bind(&config()).await.unwrap();
-    let (listen, ops_listen) = (front.listen(), front.ops_listen());
+    let (listen, ops_listen) = (front.listen().clone(), front.ops_listen().tcp().unwrap());
     let counted = metered(node.node(), &metrics, &Clock::system());
     let surface = Surface::new(counted, &config().surface, Routes::default());
     let served = tokio::spawn(front.serve(surface, node.clone(), metrics, stop.clone()));
@@ -101,6 +102,6 @@ fn checks_are_counted_by_verdict_and_cause() {
 #[tokio::test]
 async fn a_taken_port_is_noticed_at_once() {
     let front = Front::bind(&config()).await.unwrap();
-    let second = ServerConfig { ops_listen: front.listen(), ..config() };
+    let second = ServerConfig { ops_listen: front.listen().tcp().unwrap(), ..config() };
     assert!(Front::bind(&second).await.unwrap_err().to_string().contains("--ops-listen"));
 }

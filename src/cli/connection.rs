@@ -3,56 +3,48 @@
 use std::time::Duration;
 
 use clap::Args;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use super::exit::Failure;
+use crate::replica::{SERVERS_MAX, ServerUrl};
+use crate::wire::upstream::endpoint;
 
 /// How long one server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an answer may take: a full batch on a slow disk.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// The most servers in one list.
-const SERVERS_MAX: usize = 16;
 /// The largest answer that is read, in bytes: a page of 1,000 revocations with the longest selectors.
 pub(super) const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// Which servers to ask.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Servers {
-    /// The servers to ask, in order: the next one if a connection fails.
+    /// The servers to ask, in order: the next one if a connection fails. A server on this machine may be the path of its
+    /// Unix socket, as in unix:/run/rescind.sock.
     #[arg(
         long,
         value_name = "URL[,URL…]",
         env = "RESCIND_SERVER",
         default_value = "http://127.0.0.1:7009",
         value_delimiter = ',',
-        value_parser = url,
         hide_env_values = true
     )]
-    pub(super) server: Vec<Endpoint>,
+    pub(super) server: Vec<ServerUrl>,
 }
 
 impl Servers {
     /// A connection to the first server that can be reached.
     pub(super) async fn connect(&self) -> Result<Channel, Failure> {
         let mut failures = Vec::new();
-        for endpoint in self.server.iter().take(SERVERS_MAX) {
+        for url in self.server.iter().take(SERVERS_MAX) {
+            let endpoint = endpoint(url).connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT);
             match endpoint.connect().await {
                 Ok(channel) => return Ok(channel),
-                Err(error) => failures.push(format!("{}: {}", endpoint.uri(), innermost(&error))),
+                Err(error) => failures.push(format!("{url}: {}", innermost(&error))),
             }
         }
         Err(Failure::unreachable(format!("no server can be reached ({})", failures.join("; "))))
     }
-}
-
-fn url(text: &str) -> Result<Endpoint, String> {
-    const EXPECTED: &str = "expected a URL such as http://127.0.0.1:7009";
-    if !text.starts_with("http://") {
-        return Err(EXPECTED.into());
-    }
-    let endpoint = Endpoint::from_shared(text.to_owned()).map_err(|_| EXPECTED)?;
-    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT))
 }
 
 /// What the system said, without the layers around it.

@@ -12,10 +12,12 @@
 //! | 4 | unreachable, nothing is known: a retry with the printed request id is safe |
 //! | 5 | denied |
 
+mod agent;
 mod batch;
 mod check;
 mod completions;
 mod config;
+mod configuration;
 mod connection;
 mod exit;
 mod list;
@@ -48,6 +50,8 @@ struct Arguments {
 enum Command {
     /// Run the server.
     Serve(serve::Serve),
+    /// Follow servers and answer checks on this machine.
+    Agent(agent::Agent),
     /// Revoke tokens.
     Revoke(Box<revoke::Revoke>),
     /// Take revocations back.
@@ -79,6 +83,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let done = match arguments.command {
         Command::Serve(command) => command.run(),
+        Command::Agent(command) => command.run(),
         Command::Revoke(command) => block_on(command.run()),
         Command::Reinstate(command) => block_on(command.run()),
         Command::Check(command) => block_on(command.run()).map_err(Failure::cannot_tell),

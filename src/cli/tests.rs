@@ -11,7 +11,7 @@ use super::{Arguments, Command};
 use crate::revocation::ports::{CutoffChoice, ExpiryChoice, WriteError};
 use crate::revocation::{Cutoff, Hit, Shape, TestedClaim, UnixSeconds, UnknownCause, Verdict};
 use crate::surface::testing::{FakeNode, ID};
-use crate::surface::{Bounds, Listener, Options, Surface};
+use crate::surface::{Address, Bounds, Listener, Options, Surface};
 use crate::wire::pb::revocation::{Cutoff as CutoffField, Expiry, Target};
 
 fn parse(arguments: &[&str]) -> Result<Command, clap::Error> {
@@ -35,8 +35,16 @@ fn check_refused(arguments: &[&str], part: &str) {
 
 /// Runs a command against a server that answers as `node` says.
 async fn run(node: &Arc<FakeNode>, arguments: &[&str]) -> Result<Exit, Failure> {
-    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
-    let url = format!("http://{}", listener.address());
+    run_at("127.0.0.1:0".parse().unwrap(), node, arguments).await
+}
+
+/// The same with a server at `address`.
+async fn run_at(address: Address, node: &Arc<FakeNode>, arguments: &[&str]) -> Result<Exit, Failure> {
+    let listener = Listener::bind(address, "--listen").await.unwrap();
+    let url = match listener.address() {
+        Address::Tcp(address) => format!("http://{address}"),
+        Address::Unix(path) => path.to_string(),
+    };
     let stop = CancellationToken::new();
     let app = Surface::new(node.node(), &Options::default(), Routes::default()).app;
     let served = tokio::spawn(listener.serve(app, Bounds::connections(8), stop.clone()));
@@ -123,11 +131,21 @@ fn empty_and_contradicting_arguments_are_refused() {
         (&["revoke", "--sub", "a", "--batch", "F"], "cannot be used with"),
         (&["revoke", "--batch", "F", "--from-line", "0"], "from-line"),
         (&["revoke", "--sub", "a", "--server", "ftp://x"], "http://127.0.0.1:7009"),
+        (&["status", "--server", "http://127.0.0.1:1,unix:x"], "absolute path"),
         (&["reinstate", "--id", "x", "--sub", "a"], "cannot be used with"),
         (&["check", "--token", "T", "--claims-file", "F"], "cannot be used with"),
         (&["check", "--token", "T", "--at-least", "1"], "32 hexadecimal digits"),
         (&["list", "--limit", "1001"], "1001"),
         (&["serve", "--listen", "7009"], "invalid socket address"),
+        (&["serve", "--listen", "unix:rescind.sock"], "absolute path"),
+        (&["serve", "--upstream", "http://a:1"], "unexpected argument"),
+        (&["agent", "--upstream", "ftp://x"], "http://127.0.0.1:7009"),
+        (&["agent", "--name", ""], "1 to 128 bytes"),
+        (&["agent", "--public-key", "00"], "64 hexadecimal digits"),
+        (&["agent", "--max-staleness", "4s"], "4s given"),
+        (&["agent", "--when-stale", "panic"], "serve_stale"),
+        (&["agent", "--override-policy", "deny"], "serve_stale"),
+        (&["agent", "--override-policy", "serve_stale", "--when-stale", "deny"], "cannot be used with"),
     ] {
         check_refused(arguments, part);
     }
@@ -189,6 +207,12 @@ async fn check_answers_with_its_exit_status() {
 async fn the_next_server_is_asked_when_one_cannot_be_reached() {
     let node = FakeNode::new();
     assert_eq!(run(&node, &["status", "--json", "--server", "http://127.0.0.1:1"]).await, Ok(Exit::Done));
+    let dir = tempfile::tempdir().unwrap();
+    let socket = format!("unix:{}", dir.path().join("s").display());
+    let after_a_port = ["status", "--json", "--server", "http://127.0.0.1:1"];
+    assert_eq!(run_at(socket.parse().unwrap(), &node, &after_a_port).await, Ok(Exit::Done));
+    let gone = execute(&["status", "--server", &socket]).await.unwrap_err();
+    assert!(gone.exit == Exit::Unreachable && gone.message.contains(&socket), "{}", gone.message);
     let nobody = execute(&["status", "--server", "http://127.0.0.1:1,http://127.0.0.1:2"]).await.unwrap_err();
     assert_eq!(nobody.exit, Exit::Unreachable);
     assert!(nobody.message.contains("127.0.0.1:1") && nobody.message.contains("127.0.0.1:2"), "{}", nobody.message);

@@ -25,7 +25,7 @@ pub(super) struct Watch {
 impl Watch {
     /// Until it is interrupted. A server that cannot be reached is tried again.
     pub(super) async fn run(self) -> Result<Exit, Failure> {
-        let urls = self.servers.server.iter().map(|endpoint| endpoint.uri().to_string());
+        let urls = self.servers.server.iter().map(ToString::to_string);
         let printer = Printer { json: self.json, state: None };
         let client = Client::builder(urls).name("rescind watch").observe(printer).connect();
         let client = client.map_err(|error| Failure::cannot(error.to_string()))?;

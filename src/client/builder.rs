@@ -6,16 +6,11 @@ use std::time::Duration;
 use super::Client;
 use crate::clock::Clock;
 use crate::replica::{
-    Driver, DriverOptions, FollowerOptions, NAME_BYTES_MAX, NodeId, Observe, PolicyInForce, PublicKey, Upstream,
+    Driver, DriverOptions, FollowerOptions, NAME_BYTES_MAX, NodeId, Observe, PolicyInForce, PublicKey, SERVERS_MAX,
+    Upstream,
 };
 use crate::revocation::WhenStale;
 use crate::wire::upstream::{GrpcUpstream, UrlError};
-
-/// The most servers of one client.
-pub const SERVERS_MAX: usize = 16;
-/// The loosest policy there is: what a client that says nothing adds to the authority's.
-const LOOSEST: PolicyInForce =
-    PolicyInForce { max_staleness: Duration::from_secs(u64::MAX), when_stale: WhenStale::ServeStale };
 
 /// Settings of a [`Client`]. What is left out goes by the authority's logged policy.
 #[must_use]
@@ -77,13 +72,13 @@ impl Builder {
     /// The staleness accepted here, in whole seconds. Counts where it is stricter than the authority's.
     pub fn max_staleness(mut self, max_staleness: Duration) -> Self {
         let whole = Duration::from_secs(max_staleness.as_secs());
-        self.policy = Some(PolicyInForce { max_staleness: whole, ..self.policy.unwrap_or(LOOSEST) });
+        self.policy = Some(PolicyInForce { max_staleness: whole, ..self.policy.unwrap_or(PolicyInForce::LOOSEST) });
         self
     }
 
     /// What happens beyond it. Counts where it is stricter than the authority's.
     pub fn when_stale(mut self, when_stale: WhenStale) -> Self {
-        self.policy = Some(PolicyInForce { when_stale, ..self.policy.unwrap_or(LOOSEST) });
+        self.policy = Some(PolicyInForce { when_stale, ..self.policy.unwrap_or(PolicyInForce::LOOSEST) });
         self
     }
 

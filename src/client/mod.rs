@@ -44,7 +44,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-pub use builder::{Builder, ClientError, SERVERS_MAX};
+pub use crate::replica::SERVERS_MAX;
+pub use builder::{Builder, ClientError};
 
 pub use crate::replica::{Event, FollowerState, FollowerStatus, NotReady, Observe, PublicKey, ReplicaStatus};
 pub use crate::revocation::ports::Answer;

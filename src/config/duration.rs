@@ -1,6 +1,7 @@
 //! Durations as people write them: `"90d"`, `"1h30m"`.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
@@ -55,6 +56,37 @@ pub fn render_duration(duration: Duration) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span<const MIN: u64, const MAX: u64>(pub(super) Duration);
 
+/// Why a text is not a duration that fits.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpanError {
+    /// It is no duration.
+    #[error(transparent)]
+    Malformed(#[from] DurationError),
+    /// It is too short or too long.
+    #[error("expected {} to {}, {given} given", render_duration(*min), render_duration(*max))]
+    OutOfRange {
+        /// What was given.
+        given: String,
+        /// The shortest.
+        min: Duration,
+        /// The longest.
+        max: Duration,
+    },
+}
+
+impl<const MIN: u64, const MAX: u64> FromStr for Span<MIN, MAX> {
+    type Err = SpanError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let duration = parse_duration(text)?;
+        if (MIN..=MAX).contains(&duration.as_secs()) {
+            return Ok(Self(duration));
+        }
+        let [min, max] = [MIN, MAX].map(Duration::from_secs);
+        Err(SpanError::OutOfRange { given: text.to_owned(), min, max })
+    }
+}
+
 impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Span<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Text<const MIN: u64, const MAX: u64>;
@@ -66,12 +98,7 @@ impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Span<MIN, MAX> {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-                let duration = parse_duration(text).map_err(E::custom)?;
-                if (MIN..=MAX).contains(&duration.as_secs()) {
-                    return Ok(Span(duration));
-                }
-                let [min, max] = [MIN, MAX].map(|seconds| render_duration(Duration::from_secs(seconds)));
-                Err(E::custom(format_args!("expected {min} to {max}, {text} given")))
+                text.parse().map_err(E::custom)
             }
         }
         deserializer.deserialize_str(Text)

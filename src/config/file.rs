@@ -6,10 +6,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use http::StatusCode;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
+use super::agent::AgentName;
 use super::duration::Span;
+use crate::replica::{PublicKey, ServerUrl};
+use crate::surface::{self, Address};
+use crate::{revocation, telemetry};
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
@@ -17,12 +22,16 @@ const DAY: u64 = 24 * HOUR;
 /// How far ahead a token's `exp` counts.
 const LIFETIME_MAX: u64 = 400 * DAY;
 
+/// The staleness that a checker accepts.
+pub(super) type MaxStaleness = Span<5, { 30 * DAY }>;
+
 /// Everything a file can say. What it leaves out has its default.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct File {
     pub(super) issuers: Vec<Issuer>,
     pub(super) server: Server,
+    pub(super) agent: Agent,
     pub(super) policy: Policy,
     pub(super) journal: Journal,
     pub(super) limits: Limits,
@@ -32,7 +41,7 @@ pub(super) struct File {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Server {
-    pub(super) listen: Option<SocketAddr>,
+    pub(super) listen: Option<Parsed<Address>>,
     pub(super) ops_listen: Option<SocketAddr>,
     pub(super) data_dir: Option<PathBuf>,
     pub(super) insecure: bool,
@@ -42,13 +51,30 @@ pub(super) struct Server {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub(super) struct Agent {
+    pub(super) upstreams: Vec<Parsed<ServerUrl>>,
+    pub(super) listen: Option<Parsed<Address>>,
+    pub(super) ops_listen: Option<SocketAddr>,
+    pub(super) cache_dir: Option<Dir>,
+    pub(super) name: Option<Parsed<AgentName>>,
+    pub(super) public_key: Option<Parsed<PublicKey>>,
+    pub(super) max_staleness: Option<MaxStaleness>,
+    pub(super) when_stale: Option<WhenStale>,
+    pub(super) max_entries: Option<EntriesMax>,
+}
+
+/// Live entries, of the authority or in an agent's memory.
+pub(super) type EntriesMax = Whole<1, 1_000_000_000>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct Policy {
-    pub(super) max_entries: Option<Whole<1, 1_000_000_000>>,
+    pub(super) max_entries: Option<EntriesMax>,
     pub(super) max_token_lifetime: Option<Span<MINUTE, LIFETIME_MAX>>,
     pub(super) max_session_lifetime: Option<Span<MINUTE, LIFETIME_MAX>>,
     pub(super) expiry_leeway: Option<Span<0, DAY>>,
     pub(super) expiry_grace: Option<Span<MINUTE, { 7 * DAY }>>,
-    pub(super) max_staleness: Option<Span<5, { 30 * DAY }>>,
+    pub(super) max_staleness: Option<MaxStaleness>,
     pub(super) clock_skew_max: Option<Span<1, HOUR>>,
     pub(super) issuer_clock_skew: Option<Span<0, HOUR>>,
     pub(super) when_stale: Option<WhenStale>,
@@ -108,6 +134,26 @@ impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Whole<MIN, MAX> {
     }
 }
 
+/// A text that is parsed as on the command line.
+#[derive(Clone, Debug)]
+pub(super) struct Parsed<T>(pub(super) T);
+
+impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Parsed<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// A directory.
+#[derive(Clone, Debug)]
+pub(super) struct Dir(pub(super) PathBuf);
+
+impl<'de> Deserialize<'de> for Dir {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text(deserializer, "a path that is not empty", |text| !text.is_empty()).map(|text| Self(text.into()))
+    }
+}
+
 /// An issuer's identifier, as tokens state it in `iss`.
 #[derive(Clone, Debug)]
 pub(super) struct Issuer(pub(super) String);
@@ -140,10 +186,43 @@ fn text<'de, D: Deserializer<'de>>(
     if accept(&text) { Ok(text) } else { Err(D::Error::custom(format_args!("expected {expected}"))) }
 }
 
+impl File {
+    /// How requests are taken and answered, of a server as of an agent.
+    pub(super) fn surface(&self) -> surface::Options {
+        let defaults = surface::Options::default();
+        let unknown_status = self.server.unknown_status.and_then(|code| StatusCode::from_u16(code.0 as u16).ok());
+        surface::Options {
+            issuers: self.issuers.iter().map(|issuer| issuer.0.clone()).collect(),
+            hosts: self.server.hosts.iter().map(|host| host.0.clone()).collect(),
+            unknown_status: unknown_status.unwrap_or(defaults.unknown_status),
+            connections_max: self.limits.connections.map_or(defaults.connections_max, |count| count.0 as usize),
+            ..defaults
+        }
+    }
+}
+
 impl FromStr for File {
     type Err = toml::de::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         toml::from_str(text)
+    }
+}
+
+impl From<LogFormat> for telemetry::LogFormat {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
+}
+
+impl From<WhenStale> for revocation::WhenStale {
+    fn from(choice: WhenStale) -> Self {
+        match choice {
+            WhenStale::ServeStale => Self::ServeStale,
+            WhenStale::Deny => Self::Deny,
+        }
     }
 }

@@ -1,6 +1,10 @@
 //! Precedence, refusals and the sample file.
 
+use http::StatusCode;
+
 use super::*;
+use crate::revocation::Policy;
+use crate::surface;
 
 fn places() -> StatePlaces {
     StatePlaces { home: Some("/home/me".into()), ..StatePlaces::default() }
@@ -57,7 +61,7 @@ fn every_key_of_the_sample_is_documented() {
             assert!(docs.contains(&name), "{name} is missing in docs/configuration.md");
         }
     }
-    assert_eq!(keys, 20, "a key was added or removed: extend the sample");
+    assert_eq!(keys, 29, "a key was added or removed: extend the sample");
 }
 
 #[test]
@@ -70,7 +74,7 @@ fn a_flag_beats_the_file() {
     let config =
         load("server = { listen = '127.0.0.1:2', ops_listen = '127.0.0.1:3', data_dir = '/file' }", &overrides);
     let config = config.unwrap();
-    assert_eq!((config.listen.port(), config.ops_listen.port()), (1, 3));
+    assert_eq!((config.listen.to_string().as_str(), config.ops_listen.port()), ("127.0.0.1:1", 3));
     assert_eq!(config.data_dir, Path::new("/flag"));
 }
 
@@ -102,7 +106,10 @@ fn beyond_loopback_needs_insecure() {
         assert!(load(toml, &Overrides { insecure: true, ..Overrides::default() }).unwrap().surface.insecure);
         assert!(load(&format!("{toml}\ninsecure = true"), &Overrides::default()).is_ok());
     }
-    assert!(load("[server]\nlisten = '[::1]:7009'", &Overrides::default()).is_ok());
+    for local in ["[::1]:7009", "unix:/run/rescind.sock"] {
+        let config = load(&format!("[server]\nlisten = '{local}'"), &Overrides::default()).unwrap();
+        assert_eq!(config.listen.to_string(), local);
+    }
 }
 
 #[test]
@@ -110,8 +117,10 @@ fn each_wrong_key_and_value_is_named_with_its_line() {
     for (toml, parts) in [
         ("\n[server]\nlissten = '127.0.0.1:1'", &["line 3", "lissten", "expected one of", "`listen`"][..]),
         ("[sever]", &["line 1", "sever", "`server`"]),
-        ("[server]\nlisten = 7009", &["line 2", "listen = 7009", "socket address"]),
+        ("[server]\nlisten = 7009", &["line 2", "listen = 7009", "string"]),
         ("[server]\nlisten = 'localhost'", &["line 2", "listen", "socket address"]),
+        ("[server]\nlisten = 'unix:rescind.sock'", &["line 2", "listen", "absolute path"]),
+        ("[server]\nops_listen = 'unix:/run/ops.sock'", &["line 2", "ops_listen", "socket address"]),
         ("[server]\nunknown_status = 99", &["line 2", "unknown_status", "200 to 599", "99 given"]),
         ("[server]\nhosts = ['http://a']", &["line 2", "hosts", "without scheme"]),
         ("[policy]\nmax_entries = 0", &["line 2", "max_entries", "from 1 to", "0 given"]),

@@ -18,6 +18,8 @@ mod event;
 mod handle;
 mod issuers;
 mod keep;
+mod server_url;
+mod socket_path;
 mod upstream;
 
 #[cfg(test)]
@@ -30,9 +32,11 @@ pub use driver::{Driver, DriverOptions};
 pub use event::{Event, Observe};
 pub use handle::{NotReady, Replica, ReplicaStatus};
 pub use keep::Keep;
+pub use server_url::{SERVERS_MAX, ServerUrl, UrlError};
+pub use socket_path::{SOCKET_PATH_BYTES_MAX, SocketPath, SocketPathError};
 pub use upstream::{Connection, OUTGOING_FRAMES, Upstream, UpstreamError};
 
 // What a driver is told and what a replica says of itself, in the words of the agreement.
-pub use crate::replication::follower::{FollowerOptions, FollowerState};
+pub use crate::replication::follower::{ENTRIES_MAX, FollowerOptions, FollowerState};
 pub use crate::replication::frames::{NAME_BYTES_MAX, NodeId, PolicyInForce};
-pub use crate::replication::{FollowerStatus, PublicKey};
+pub use crate::replication::{FollowerStatus, PublicKey, PublicKeyError};

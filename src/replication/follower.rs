@@ -72,7 +72,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// After so many failed resyncs a diverged follower listens, merging what it hears, and tries again more and more rarely.
 const RESYNCS_MAX: u32 = 3;
 /// The most entries held unless options say otherwise: about 3 GiB.
-const ENTRIES_MAX: u64 = 64_000_000;
+pub const ENTRIES_MAX: u64 = 64_000_000;
 
 /// Who follows, and within which limits.
 #[derive(Clone, Debug)]

@@ -163,6 +163,9 @@ pub struct PolicyInForce {
 }
 
 impl PolicyInForce {
+    /// The loosest there is: what one who says nothing adds to the logged policy.
+    pub const LOOSEST: Self = Self { max_staleness: Duration::from_secs(u64::MAX), when_stale: WhenStale::ServeStale };
+
     /// What the logged policy says.
     #[must_use]
     pub fn of(policy: &Policy) -> Self {

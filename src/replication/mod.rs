@@ -18,6 +18,6 @@ pub use backoff::{Backoff, Random};
 pub use follower::{Action, Follower, FollowerOptions, FollowerState, FollowerStatus};
 pub use log::{Cursor, FramedLog, LogEntry, LogError, LogPoint, LogRead};
 pub use moment::Moment;
-pub use signature::{PublicKey, Signature, Signer};
+pub use signature::{PublicKey, PublicKeyError, Signature, Signer};
 pub use source::{Feed, FrameEncoder, Source};
 pub use subscription::{Step, Subscription};

@@ -4,6 +4,7 @@
 //! relay can delay, but neither drop, invent nor freshen.
 
 use std::fmt;
+use std::str::FromStr;
 
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 
@@ -144,6 +145,26 @@ impl fmt::Display for PublicKey {
     }
 }
 
+/// Why a text is not a [`PublicKey`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a public key is 64 hexadecimal digits, as rescind status shows it")]
+pub struct PublicKeyError;
+
+impl FromStr for PublicKey {
+    type Err = PublicKeyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(PublicKeyError);
+        }
+        let mut key = [0; 32];
+        for (byte, pair) in key.iter_mut().zip(0..) {
+            *byte = u8::from_str_radix(&text[pair * 2..pair * 2 + 2], 16).map_err(|_| PublicKeyError)?;
+        }
+        Ok(Self(key))
+    }
+}
+
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PublicKey({self})")
@@ -161,6 +182,15 @@ impl fmt::Debug for Signature {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_public_key_reads_back_what_it_shows() {
+        let key = PublicKey([0xa5; 32]);
+        assert_eq!(key.to_string().parse(), Ok(key));
+        for text in ["", "a5", &"g5".repeat(32), &"a5".repeat(33), &"é".repeat(32)] {
+            assert_eq!(text.parse::<PublicKey>(), Err(PublicKeyError), "{text}");
+        }
+    }
 
     fn statement() -> Statement {
         Statement {

@@ -3,6 +3,7 @@
 //! - A request from a page of another origin is refused by its `Origin`.
 //! - A page whose name was rebound to this address is refused by its `Host`, which must be an IP address, `localhost`
 //!   or a configured name.
+//! - No page reaches a Unix socket, so there any `Host` will do: clients put what they like.
 //! - gRPC is answered over HTTP/2 only, which browsers do not speak in clear text; there a name in `:authority` is how
 //!   honest clients call the server, so it is not judged.
 
@@ -16,6 +17,7 @@ use http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, StatusCode, Version};
 
 use super::http::Problem;
+use super::peer::Peer;
 
 /// The names, beside IP addresses and `localhost`, by which HTTP callers may call this server.
 pub(super) type Hosts = Arc<[String]>;
@@ -49,7 +51,7 @@ fn judge(request: &Request, hosts: &[String]) -> Result<(), Problem> {
             _ => Err(Problem::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "HTTP_VERSION", "gRPC needs HTTP/2")),
         };
     }
-    if accepted_host(host_of(authority), hosts) {
+    if Peer::of(request.extensions()) == Peer::Unix || accepted_host(host_of(authority), hosts) {
         return Ok(());
     }
     Err(Problem::new(
@@ -115,6 +117,22 @@ mod tests {
         }
         check(&[], Version::HTTP_11, Err(StatusCode::MISDIRECTED_REQUEST));
         check(&[("host", "localhost"), ("host", "evil.example")], Version::HTTP_11, Err(StatusCode::BAD_REQUEST));
+    }
+
+    #[test]
+    fn any_name_will_do_through_a_unix_socket_but_no_foreign_origin() {
+        let from = |headers: &[(&str, &str)]| {
+            let mut request = Request::builder().uri("/v1/check").extension(Peer::Unix);
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            judge(&request.body(Body::empty()).unwrap(), &[]).map_err(|problem| problem.status())
+        };
+        for headers in [&[][..], &[("host", "")], &[("host", "localhost")], &[("host", "rescind.sock")]] {
+            assert_eq!(from(headers), Ok(()), "{headers:?}");
+        }
+        let foreign = [("host", "localhost"), ("origin", "http://evil.example")];
+        assert_eq!(from(&foreign), Err(StatusCode::FORBIDDEN));
     }
 
     #[test]

@@ -4,7 +4,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,15 +15,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use super::address::Address;
 use super::peer::Peer;
 use super::preface::Prefaced;
+use super::socket::{Accepted, Refused, Socket};
 
 /// Requests under way on one connection. hyper's own default, which its builder drops when told nothing.
 const STREAMS_MAX: u32 = 200;
@@ -71,11 +71,19 @@ impl Bounds {
 /// Why nothing can be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Somebody else has the port.
-    #[error("{address} is taken by another process; choose another with {flag} HOST:PORT")]
+    /// Somebody else has it.
+    #[error("{address} is taken by another process; choose another with {flag} {}", address.form())]
     Taken {
         /// The address asked for.
-        address: SocketAddr,
+        address: Address,
+        /// The flag that sets it.
+        flag: &'static str,
+    },
+    /// A file that is no socket is where the socket was to be.
+    #[error("{address} ({flag}) is there already and is no socket; it is left alone")]
+    NotSocket {
+        /// The address asked for.
+        address: Address,
         /// The flag that sets it.
         flag: &'static str,
     },
@@ -83,7 +91,7 @@ pub enum BindError {
     #[error("cannot listen on {address} ({flag})")]
     Io {
         /// The address asked for.
-        address: SocketAddr,
+        address: Address,
         /// The flag that sets it.
         flag: &'static str,
         /// What the system said.
@@ -91,11 +99,11 @@ pub enum BindError {
     },
 }
 
-/// A bound socket that serves nothing yet.
+/// A bound socket that serves nothing yet. The file of a Unix socket is removed once it is served no more, or on drop.
 #[derive(Debug)]
 pub struct Listener {
-    socket: TcpListener,
-    address: SocketAddr,
+    socket: Socket,
+    address: Address,
 }
 
 impl Listener {
@@ -103,20 +111,19 @@ impl Listener {
     ///
     /// # Errors
     /// When the address is taken or cannot be bound.
-    pub async fn bind(address: SocketAddr, flag: &'static str) -> Result<Self, BindError> {
-        let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::AddrInUse => BindError::Taken { address, flag },
-            _ => BindError::Io { address, flag, source },
-        };
-        let socket = TcpListener::bind(address).await.map_err(failed)?;
-        let address = socket.local_addr().map_err(failed)?;
-        Ok(Self { socket, address })
+    pub async fn bind(address: Address, flag: &'static str) -> Result<Self, BindError> {
+        match Socket::bind(&address).await {
+            Ok((socket, address)) => Ok(Self { socket, address }),
+            Err(Refused::Taken) => Err(BindError::Taken { address, flag }),
+            Err(Refused::NotSocket) => Err(BindError::NotSocket { address, flag }),
+            Err(Refused::Io(source)) => Err(BindError::Io { address, flag, source }),
+        }
     }
 
     /// The address bound; tells the port when 0 was asked for.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Answers with `app`. Returns once `stop` is cancelled and all connections are closed, at most
@@ -132,9 +139,12 @@ impl Listener {
             };
             match accepted {
                 Ok((permit, stream, peer)) => {
-                    let connection = serve_connection(stream, peer.into(), app.clone(), stop.clone());
+                    let (app, stop) = (app.clone(), stop.clone());
                     connections.spawn(async move {
-                        connection.await;
+                        match stream {
+                            Accepted::Tcp(stream) => serve_connection(stream, peer, app, stop).await,
+                            Accepted::Unix(stream) => serve_connection(stream, peer, app, stop).await,
+                        }
                         drop(permit);
                     });
                 }
@@ -152,13 +162,9 @@ impl Listener {
         }
     }
 
-    async fn accept(
-        &self,
-        free: &Arc<Semaphore>,
-    ) -> io::Result<(tokio::sync::OwnedSemaphorePermit, tokio::net::TcpStream, SocketAddr)> {
+    async fn accept(&self, free: &Arc<Semaphore>) -> io::Result<(OwnedSemaphorePermit, Accepted, Peer)> {
         let permit = Arc::clone(free).acquire_owned().await.map_err(io::Error::other)?;
         let (stream, peer) = self.socket.accept().await?;
-        stream.set_nodelay(true)?;
         Ok((permit, stream, peer))
     }
 }

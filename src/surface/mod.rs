@@ -8,6 +8,7 @@
 //! Decides nothing about revocations: requests become the core's types or are refused with everything that is wrong
 //! with them, answers become messages. Knows the node by the traits of [`crate::revocation::ports`] only.
 
+mod address;
 mod ask;
 mod grpc;
 mod guard;
@@ -18,6 +19,7 @@ mod parse;
 mod peer;
 mod preface;
 mod reason;
+mod socket;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -31,6 +33,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+pub use address::{Address, AddressError};
 pub use ask::{Node, Refusal};
 pub use grpc::{SubscribeService, subscribe_service};
 pub use listener::{BindError, Bounds, Listener};

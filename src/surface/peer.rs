@@ -11,6 +11,8 @@ use crate::revocation::ports::Caller;
 pub enum Peer {
     /// An address; an IPv4 address mapped into IPv6 counts as IPv4.
     Ip(IpAddr),
+    /// A process on this machine, through a Unix socket: whoever the file's permissions let in.
+    Unix,
     /// A request that did not come through a listener of this server.
     Unknown,
 }
@@ -38,6 +40,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ip(ip) => fmt::Display::fmt(ip, f),
+            Self::Unix => f.write_str("unix"),
             Self::Unknown => f.write_str("unknown"),
         }
     }
@@ -52,5 +55,6 @@ mod tests {
         let caller = |address: &str| Peer::from(address.parse::<SocketAddr>().unwrap()).anonymous().principal;
         assert_eq!(caller("192.0.2.1:1000"), "anonymous@192.0.2.1");
         assert_eq!(caller("192.0.2.1:2000"), caller("[::ffff:192.0.2.1]:3000"));
+        assert_eq!(Peer::Unix.anonymous().principal, "anonymous@unix");
     }
 }

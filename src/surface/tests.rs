@@ -40,7 +40,7 @@ impl Served {
         let options = Options { data_dir: "/data".into(), ..Options::default() };
         let surface = Surface::new(node.node(), &options, Routes::default());
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
-        let (address, stop) = (listener.address(), CancellationToken::new());
+        let (address, stop) = (listener.address().tcp().unwrap(), CancellationToken::new());
         let done = tokio::spawn(listener.serve(surface.app.clone(), bounds, stop.clone()));
         Self { node, address, stop, done, surface }
     }
@@ -204,7 +204,7 @@ async fn a_method_that_is_not_there_is_unimplemented() {
 #[tokio::test]
 async fn a_taken_port_says_so_and_what_to_pass() {
     let first = Listener::bind("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
-    let refused = Listener::bind(first.address(), "--ops-listen").await.unwrap_err();
+    let refused = Listener::bind(first.address().clone(), "--ops-listen").await.unwrap_err();
     let expected =
         format!("{} is taken by another process; choose another with --ops-listen HOST:PORT", first.address());
     assert_eq!(refused.to_string(), expected);

@@ -250,3 +250,24 @@ async fn a_generated_client_can_subscribe_over_a_socket() {
     assert!(inbound.next().await.is_none(), "the stream ends well");
     server.abort();
 }
+
+/// What clients and agents connect with, against what servers listen with.
+#[tokio::test]
+async fn an_upstream_subscribes_through_a_unix_socket() {
+    use crate::replica::Upstream;
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("unix:{}", dir.path().join("s").display());
+    let listener = crate::surface::Listener::bind(url.parse().unwrap(), "--listen").await.unwrap();
+    let app = tonic::service::Routes::new(subscribe_service(hub())).prepare().into_axum_router();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let served = tokio::spawn(listener.serve(app, crate::surface::Bounds::connections(1), stop.clone()));
+    let upstream = crate::wire::upstream::GrpcUpstream::new(&url).unwrap();
+    let mut connection = upstream.connect().await.unwrap();
+    connection.outgoing.send(hello()).await.unwrap();
+    let mut next = async || connection.incoming.next().await.unwrap().unwrap();
+    assert!(matches!(next().await, ToSubscriber::Welcome(_)));
+    assert!(matches!(next().await, ToSubscriber::SnapshotBegin(_)));
+    drop(connection);
+    stop.cancel();
+    served.await.unwrap();
+}

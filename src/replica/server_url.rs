@@ -1,0 +1,88 @@
+//! Where a server is: `http://host:port` or `unix:/path`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use http::Uri;
+
+use super::socket_path::{SocketPath, SocketPathError};
+
+/// The most servers in one list.
+pub const SERVERS_MAX: usize = 16;
+
+/// The URL of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerUrl {
+    /// Over TCP: `http`, a host, and a port if it is not 80.
+    Http(Uri),
+    /// Through a Unix socket of this machine.
+    Unix(SocketPath),
+}
+
+/// Why a URL does not name a server.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// It is no such URL.
+    #[error(
+        "{given:?} is not the URL of a server; expected one such as http://127.0.0.1:7009, without path or query, or \
+         unix:/run/rescind.sock"
+    )]
+    Malformed {
+        /// What was given.
+        given: String,
+    },
+    /// It is meant to be a Unix socket.
+    #[error(transparent)]
+    Socket(#[from] SocketPathError),
+}
+
+impl FromStr for ServerUrl {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let trimmed = text.trim();
+        if SocketPath::is_meant(trimmed) {
+            return Ok(Self::Unix(trimmed.parse()?));
+        }
+        let malformed = || UrlError::Malformed { given: text.to_owned() };
+        let uri: Uri = trimmed.parse().map_err(|_| malformed())?;
+        let bare = uri.path() == "/" && uri.query().is_none();
+        let has_userinfo = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+        if uri.scheme_str() != Some("http") || !bare || has_userinfo {
+            return Err(malformed());
+        }
+        Ok(Self::Http(uri))
+    }
+}
+
+impl fmt::Display for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(uri) => f.write_str(uri.to_string().trim_end_matches('/')),
+            Self::Unix(path) => fmt::Display::fmt(path, f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_urls_of_servers_are_taken() {
+        for (url, name) in [
+            ("http://127.0.0.1:7009", "http://127.0.0.1:7009"),
+            ("http://[::1]:7009/", "http://[::1]:7009"),
+            (" http://rescind.internal:7009", "http://rescind.internal:7009"),
+            ("unix:/run/rescind.sock", "unix:/run/rescind.sock"),
+        ] {
+            assert_eq!(url.parse::<ServerUrl>().unwrap().to_string(), name);
+        }
+        for url in ["", "127.0.0.1:7009", "https://a:1", "http://a/b", "http://a/?q", "http://u:p@a:1", "/run/a"] {
+            assert_eq!(url.parse::<ServerUrl>(), Err(UrlError::Malformed { given: url.into() }));
+        }
+        for url in ["unix:a", "unix://a"] {
+            assert!(matches!(url.parse::<ServerUrl>(), Err(UrlError::Socket(_))), "{url}");
+        }
+    }
+}
