@@ -13,7 +13,7 @@ DATA_DIR ?= target/run-data
 # Debian packages that building and testing need.
 PACKAGES := build-essential curl python3 python3-venv
 
-.PHONY: help run demo demo-fleet test bench setup lint doc tidy unit features clean-data
+.PHONY: help run demo demo-fleet test bench setup lint doc tidy chaos unit features clean-data
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ features:
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+
+chaos: $(VENV)/ready ## Faults on a fleet of real processes, for CHAOS_SECONDS (300)
+	RESCIND_CHAOS_SECONDS=$(or $(CHAOS_SECONDS),300) $(CARGO) test --test chaos -- --nocapture
 
 bench: setup ## One table of measured ratios
 	@scripts/bench.sh

@@ -1,19 +1,241 @@
-//! The agent's node.
+//! An agent's node: a replica of one or more upstreams that answers checks and serves its set again.
+//!
+//! It accepts no writes and searches nothing: those are refused with the name of its upstream.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use super::front::{Front, stop_on_signal};
+use super::metered::metered;
+use crate::clock::{BootTime, Clock};
 use crate::config::AgentConfig;
+use crate::hub;
+use crate::relay::Relay;
+use crate::replica::{Driver, DriverOptions, Event, FollowerOptions, NodeId, Replica, Upstream};
+use crate::replication::FollowerStatus;
+use crate::replication::frames::Role;
+use crate::revocation::ports::{
+    FindError, Finds, Following, Found, Page, Pending, Query, Record, ReinstateReply, ReinstateRequest, Reports,
+    RevokeReply, RevokeRequest, Status, WriteError, Writes,
+};
+use crate::revocation::{Epoch, Position, Revision, RevocationId, WhenStale};
+use crate::surface::{BindError, Node, Surface, subscribe_service};
+use crate::telemetry::Metrics;
+use crate::wire::replication::GrpcEncoder;
+use crate::wire::upstream::GrpcUpstream;
 
-/// Why an agent cannot run.
+/// Why an agent cannot run. An upstream that cannot be reached is no reason: it goes on trying.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// This build has none.
-    #[error("this build has no agent yet")]
-    Missing,
+    /// A port or socket cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The system refuses a signal handler or random bytes.
+    #[error("the system refuses a signal handler or random bytes")]
+    System(#[from] std::io::Error),
 }
+
+/// How long subscriptions may take to end once their connections are closed.
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// Runs an agent until it is told to stop.
 ///
 /// # Errors
-/// Always: there is none yet.
-pub async fn agent(_config: AgentConfig) -> Result<(), AgentError> {
-    Err(AgentError::Missing)
+/// Everything an [`AgentError`] can say; once it serves, none.
+pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
+    let front = Front::bind_agent(&config).await?;
+    let clock = Clock::system();
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+    let (node_id, seed) = random()?;
+    let hub_options = hub::Options::default();
+    let relay = Relay::new(node_id, hub_options, clock.clone(), Arc::new(GrpcEncoder), Handle::current());
+    let upstreams = config.upstreams.iter().map(|url| Arc::new(GrpcUpstream::at(url)) as Arc<dyn Upstream>).collect();
+    let first = config.upstreams.first().map(ToString::to_string);
+    let current = Arc::new(Mutex::new(first.unwrap_or_default()));
+    let driver = Driver::spawn(
+        DriverOptions {
+            follower: follower_options(&config, node_id, seed),
+            upstreams,
+            clock: clock.clone(),
+            observer: Some(Box::new(remember(Arc::clone(&current)))),
+            keepers: vec![Box::new(relay.feeder())],
+            subtree: Some(relay.subtree()),
+        },
+        &Handle::current(),
+    );
+    let summing = tokio::spawn(Arc::clone(&relay).run());
+
+    let replica = Arc::clone(driver.replica());
+    let started = clock.boot();
+    let reports = Arc::new(Reported {
+        replica: Arc::clone(&replica),
+        relay: Arc::clone(&relay),
+        current: Arc::clone(&current),
+        metrics: Arc::clone(&metrics),
+        clock: clock.clone(),
+        started,
+    });
+    let refusing = Arc::new(Refusing(current));
+    let node = Node { checks: replica, writes: refusing.clone(), finds: refusing, reports: reports.clone() };
+    let subscriptions = subscribe_service(Arc::clone(&relay));
+    let routes = Routes::new(subscriptions.clone());
+    let surface = Surface::new(metered(node, &metrics, &clock), &config.surface, routes);
+    let stop = CancellationToken::new();
+    let signals = stop_on_signal(stop.clone())?;
+    announce(&config, &front);
+    let goodbye = async {
+        stop.cancelled().await;
+        relay.stop();
+    };
+    tokio::join!(front.serve(surface, reports, metrics, stop.clone()), goodbye);
+    signals.abort();
+    summing.abort();
+    if timeout(DRAIN, subscriptions.drained()).await.is_err() {
+        tracing::warn!("some subscriptions were cut");
+    }
+    driver.shutdown().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn random() -> Result<(NodeId, u64), std::io::Error> {
+    let (mut id, mut seed) = ([0; 16], [0; 8]);
+    getrandom::fill(&mut id).map_err(std::io::Error::other)?;
+    getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
+    Ok((NodeId(id), u64::from_le_bytes(seed)))
+}
+
+fn follower_options(config: &AgentConfig, node: NodeId, seed: u64) -> FollowerOptions {
+    let leaf = FollowerOptions::leaf(node, config.name.as_str(), seed);
+    FollowerOptions {
+        role: Role::Relay,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        path: vec![node],
+        public_key: config.public_key,
+        entries_max: config.max_entries,
+        local_policy: config.local_policy(),
+        break_glass: config.override_policy,
+        ..leaf
+    }
+}
+
+/// Keeps the name of the upstream that is followed, or tried.
+fn remember(current: Arc<Mutex<String>>) -> impl FnMut(Event<'_>, &FollowerStatus) + Send {
+    move |event, _| {
+        if let Event::Connected { server } | Event::Disconnected { server, .. } = event {
+            let mut current = current.lock();
+            if *current != server {
+                server.clone_into(&mut current);
+            }
+        }
+    }
+}
+
+/// How the agent is.
+struct Reported {
+    replica: Arc<Replica>,
+    relay: Arc<Relay>,
+    current: Arc<Mutex<String>>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    started: BootTime,
+}
+
+impl Reports for Reported {
+    fn status(&self) -> Status {
+        let status = self.replica.status();
+        self.count(&status);
+        let revision = status.position.map_or(Revision(0), |position| position.revision);
+        let hub = self.relay.hub();
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            epoch: status.epoch.unwrap_or(Epoch { generation: 0, id: [0; 16] }),
+            revision,
+            digest: status.digest,
+            live_entries: status.entries,
+            policy: status.logged,
+            shapes: status.shapes,
+            floor: status.floor,
+            staleness: status.staleness,
+            uptime: self.clock.boot().since(self.started),
+            // It has no index, so none that lags.
+            indexed_through: revision,
+            oldest: hub.as_ref().map_or(revision, |hub| hub.oldest()),
+            subscribers: hub.as_ref().map_or(0, |hub| hub.subscriber_count()),
+            writes_refused: None,
+            clock_alarm: None,
+            index_trouble: None,
+            public_key: status.public_key.map_or([0; 32], |key| key.0),
+            following: Some(Following {
+                upstream: self.current.lock().clone(),
+                state: status.state.name(),
+                lag: status.lag,
+                ready: status.ready,
+                stale: status.stale,
+                deny_when_stale: status.policy.when_stale == WhenStale::Deny,
+                max_staleness: status.policy.max_staleness,
+                residues: status.residues,
+            }),
+        }
+    }
+}
+
+impl Reported {
+    /// The replica counts by itself; its counts are brought over when somebody looks.
+    fn count(&self, status: &crate::replica::ReplicaStatus) {
+        self.metrics.set_replica_counts(
+            status.counts.connection_failures,
+            status.counts.snapshots,
+            status.counts.divergences,
+            status.counts.served_stale,
+        );
+    }
+}
+
+/// Turns away what only the authority can do.
+struct Refusing(Arc<Mutex<String>>);
+
+impl Refusing {
+    fn upstream(&self) -> String {
+        self.0.lock().clone()
+    }
+}
+
+impl Writes for Refusing {
+    fn revoke(&self, _: RevokeRequest) -> Pending<'_, Result<RevokeReply, WriteError>> {
+        Box::pin(async { Err(WriteError::NotTheAuthority { upstream: self.upstream() }) })
+    }
+
+    fn reinstate(&self, _: ReinstateRequest) -> Pending<'_, Result<ReinstateReply, WriteError>> {
+        Box::pin(async { Err(WriteError::NotTheAuthority { upstream: self.upstream() }) })
+    }
+}
+
+impl Finds for Refusing {
+    fn find(&self, _: RevocationId, _: Option<Position>) -> Pending<'_, Result<Found<Option<Record>>, FindError>> {
+        Box::pin(async { Err(FindError::NotTheAuthority { upstream: self.upstream() }) })
+    }
+
+    fn list(&self, _: Query) -> Pending<'_, Result<Found<Page>, FindError>> {
+        Box::pin(async { Err(FindError::NotTheAuthority { upstream: self.upstream() }) })
+    }
+}
+
+fn announce(config: &AgentConfig, front: &Front) {
+    let (listen, ops_listen) = (front.listen(), front.ops_listen());
+    if config.surface.insecure {
+        tracing::warn!(%listen, "INSECURE: no TLS and no authentication; whoever reaches this port gets the set key");
+    }
+    if config.override_policy {
+        tracing::warn!("BREAK GLASS: the set is served however stale it is, whatever policy says");
+    }
+    let upstreams: Vec<String> = config.upstreams.iter().map(ToString::to_string).collect();
+    let upstreams = upstreams.join(",");
+    tracing::info!(%listen, %ops_listen, upstreams, name = config.name.as_str(), "agent serving");
 }

@@ -1,5 +1,6 @@
 //! The two listeners of a server, bound before anything is opened and served until it is told to stop.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +8,10 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::ServerConfig;
+use crate::config::{AgentConfig, ServerConfig};
 use crate::revocation::ports::Reports;
 use crate::surface::ops::{self, Ops};
-use crate::surface::{Address, BindError, Bounds, Listener, Surface};
+use crate::surface::{self, Address, BindError, Bounds, Listener, Surface};
 use crate::telemetry::Metrics;
 
 /// Connections at once on the operators' port: a few scrapers and probes.
@@ -22,7 +23,8 @@ pub struct Front {
     callers: Listener,
     operators: Listener,
     bounds: Bounds,
-    data_dir: PathBuf,
+    /// Where the journal is measured, if there is one.
+    journal_dir: Option<PathBuf>,
 }
 
 impl Front {
@@ -31,11 +33,29 @@ impl Front {
     /// # Errors
     /// When one is taken or cannot be bound.
     pub async fn bind(config: &ServerConfig) -> Result<Self, BindError> {
+        let journal_dir = Some(config.data_dir.clone());
+        Self::bind_both(&config.listen, config.ops_listen, &config.surface, journal_dir).await
+    }
+
+    /// The same for an agent, which has no journal.
+    ///
+    /// # Errors
+    /// As [`Front::bind`].
+    pub async fn bind_agent(config: &AgentConfig) -> Result<Self, BindError> {
+        Self::bind_both(&config.listen, config.ops_listen, &config.surface, None).await
+    }
+
+    async fn bind_both(
+        listen: &Address,
+        ops_listen: SocketAddr,
+        options: &surface::Options,
+        journal_dir: Option<PathBuf>,
+    ) -> Result<Self, BindError> {
         Ok(Self {
-            callers: Listener::bind(config.listen.clone(), "--listen").await?,
-            operators: Listener::bind(config.ops_listen.into(), "--ops-listen").await?,
-            bounds: Bounds::connections(config.surface.connections_max),
-            data_dir: config.data_dir.clone(),
+            callers: Listener::bind(listen.clone(), "--listen").await?,
+            operators: Listener::bind(ops_listen.into(), "--ops-listen").await?,
+            bounds: Bounds::connections(options.connections_max),
+            journal_dir,
         })
     }
 
@@ -60,10 +80,10 @@ impl Front {
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) {
-        let (observed, data_dir) = (Arc::clone(&reports), self.data_dir);
+        let (observed, journal_dir) = (Arc::clone(&reports), self.journal_dir);
         let render = Arc::new(move || {
             observe(&metrics, observed.as_ref());
-            metrics.journal_bytes.set(journal_bytes(&data_dir));
+            metrics.journal_bytes.set(journal_dir.as_deref().map_or(0, journal_bytes));
             metrics.render()
         });
         let operators = ops::router(Ops { metrics: render, reports, stop: stop.clone() });

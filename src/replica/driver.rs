@@ -21,7 +21,7 @@ use super::handle::Replica;
 use super::keep::Keep;
 use super::upstream::Upstream;
 use crate::clock::Clock;
-use crate::replication::follower::{Alarm, FollowerOptions, SetSwap, TICK};
+use crate::replication::follower::{Alarm, FollowerOptions, FollowerState, SetSwap, TICK};
 use crate::replication::frames::{Subtree, ToSubscriber};
 use crate::replication::{Action, Follower};
 use crate::revocation::{Delta, Position};
@@ -266,7 +266,8 @@ impl Task {
     /// Loud when the set becomes staler than policy accepts: once, and once more when that is over.
     fn watch_staleness(&mut self) {
         let status = self.follower.status();
-        if status.epoch.is_none() {
+        // On its way to the first word there is no age to speak of.
+        if status.epoch.is_none() || matches!(status.state, FollowerState::Resuming | FollowerState::Snapshotting) {
             return;
         }
         let staleness = status.staleness(self.replica.now());

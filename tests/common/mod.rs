@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests count as tests")]
 #![allow(clippy::print_stderr, reason = "a test tells what it cannot do here")]
 
+pub(crate) mod agent;
 pub(crate) mod caller;
 pub(crate) mod http;
+pub(crate) mod proxy;
 pub(crate) mod server;
 
 use std::path::PathBuf;
