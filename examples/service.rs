@@ -40,7 +40,8 @@ struct Arguments {
     /// Where to listen.
     #[arg(long, default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// The Rescind servers to follow.
+    /// The Rescind servers to follow; one on this machine may be the path of its Unix socket, as in
+    /// unix:/run/rescind.sock.
     #[arg(long, value_name = "URL[,URL…]", default_value = "http://127.0.0.1:7009", value_delimiter = ',')]
     server: Vec<String>,
     /// The issuer's public keys (RFC 7517), each with its `kid`.

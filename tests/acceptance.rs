@@ -87,3 +87,25 @@ fn other_machines_are_let_in_only_when_told_so() {
     assert_eq!(ran.status.code(), Some(2), "{said}");
     assert!(said.contains("--insecure"), "{said}");
 }
+
+#[test]
+fn a_flag_beats_the_environment_which_beats_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rescind.toml");
+    let text = "[agent]\nupstreams = ['http://file:1']\nlisten = '127.0.0.1:1'\nname = 'file'\ncache_dir = '/file'\n";
+    std::fs::write(&file, text).unwrap();
+    let mut check = command(&["config", "check", "--agent", "--name", "flag", "--config"]);
+    check.arg(&file).env("RESCIND_UPSTREAM", "http://a:1,unix:/run/b").env("RESCIND_LISTEN", "unix:/run/c");
+    let ran = check.env("RESCIND_NAME", "environment").output().unwrap();
+    assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
+    let shown = String::from_utf8(ran.stdout).unwrap();
+    let words: Vec<&str> = shown.split_whitespace().collect();
+    for (key, value) in [
+        ("agent.upstreams", "http://a:1,unix:/run/b"),
+        ("agent.listen", "unix:/run/c"),
+        ("agent.name", "flag"),
+        ("agent.cache_dir", "/file"),
+    ] {
+        assert!(words.windows(2).any(|pair| pair == [key, value]), "{key} is not {value} in\n{shown}");
+    }
+}
