@@ -19,7 +19,7 @@ use crate::revocation::{Minute, Policy, Revision, Selector, UnixSeconds};
 use super::commit::Committer;
 use super::ledger::Place;
 use super::publish::Image;
-use super::snapshot::{self, Overlay, SnapshotFileError, SnapshotReader, Snapshotter};
+use super::snapshot::{self, Loaded, Overlay, SnapshotFileError, SnapshotReader, Snapshotter};
 use super::stage::Stage;
 use super::state::{ReplayError, State};
 use super::timekeeper::Timekeeper;
@@ -162,6 +162,7 @@ pub fn recover(options: Options) -> Result<Recovered, RecoverError> {
         }
     };
     let base_bytes = base.as_deref().and_then(|path| std::fs::metadata(path).ok()).map_or(0, |file| file.len());
+    state = state.descending_from(identity.ancestors.clone());
     let mut overlay = Overlay::new(options.snapshot_bytes_min, base_bytes);
     replay(&mut state, &*reader, &mut overlay)?;
 
@@ -183,13 +184,15 @@ fn genesis(identity: &Identity) -> State {
 }
 
 /// A snapshot that is sound and of this journal; any other is passed over, loudly.
-fn load(path: &Path, identity: &Identity, head: Revision) -> Option<snapshot::Loaded> {
+fn load(path: &Path, identity: &Identity, head: Revision) -> Option<Loaded> {
     let refuse = |reason: &str| {
         tracing::warn!(path = %path.display(), reason, "snapshot passed over");
         None
     };
     match snapshot::load(path, &identity.set_key) {
-        Ok(loaded) if loaded.header.epoch != identity.epoch => refuse("it is of another epoch"),
+        Ok(Loaded { header, .. }) if !identity.takes_over(header.epoch, header.revision) => {
+            refuse("it is of another history")
+        }
         Ok(loaded) if loaded.header.revision > head => refuse("it is ahead of the journal"),
         Ok(loaded) => Some(loaded),
         Err(error @ (SnapshotFileError::Damaged { .. } | SnapshotFileError::NewerFormat { .. })) => {

@@ -156,14 +156,14 @@ impl Authority {
 
     /// What each item of a reinstatement names.
     async fn resolve(&self, items: Vec<Undo>) -> Result<Vec<(Selector, Option<RevocationId>)>, WriteError> {
-        let prefix = self.epoch().prefix();
+        let identity = self.identity.clone();
         let resolved: Vec<Result<_, RevocationId>> = self
             .read(move |reader| {
                 items
                     .into_iter()
                     .map(|item| match item {
                         Undo::Selector(selector) => Ok(Ok((selector, None))),
-                        Undo::Id(id) if id.epoch_prefix != prefix => Ok(Err(id)),
+                        Undo::Id(id) if identity.revocation_id(id.revision, id.index) != id => Ok(Err(id)),
                         Undo::Id(id) => Ok(selector_of(reader, id)?.map(|selector| (selector, Some(id))).ok_or(id)),
                     })
                     .collect()
@@ -171,7 +171,7 @@ impl Authority {
             .await?;
         let unknown = resolved.iter().enumerate().filter_map(|(index, item)| {
             let id = item.as_ref().err()?;
-            let description = format!("{id} names no revocation of this epoch");
+            let description = format!("{id} names no revocation of this history");
             Some(Violation { field: format!("reinstatements[{index}].id"), description })
         });
         let unknown: Vec<Violation> = unknown.collect();

@@ -1,0 +1,30 @@
+//! `rescind journal`: what an operator does to the journal itself.
+
+mod offline;
+
+use clap::{Args, Subcommand};
+
+use super::exit::{Exit, Failure};
+
+#[derive(Debug, Args)]
+pub(super) struct Journal {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a data directory out of a backup. No server may run in either.
+    Restore(offline::Restore),
+    /// Check every record of a journal. No server may run in its directory.
+    Verify(offline::Verify),
+}
+
+impl Journal {
+    pub(super) fn run(self) -> Result<Exit, Failure> {
+        match self.command {
+            Command::Restore(command) => command.run(),
+            Command::Verify(command) => command.run(),
+        }
+    }
+}
