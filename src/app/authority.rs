@@ -76,6 +76,7 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
         writes: authority.clone(),
         finds: authority.clone(),
         reports: reports.clone(),
+        operates: authority.clone(),
     };
     let subscriptions = subscribe_service(hub.clone());
     let routes = Routes::new(subscriptions.clone());

@@ -16,6 +16,7 @@ use crate::journal::{
 use crate::revocation::ports::WriteError;
 use crate::revocation::{Minute, Policy, Revision, Selector, UnixSeconds};
 
+use super::backup::MANIFEST;
 use super::commit::Committer;
 use super::ledger::Place;
 use super::publish::Image;
@@ -65,6 +66,12 @@ pub enum RecoverError {
     NoSnapshot {
         /// The oldest revision of the journal.
         oldest: Revision,
+    },
+    /// The directory is a backup. Served as it is, it would be a second history under the name of the first.
+    #[error("{} is a backup; restore it with rescind journal restore", path.display())]
+    Backup {
+        /// The directory.
+        path: PathBuf,
     },
     /// The folder of snapshots, or a thread, cannot be had.
     #[error("cannot use {}", path.display())]
@@ -134,6 +141,9 @@ impl Recovered {
 /// # Errors
 /// Everything a [`RecoverError`] can say. Nothing is repaired or dropped silently.
 pub fn recover(options: Options) -> Result<Recovered, RecoverError> {
+    if options.data_dir.join(MANIFEST).exists() {
+        return Err(RecoverError::Backup { path: options.data_dir });
+    }
     let folder = options.data_dir.join("snapshots");
     let io = |source| RecoverError::Io { path: folder.clone(), source };
     create_private(&folder).map_err(io)?;

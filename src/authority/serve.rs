@@ -13,11 +13,13 @@ use crate::clock::{BootTime, Clock};
 use crate::journal::index::{self, QueryError};
 use crate::journal::{Action, Body, Identity, Index, JournalReader, ReadError, Record};
 use crate::revocation::ports::{
-    Answer, Checks, FindError, Finds, Found, Page, Pending, Query, Record as FoundRecord, RecordState, ReinstateReply,
-    ReinstateRequest, Reports, RevokeReply, RevokeRequest, Status, Undo, Violation, WriteError, Writes,
+    Answer, BackupParts, Checks, FindError, Finds, Found, OperateError, Operates, Page, Pending, Query,
+    Record as FoundRecord, RecordState, ReinstateReply, ReinstateRequest, Reports, RevokeReply, RevokeRequest, Status,
+    Undo, Violation, WriteError, Writes,
 };
 use crate::revocation::{Claims, Epoch, Position, Revision, RevocationId, RevocationSet, Selector, UnixMillis};
 
+use super::backup::Backups;
 use super::commit::Work;
 use super::decide::{Decided, ResolvedReinstate, outcome};
 use super::ledger::Place;
@@ -44,6 +46,7 @@ pub struct Authority {
     clock: Clock,
     started: BootTime,
     identity: Identity,
+    backups: Backups,
     public_key: [u8; 32],
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -81,6 +84,7 @@ impl Authority {
             vitals: Arc::clone(&vitals),
             started: clock.boot(),
             clock,
+            backups: Backups::new(recovered.options.data_dir.clone(), recovered.identity().epoch),
             identity: recovered.identity().clone(),
             public_key,
             thread: Mutex::new(None),
@@ -256,6 +260,12 @@ impl Writes for Authority {
                 }
             }
         })
+    }
+}
+
+impl Operates for Authority {
+    fn backup(&self) -> Result<BackupParts, OperateError> {
+        Ok(Box::new(self.backups.begin()?))
     }
 }
 

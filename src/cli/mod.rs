@@ -61,7 +61,7 @@ enum Command {
     Watch(watch::Watch),
     /// Show how a server is.
     Status(status::Status),
-    /// Restore or verify a journal.
+    /// Back up, restore or verify a journal.
     Journal(journal::Journal),
     /// Look at the configuration.
     Config(config::Config),

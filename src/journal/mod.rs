@@ -45,7 +45,7 @@ pub use record::{
     Action, Body, ExpiryBasis, Extension, PEER_BYTES_MAX, PRINCIPAL_BYTES_MAX, REASON_BYTES_MAX, RECORD_BYTES_MAX,
     REQUEST_ID_BYTES_MAX, REVOCATIONS_MAX, Record, RecordError, Reinstatement, Request, Revocation,
 };
-pub use sqlite::{EmbeddedJournal, Opened, Options, RestoreError, Restoring, copy_private};
+pub use sqlite::{Copied, EmbeddedJournal, Opened, Options, RestoreError, Restoring, copy_journal, copy_private};
 
 use crate::revocation::{Minute, Position, Revision, RevocationId, UnixMillis};
 

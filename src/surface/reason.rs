@@ -1,7 +1,7 @@
 //! The names of refusals: the same in gRPC's `ErrorInfo.reason` and in the `type` of a JSON problem.
 
 use super::ask::Refusal;
-use crate::revocation::ports::{FindError, WriteError};
+use crate::revocation::ports::{FindError, OperateError, WriteError};
 
 /// Who gives the reasons their meaning.
 pub(crate) const DOMAIN: &str = "rescind";
@@ -22,6 +22,9 @@ pub(crate) fn reason(refusal: &Refusal) -> &'static str {
         Refusal::Write(WriteError::OutcomeUnknown(_)) => OUTCOME_UNKNOWN,
         Refusal::Find(FindError::Behind { .. }) => "INDEX_BEHIND",
         Refusal::Find(FindError::Unavailable(_)) => "INDEX_UNAVAILABLE",
+        Refusal::Operate(OperateError::Busy) => "BACKUP_BUSY",
+        Refusal::Operate(OperateError::Unavailable(_)) => "OPERATION_UNAVAILABLE",
+        Refusal::Operate(OperateError::Unsupported) => "UNSUPPORTED",
         Refusal::NotFound => "NOT_FOUND",
     }
 }

@@ -8,8 +8,10 @@
 //!
 //! A directory without a manifest is no backup, unless it is a data directory (it has a `lock`) in which no server runs.
 
+mod copy;
 mod manifest;
 mod restore;
 
+pub use copy::{Backups, Parts};
 pub use manifest::{FILES_MAX, Listed, MANIFEST, Manifest, ManifestError};
 pub use restore::{RestoreBackupError, Restored, restore};

@@ -1,9 +1,11 @@
 //! `rescind journal`: what an operator does to the journal itself.
 
 mod offline;
+mod online;
 
 use clap::{Args, Subcommand};
 
+use super::block_on;
 use super::exit::{Exit, Failure};
 
 #[derive(Debug, Args)]
@@ -14,6 +16,8 @@ pub(super) struct Journal {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Copy what a running server holds to a directory, to restore from.
+    Backup(online::Backup),
     /// Make a data directory out of a backup. No server may run in either.
     Restore(offline::Restore),
     /// Check every record of a journal. No server may run in its directory.
@@ -23,6 +27,7 @@ enum Command {
 impl Journal {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         match self.command {
+            Command::Backup(command) => block_on(command.run()),
             Command::Restore(command) => command.run(),
             Command::Verify(command) => command.run(),
         }

@@ -10,6 +10,7 @@
 //! written again before anybody is told of them.
 
 mod checkpoint;
+mod copy;
 mod fault;
 mod prune;
 mod reader;
@@ -27,6 +28,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 
 use self::checkpoint::Checkpoints;
+pub use self::copy::{Copied, copy_journal};
 use self::prune::Failure;
 use self::reader::Reader;
 pub use self::restore::{RestoreError, Restoring, copy_private};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use crate::revocation::ports::{FindError, WriteError};
+use crate::revocation::ports::{FindError, OperateError, WriteError};
 use crate::surface::ask::Refusal;
 use crate::surface::reason::{DOMAIN, reason};
 use crate::surface::violations::Violations;
@@ -41,6 +41,11 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
             }
             FindError::Behind { .. } => retry(&mut details),
             FindError::Unavailable(_) => Code::Unavailable,
+        },
+        Refusal::Operate(error) => match error {
+            OperateError::Busy => retry(&mut details),
+            OperateError::Unavailable(_) => Code::Unavailable,
+            OperateError::Unsupported => Code::Unimplemented,
         },
         Refusal::NotFound => Code::NotFound,
     };
@@ -86,6 +91,9 @@ mod tests {
             (FindError::Invalid(wrong()).into(), Code::InvalidArgument, "INVALID_REQUEST"),
             (FindError::Behind { indexed_through: here }.into(), Code::Unavailable, "INDEX_BEHIND"),
             (FindError::Unavailable("rebuilding".into()).into(), Code::Unavailable, "INDEX_UNAVAILABLE"),
+            (OperateError::Busy.into(), Code::Unavailable, "BACKUP_BUSY"),
+            (OperateError::Unavailable("disk full".into()).into(), Code::Unavailable, "OPERATION_UNAVAILABLE"),
+            (OperateError::Unsupported.into(), Code::Unimplemented, "UNSUPPORTED"),
             (Refusal::NotFound, Code::NotFound, "NOT_FOUND"),
         ] {
             let status = status(&refusal);
