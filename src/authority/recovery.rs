@@ -239,7 +239,8 @@ impl Recovered {
     }
 
     fn commit_policy(&mut self) -> Result<(), WriteError> {
-        let policy = self.options.policy;
+        // Configuration does not speak of losses: what an operator accepted stays accepted.
+        let policy = Policy { losses_accepted: self.state.policy().losses_accepted, ..self.options.policy };
         if policy == self.state.policy() {
             return Ok(());
         }

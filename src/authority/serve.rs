@@ -13,9 +13,9 @@ use crate::clock::{BootTime, Clock};
 use crate::journal::index::{self, QueryError};
 use crate::journal::{Action, Body, Identity, Index, JournalReader, ReadError, Record};
 use crate::revocation::ports::{
-    Answer, BackupParts, Checks, FindError, Finds, Found, OperateError, Operates, Page, Pending, Query,
-    Record as FoundRecord, RecordState, ReinstateReply, ReinstateRequest, Reports, RevokeReply, RevokeRequest, Status,
-    Undo, Violation, WriteError, Writes,
+    AcceptLossError, Answer, BackupParts, Caller, Checks, FindError, Finds, Found, OperateError, Operates, Page,
+    Pending, Query, Record as FoundRecord, RecordState, ReinstateReply, ReinstateRequest, Reports, RevokeReply,
+    RevokeRequest, Status, Undo, Violation, WriteError, Writes,
 };
 use crate::revocation::{Claims, Epoch, Position, Revision, RevocationId, RevocationSet, Selector, UnixMillis};
 
@@ -266,6 +266,15 @@ impl Writes for Authority {
 impl Operates for Authority {
     fn backup(&self) -> Result<BackupParts, OperateError> {
         Ok(Box::new(self.backups.begin()?))
+    }
+
+    fn accept_loss(&self, caller: Caller, generation: u64) -> Pending<'_, Result<Position, AcceptLossError>> {
+        Box::pin(async move {
+            let _room = self.room(1)?;
+            let (answer, decided) = oneshot::channel();
+            self.enqueue(Work::AcceptLoss(caller, generation, answer))?;
+            decided.await.map_err(|_| gone())?
+        })
     }
 }
 

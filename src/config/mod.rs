@@ -239,6 +239,7 @@ fn policy(file: &file::Policy) -> Policy {
             file::LifetimePolicy::Warn => LifetimePolicy::Warn,
             file::LifetimePolicy::Enforce => LifetimePolicy::Enforce,
         }),
+        losses_accepted: defaults.losses_accepted,
     }
 }
 

@@ -18,7 +18,7 @@ use super::time::{Cutoff, Minute, UnixMillis, UnixSeconds};
 use super::verdict::{UnknownCause, Verdict};
 use super::{Digest, Hit};
 
-pub use operate::{BACKUP_CHUNK_BYTES, BackupPart, BackupParts, OperateError, Operates};
+pub use operate::{AcceptLossError, BACKUP_CHUNK_BYTES, BackupPart, BackupParts, OperateError, Operates};
 
 /// A future that may be sent between threads.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

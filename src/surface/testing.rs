@@ -9,9 +9,9 @@ use tokio::sync::Semaphore;
 
 use super::ask::Node;
 use crate::revocation::ports::{
-    Answer, BackupPart, BackupParts, Checks, FindError, Finds, Found, OperateError, Operates, Page, Pending, Query,
-    Record, RecordState, ReinstateReply, ReinstateRequest, Reports, RevokeReply, RevokeRequest, Revoked, Status,
-    WriteError, Writes,
+    AcceptLossError, Answer, BackupPart, BackupParts, Caller, Checks, FindError, Finds, Found, OperateError, Operates,
+    Page, Pending, Query, Record, RecordState, ReinstateReply, ReinstateRequest, Reports, RevokeReply, RevokeRequest,
+    Revoked, Status, WriteError, Writes,
 };
 use crate::revocation::{
     Claims, Cutoff, Digest, Epoch, Minute, Policy, Position, Revision, RevocationId, Selector, TestedClaim, UnixMillis,
@@ -140,6 +140,12 @@ impl Finds for FakeNode {
 impl Operates for FakeNode {
     fn backup(&self) -> Result<BackupParts, OperateError> {
         Ok(Box::new(self.backup.lock().clone().into_iter()))
+    }
+
+    fn accept_loss(&self, _: Caller, generation: u64) -> Pending<'_, Result<Position, AcceptLossError>> {
+        let current = EPOCH.generation;
+        let past = (1..current + 1).contains(&generation);
+        Box::pin(async move { if past { Ok(HERE) } else { Err(AcceptLossError::NotPast { generation, current }) } })
     }
 }
 

@@ -15,10 +15,11 @@ use crate::authority::vitals::Vitals;
 use crate::authority::{Image, Options, Publish, Published, RecoverError, recover};
 use crate::clock::{Clock, ManualTime};
 use crate::revocation::ports::{
-    Caller, CutoffChoice, ExpiryChoice, ReinstateReply, Revoke, RevokeReply, RevokeRequest, Target, WriteError,
+    AcceptLossError, Caller, CutoffChoice, ExpiryChoice, ReinstateReply, Revoke, RevokeReply, RevokeRequest, Target,
+    WriteError,
 };
 use crate::revocation::{
-    Claims, Delta, Digest, Policy, Revision, RevocationId, RevocationSet, Selector, TestedClaim, UnixMillis,
+    Claims, Delta, Digest, Policy, Position, Revision, RevocationId, RevocationSet, Selector, TestedClaim, UnixMillis,
     UnixSeconds,
 };
 
@@ -102,6 +103,12 @@ impl Server {
             dry_run: false,
         };
         self.ask(|answer| Work::Reinstate(request, answer)).map(now)
+    }
+
+    pub(super) fn accept_loss(&self, generation: u64) -> Result<Position, AcceptLossError> {
+        let (answer, decided) = oneshot::channel();
+        self.queue.send(Work::AcceptLoss(caller(), generation, answer)).unwrap();
+        decided.blocking_recv().unwrap()
     }
 
     pub(super) fn revokes(&self, name: &str, value: &str) -> bool {

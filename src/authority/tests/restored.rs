@@ -180,3 +180,35 @@ fn no_server_starts_where_a_restore_did_not_end() {
     let started = Server::try_start(dir.path(), &fixture().1, Policy::default());
     assert!(started.err().unwrap().to_string().contains("a restore into this directory did not end"));
 }
+
+#[test]
+fn a_loss_is_accepted_once_by_a_record_that_configuration_does_not_undo() {
+    use crate::revocation::ports::AcceptLossError;
+    let (backup, _) = filled();
+    let (dir, _) = restored(backup.path());
+    let time = fixture().1;
+    let at = {
+        let server = Server::start(dir.path(), &time, Policy::default());
+        assert_eq!(server.accept_loss(2), Err(AcceptLossError::NotPast { generation: 2, current: 2 }));
+        assert_eq!(server.accept_loss(0), Err(AcceptLossError::NotPast { generation: 0, current: 2 }));
+        let at = server.accept_loss(1).unwrap();
+        assert_eq!(server.accept_loss(1), Ok(at), "a repeat changes nothing");
+        assert_eq!(server.set.policy().losses_accepted, 1);
+        at
+    };
+    let policy = Policy { max_entries: 77, ..Policy::default() };
+    let server = Server::start(dir.path(), &time, policy);
+    assert_eq!(server.set.policy(), Policy { losses_accepted: 1, ..policy });
+    drop(server);
+    let journal = crate::journal::EmbeddedJournal::open(
+        dir.path(),
+        &crate::journal::Options { clock: Clock::manual(time), verify_after: Default::default() },
+    );
+    let reader = crate::journal::Journal::reader(&journal.unwrap().journal).unwrap();
+    match reader.record(at.revision).unwrap().unwrap().body {
+        crate::journal::Body::Policy { policy, actor } => {
+            assert_eq!((policy.losses_accepted, actor.as_str()), (1, "tester"));
+        }
+        other => panic!("{other:?}"),
+    }
+}

@@ -20,6 +20,8 @@ enum Command {
     Backup(online::Backup),
     /// Make a data directory out of a backup. No server may run in either.
     Restore(offline::Restore),
+    /// Give up what was revoked before a backup was restored, and is not in it. There is no way back.
+    AcceptLoss(online::AcceptLoss),
     /// Check every record of a journal. No server may run in its directory.
     Verify(offline::Verify),
 }
@@ -28,6 +30,7 @@ impl Journal {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         match self.command {
             Command::Backup(command) => block_on(command.run()),
+            Command::AcceptLoss(command) => block_on(command.run()),
             Command::Restore(command) => command.run(),
             Command::Verify(command) => command.run(),
         }

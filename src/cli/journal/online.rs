@@ -1,4 +1,4 @@
-//! `rescind journal backup`: from a running server to a directory.
+//! `rescind journal backup` and `rescind journal accept-loss`: with a running server.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -43,6 +43,31 @@ impl Backup {
             ("files", manifest.files.len().to_string()),
             ("bytes", bytes.to_string()),
         ]);
+        Ok(Exit::Done)
+    }
+}
+
+/// Gives up what was revoked before a backup was restored, and is not in it. There is no way back.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct AcceptLoss {
+    /// The last generation whose losses are accepted; `rescind status` shows the present one.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    generation: u64,
+    /// Yes, tokens that were revoked then may be accepted again.
+    #[arg(long, required = true)]
+    yes: bool,
+    #[command(flatten)]
+    servers: Servers,
+}
+
+impl AcceptLoss {
+    pub(super) async fn run(self) -> Result<Exit, Failure> {
+        let mut client = AdminServiceClient::new(self.servers.connect().await?);
+        let request = pb::AcceptLossRequest { generation: self.generation };
+        let response = client.accept_loss(request).await?.into_inner();
+        let position = response.position.as_ref().and_then(|position| wire::position(position).ok());
+        say(format_args!("losses up to generation {} are accepted", self.generation));
+        say_fields(&[("position", position.map_or_else(String::new, |position| position.to_string()))]);
         Ok(Exit::Done)
     }
 }

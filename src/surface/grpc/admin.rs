@@ -9,8 +9,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::errors::status;
-use crate::revocation::ports::{BackupParts, OperateError};
-use crate::surface::ask::Desk;
+use crate::revocation::ports::{AcceptLossError, BackupParts, OperateError};
+use crate::surface::ask::{Desk, Refusal};
+use crate::surface::peer::Peer;
+use crate::surface::violations::Violations;
 use crate::wire::pb;
 use crate::wire::pb::admin_service_server::AdminService;
 
@@ -29,11 +31,33 @@ impl AdminService for Service {
         Ok(Response::new(self.0.status()))
     }
 
+    async fn accept_loss(
+        &self,
+        request: Request<pb::AcceptLossRequest>,
+    ) -> Result<Response<pb::AcceptLossResponse>, Status> {
+        let caller = Peer::of(request.extensions()).anonymous();
+        let accepted = self.0.node.operates.accept_loss(caller, request.get_ref().generation).await;
+        let position = accepted.map_err(|error| status(&refusal(error)))?;
+        Ok(Response::new(pb::AcceptLossResponse { position: Some(crate::wire::position_message(position)) }))
+    }
+
     async fn backup(&self, _: Request<pb::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
         let parts = self.0.node.operates.backup().map_err(|error| status(&error.into()))?;
         let (out, parts_out) = mpsc::channel(BACKUP_PARTS);
         tokio::spawn(pump(parts, out));
         Ok(Response::new(ReceiverStream::new(parts_out)))
+    }
+}
+
+fn refusal(error: AcceptLossError) -> Refusal {
+    match error {
+        AcceptLossError::Operate(error) => error.into(),
+        AcceptLossError::Write(error) => error.into(),
+        AcceptLossError::NotPast { .. } | AcceptLossError::AcceptedBeyond { .. } => {
+            let mut violations = Violations::default();
+            violations.add("generation", error);
+            violations.into()
+        }
     }
 }
 
