@@ -21,8 +21,8 @@ use crate::replica::{Driver, DriverOptions, Event, FollowerOptions, NodeId, Repl
 use crate::replication::FollowerStatus;
 use crate::replication::frames::Role;
 use crate::revocation::ports::{
-    FindError, Finds, Following, Found, Page, Pending, Query, Record, ReinstateReply, ReinstateRequest, Reports,
-    RevokeReply, RevokeRequest, Status, WriteError, Writes,
+    AcceptLossError, BackupParts, Caller, FindError, Finds, Following, Found, OperateError, Operates, Page, Pending,
+    Query, Record, ReinstateReply, ReinstateRequest, Reports, RevokeReply, RevokeRequest, Status, WriteError, Writes,
 };
 use crate::revocation::{Epoch, Position, Revision, RevocationId, WhenStale};
 use crate::surface::{BindError, Node, Surface, subscribe_service};
@@ -82,7 +82,13 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
         started,
     });
     let refusing = Arc::new(Refusing(current));
-    let node = Node { checks: replica, writes: refusing.clone(), finds: refusing, reports: reports.clone() };
+    let node = Node {
+        checks: replica,
+        writes: refusing.clone(),
+        finds: refusing.clone(),
+        reports: reports.clone(),
+        operates: refusing,
+    };
     let subscriptions = subscribe_service(Arc::clone(&relay));
     let routes = Routes::new(subscriptions.clone());
     let surface = Surface::new(metered(node, &metrics, &clock), &config.surface, routes);
@@ -224,6 +230,16 @@ impl Finds for Refusing {
 
     fn list(&self, _: Query) -> Pending<'_, Result<Found<Page>, FindError>> {
         Box::pin(async { Err(FindError::NotTheAuthority { upstream: self.upstream() }) })
+    }
+}
+
+impl Operates for Refusing {
+    fn backup(&self) -> Result<BackupParts, OperateError> {
+        Err(OperateError::Unsupported)
+    }
+
+    fn accept_loss(&self, _: Caller, _: u64) -> Pending<'_, Result<Position, AcceptLossError>> {
+        Box::pin(async { Err(WriteError::NotTheAuthority { upstream: self.upstream() }.into()) })
     }
 }
 

@@ -76,6 +76,7 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
         writes: authority.clone(),
         finds: authority.clone(),
         reports: reports.clone(),
+        operates: authority.clone(),
     };
     let subscriptions = subscribe_service(hub.clone());
     let routes = Routes::new(subscriptions.clone());
@@ -107,7 +108,7 @@ fn hub_of(recovered: &Recovered, clock: &Clock) -> Result<Arc<Hub>, ServeError> 
     let start = hub::Start {
         node: NodeId(node),
         epoch: identity.epoch,
-        parent: identity.parent.map(|(epoch, revision)| Parent { epoch, revision }),
+        parent: identity.parent().map(|parent| Parent { epoch: parent.epoch, revision: parent.last }),
         set_key: identity.set_key.clone(),
         signer: Signer::from_seed(identity.signing_seed.expose()),
         point: LogPoint {

@@ -13,6 +13,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use super::decide::{Answer, Decide, Group, ResolvedReinstate};
 use super::lifetimes::Times;
@@ -26,8 +27,10 @@ use super::vitals::Vitals;
 use crate::clock::BootTime;
 use crate::hub::Published;
 use crate::journal::{AppendError, Body, Durable, Journal, JournalReader, PruneLimits, Record};
-use crate::revocation::ports::{REQUEST_ITEMS_MAX, ReinstateReply, RevokeReply, RevokeRequest, WriteError};
-use crate::revocation::{Minute, Position, Rebuild, Revision};
+use crate::revocation::ports::{
+    AcceptLossError, Caller, REQUEST_ITEMS_MAX, ReinstateReply, RevokeReply, RevokeRequest, WriteError,
+};
+use crate::revocation::{Minute, Policy, Position, Rebuild, Revision};
 
 /// The most requests that share one revision.
 pub const GROUP_REQUESTS_MAX: usize = 1024;
@@ -48,6 +51,8 @@ pub enum Work {
     Revoke(RevokeRequest, Answer<RevokeReply>),
     /// Take back.
     Reinstate(ResolvedReinstate, Answer<ReinstateReply>),
+    /// Give up what epochs up to a generation revoked and this one lacks; who wants it.
+    AcceptLoss(Caller, u64, oneshot::Sender<Result<Position, AcceptLossError>>),
     /// End, after everything before it in the queue.
     Stop,
 }
@@ -78,9 +83,9 @@ impl Committer {
         loop {
             let due = TICK.saturating_sub(self.keeper.boot().since(self.ticked_at));
             match self.queue.recv_timeout(due) {
-                Ok(Work::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Disconnected) => break,
                 Ok(work) => {
-                    if !self.commit_group(work) {
+                    if !self.work(work) {
                         break;
                     }
                 }
@@ -97,14 +102,57 @@ impl Committer {
         self.snapshotter.stop();
     }
 
-    /// Decides `first` and whatever else has gathered, as one revision. False: stop afterwards.
-    fn commit_group(&mut self, first: Work) -> bool {
+    /// Does `first` and what turns out to wait behind it. False: stop afterwards.
+    fn work(&mut self, first: Work) -> bool {
+        let mut next = Some(first);
+        while let Some(work) = next.take() {
+            match work {
+                Work::Stop => return false,
+                Work::AcceptLoss(caller, generation, answer) => {
+                    // Who asked may have left; the record stands.
+                    let _ = answer.send(self.accept_loss(caller, generation));
+                }
+                Work::Revoke(..) | Work::Reinstate(..) => next = self.commit_group(work),
+            }
+        }
+        true
+    }
+
+    /// A record of its own: it changes the policy.
+    fn accept_loss(&mut self, caller: Caller, generation: u64) -> Result<Position, AcceptLossError> {
+        let policy = self.state.policy();
+        let current = self.state.epoch().generation;
+        match generation {
+            0 => return Err(AcceptLossError::NotPast { generation, current }),
+            _ if generation == policy.losses_accepted => return Ok(self.head()),
+            _ if generation >= current => return Err(AcceptLossError::NotPast { generation, current }),
+            _ if generation < policy.losses_accepted => {
+                return Err(AcceptLossError::AcceptedBeyond { generation, accepted: policy.losses_accepted });
+            }
+            _ => {}
+        }
+        let moment = self.observe();
+        let floor = self.keeper.floor(moment, self.state.floor(), &policy);
+        let policy = Policy { losses_accepted: generation, ..policy };
+        let mut stage = Stage::new(&self.state, moment.wall, floor);
+        stage.policy(policy);
+        let transition = stage.finish().map_err(|error| WriteError::Unavailable(format!("internal: {error}")))?;
+        tracing::warn!(
+            generation,
+            actor = caller.principal,
+            "what was revoked up to a generation and lost is given up"
+        );
+        Ok(self.commit(transition, Body::Policy { policy, actor: caller.principal })?)
+    }
+
+    /// Decides `first` and whatever else has gathered, as one revision. Says what cannot be part of it.
+    fn commit_group(&mut self, first: Work) -> Option<Work> {
         let moment = self.observe();
         let floor = self.keeper.floor(moment, self.state.floor(), &self.state.policy());
         let mut stage = Stage::new(&self.state, moment.wall, floor);
         let mut group = Group::default();
         let mut next = Some(first);
-        let mut go_on = true;
+        let mut apart = None;
         while let Some(work) = next.take() {
             // Each request has a time of its own: a default cutoff must not lie before a token minted meanwhile.
             let arrived = self.keeper.read();
@@ -114,8 +162,8 @@ impl Committer {
             match work {
                 Work::Revoke(request, answer) => decide.revoke(&mut stage, &mut group, request, answer, &self.state),
                 Work::Reinstate(request, answer) => decide.reinstate(&mut stage, &mut group, request, answer),
-                Work::Stop => {
-                    go_on = false;
+                work @ (Work::AcceptLoss(..) | Work::Stop) => {
+                    apart = Some(work);
                     break;
                 }
             }
@@ -139,7 +187,7 @@ impl Committer {
             };
             answers.into_iter().for_each(|waiting| waiting.tell(&result));
         }
-        go_on
+        apart
     }
 
     /// Makes a decided revision durable, takes it in force and publishes it.

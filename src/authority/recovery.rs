@@ -17,9 +17,10 @@ use crate::journal::{
 use crate::revocation::ports::WriteError;
 use crate::revocation::{Minute, Policy, Revision, Selector, UnixSeconds};
 
+use super::backup::MANIFEST;
 use super::commit::Committer;
 use super::ledger::Place;
-use super::snapshot::{self, Overlay, SnapshotFileError, SnapshotReader, Snapshotter};
+use super::snapshot::{self, Loaded, Overlay, SnapshotFileError, SnapshotReader, Snapshotter};
 use super::stage::Stage;
 use super::state::{ReplayError, State};
 use super::timekeeper::Timekeeper;
@@ -65,6 +66,12 @@ pub enum RecoverError {
     NoSnapshot {
         /// The oldest revision of the journal.
         oldest: Revision,
+    },
+    /// The directory is a backup. Served as it is, it would be a second history under the name of the first.
+    #[error("{} is a backup; restore it with rescind journal restore", path.display())]
+    Backup {
+        /// The directory.
+        path: PathBuf,
     },
     /// The folder of snapshots, or a thread, cannot be had.
     #[error("cannot use {}", path.display())]
@@ -134,6 +141,9 @@ impl Recovered {
 /// # Errors
 /// Everything a [`RecoverError`] can say. Nothing is repaired or dropped silently.
 pub fn recover(options: Options) -> Result<Recovered, RecoverError> {
+    if options.data_dir.join(MANIFEST).exists() {
+        return Err(RecoverError::Backup { path: options.data_dir });
+    }
     let folder = options.data_dir.join("snapshots");
     let io = |source| RecoverError::Io { path: folder.clone(), source };
     create_private(&folder).map_err(io)?;
@@ -162,6 +172,7 @@ pub fn recover(options: Options) -> Result<Recovered, RecoverError> {
         }
     };
     let base_bytes = base.as_deref().and_then(|path| std::fs::metadata(path).ok()).map_or(0, |file| file.len());
+    state = state.descending_from(identity.ancestors.clone());
     let mut overlay = Overlay::new(options.snapshot_bytes_min, base_bytes);
     replay(&mut state, &*reader, &mut overlay)?;
 
@@ -183,13 +194,15 @@ fn genesis(identity: &Identity) -> State {
 }
 
 /// A snapshot that is sound and of this journal; any other is passed over, loudly.
-fn load(path: &Path, identity: &Identity, head: Revision) -> Option<snapshot::Loaded> {
+fn load(path: &Path, identity: &Identity, head: Revision) -> Option<Loaded> {
     let refuse = |reason: &str| {
         tracing::warn!(path = %path.display(), reason, "snapshot passed over");
         None
     };
     match snapshot::load(path, &identity.set_key) {
-        Ok(loaded) if loaded.header.epoch != identity.epoch => refuse("it is of another epoch"),
+        Ok(Loaded { header, .. }) if !identity.takes_over(header.epoch, header.revision) => {
+            refuse("it is of another history")
+        }
         Ok(loaded) if loaded.header.revision > head => refuse("it is ahead of the journal"),
         Ok(loaded) => Some(loaded),
         Err(error @ (SnapshotFileError::Damaged { .. } | SnapshotFileError::NewerFormat { .. })) => {
@@ -226,7 +239,8 @@ impl Recovered {
     }
 
     fn commit_policy(&mut self) -> Result<(), WriteError> {
-        let policy = self.options.policy;
+        // Configuration does not speak of losses: what an operator accepted stays accepted.
+        let policy = Policy { losses_accepted: self.state.policy().losses_accepted, ..self.options.policy };
         if policy == self.state.policy() {
             return Ok(());
         }

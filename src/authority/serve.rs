@@ -13,11 +13,13 @@ use crate::clock::{BootTime, Clock};
 use crate::journal::index::{self, QueryError};
 use crate::journal::{Action, Body, Identity, Index, JournalReader, ReadError, Record};
 use crate::revocation::ports::{
-    Answer, Checks, FindError, Finds, Found, Page, Pending, Query, Record as FoundRecord, RecordState, ReinstateReply,
-    ReinstateRequest, Reports, RevokeReply, RevokeRequest, Status, Undo, Violation, WriteError, Writes,
+    AcceptLossError, Answer, BackupParts, Caller, Checks, FindError, Finds, Found, OperateError, Operates, Page,
+    Pending, Query, Record as FoundRecord, RecordState, ReinstateReply, ReinstateRequest, Reports, RevokeReply,
+    RevokeRequest, Status, Undo, Violation, WriteError, Writes,
 };
 use crate::revocation::{Claims, Epoch, Position, Revision, RevocationId, RevocationSet, Selector, UnixMillis};
 
+use super::backup::Backups;
 use super::commit::Work;
 use super::decide::{Decided, ResolvedReinstate, outcome};
 use super::ledger::Place;
@@ -44,6 +46,7 @@ pub struct Authority {
     clock: Clock,
     started: BootTime,
     identity: Identity,
+    backups: Backups,
     public_key: [u8; 32],
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -81,6 +84,7 @@ impl Authority {
             vitals: Arc::clone(&vitals),
             started: clock.boot(),
             clock,
+            backups: Backups::new(recovered.options.data_dir.clone(), recovered.identity().epoch),
             identity: recovered.identity().clone(),
             public_key,
             thread: Mutex::new(None),
@@ -156,14 +160,14 @@ impl Authority {
 
     /// What each item of a reinstatement names.
     async fn resolve(&self, items: Vec<Undo>) -> Result<Vec<(Selector, Option<RevocationId>)>, WriteError> {
-        let prefix = self.epoch().prefix();
+        let identity = self.identity.clone();
         let resolved: Vec<Result<_, RevocationId>> = self
             .read(move |reader| {
                 items
                     .into_iter()
                     .map(|item| match item {
                         Undo::Selector(selector) => Ok(Ok((selector, None))),
-                        Undo::Id(id) if id.epoch_prefix != prefix => Ok(Err(id)),
+                        Undo::Id(id) if identity.revocation_id(id.revision, id.index) != id => Ok(Err(id)),
                         Undo::Id(id) => Ok(selector_of(reader, id)?.map(|selector| (selector, Some(id))).ok_or(id)),
                     })
                     .collect()
@@ -171,7 +175,7 @@ impl Authority {
             .await?;
         let unknown = resolved.iter().enumerate().filter_map(|(index, item)| {
             let id = item.as_ref().err()?;
-            let description = format!("{id} names no revocation of this epoch");
+            let description = format!("{id} names no revocation of this history");
             Some(Violation { field: format!("reinstatements[{index}].id"), description })
         });
         let unknown: Vec<Violation> = unknown.collect();
@@ -255,6 +259,21 @@ impl Writes for Authority {
                     self.repeat_reinstate(&record, earlier.ordinal)
                 }
             }
+        })
+    }
+}
+
+impl Operates for Authority {
+    fn backup(&self) -> Result<BackupParts, OperateError> {
+        Ok(Box::new(self.backups.begin()?))
+    }
+
+    fn accept_loss(&self, caller: Caller, generation: u64) -> Pending<'_, Result<Position, AcceptLossError>> {
+        Box::pin(async move {
+            let _room = self.room(1)?;
+            let (answer, decided) = oneshot::channel();
+            self.enqueue(Work::AcceptLoss(caller, generation, answer))?;
+            decided.await.map_err(|_| gone())?
         })
     }
 }

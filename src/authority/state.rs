@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::journal::{Record, Revocation};
+use crate::journal::{Ancestor, Record, Revocation, accepted_by};
 use crate::revocation::{
     Chain, Delta, Digest, Entry, Epoch, Fingerprint, Minute, Policy, Rebuild, Revision, RevocationId, RevocationSet,
     SetKey, SetWriter, Shape, StageError, UnixMillis,
@@ -21,6 +21,7 @@ use super::stage::Stage;
 /// The set, the revocations behind its entries, the active shapes and the remembered requests.
 pub struct State {
     epoch: Epoch,
+    ancestors: Vec<Ancestor>,
     writer: SetWriter,
     set: Arc<RevocationSet>,
     ledger: ByFingerprint<Live>,
@@ -104,7 +105,14 @@ impl State {
     #[must_use]
     pub fn assemble(epoch: Epoch, writer: SetWriter, set: Arc<RevocationSet>, behind: Behind) -> Self {
         let Behind { ledger, shapes, requests, chain, highest_time, source_time } = behind;
-        Self { epoch, writer, set, ledger, shapes, requests, chain, highest_time, source_time }
+        let ancestors = Vec::new();
+        Self { epoch, ancestors, writer, set, ledger, shapes, requests, chain, highest_time, source_time }
+    }
+
+    /// The same state in a history that descends from these epochs, the parent first.
+    #[must_use]
+    pub fn descending_from(self, ancestors: Vec<Ancestor>) -> Self {
+        Self { ancestors, ..self }
     }
 
     /// The set that checks read.
@@ -197,10 +205,11 @@ impl State {
         self.ledger.iter().map(|(fingerprint, live)| (*fingerprint, live))
     }
 
-    /// The id of a revocation of this epoch.
+    /// The id of a revocation of this history.
     #[must_use]
     pub fn id(&self, place: Place) -> RevocationId {
-        RevocationId { epoch_prefix: self.epoch.prefix(), revision: place.revision, index: place.index }
+        let Place { revision, index } = place;
+        RevocationId { epoch_prefix: accepted_by(self.epoch, &self.ancestors, revision).prefix(), revision, index }
     }
 
     /// Fills in the digest and the chain of a decided revision.

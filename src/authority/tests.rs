@@ -1,4 +1,6 @@
 //! The authority's decisions against a naive model that keeps every revocation, and through a real journal.
 
+mod backed_up;
 mod durable;
 mod model;
+mod restored;

@@ -20,6 +20,7 @@ mod config;
 mod configuration;
 mod connection;
 mod exit;
+mod journal;
 mod list;
 mod output;
 mod reinstate;
@@ -64,6 +65,8 @@ enum Command {
     Watch(watch::Watch),
     /// Show how a server is.
     Status(status::Status),
+    /// Back up, restore or verify a journal.
+    Journal(journal::Journal),
     /// Look at the configuration.
     Config(config::Config),
     /// Print a completion script for a shell.
@@ -90,6 +93,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::List(command) => block_on(command.run()),
         Command::Watch(command) => block_on(command.run()),
         Command::Status(command) => block_on(command.run()),
+        Command::Journal(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Completions(command) => command.run(),
     };

@@ -50,6 +50,7 @@ fn fields(response: &pb::GetStatusResponse) -> Vec<(&'static str, String)> {
     let uptime = render_duration(std::time::Duration::from_secs(response.uptime_seconds));
     let mut fields = vec![
         ("position", position(response.position.as_ref())),
+        ("generation", response.epoch_generation.to_string()),
         ("indexed through", position(response.indexed_through.as_ref())),
         ("live entries", format!("{} of {}", response.live_entries, response.max_entries)),
         ("active shapes", response.active_shapes.iter().map(|shape| format!("{{{shape}}} ")).collect()),

@@ -143,5 +143,6 @@ fn policy(file: &file::Policy) -> Policy {
             file::LifetimePolicy::Warn => LifetimePolicy::Warn,
             file::LifetimePolicy::Enforce => LifetimePolicy::Enforce,
         }),
+        losses_accepted: defaults.losses_accepted,
     }
 }

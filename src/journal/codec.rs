@@ -132,7 +132,7 @@ fn read_body(reader: &mut Reader<'_>) -> Result<Body, DecodeError> {
         1 => Body::Tick,
         2 => {
             let actor = read_text(reader, PRINCIPAL_BYTES_MAX, "actor bytes")?;
-            let policy = Policy::decode(reader.take(Policy::BYTES)?).map_err(|_| DecodeError::Invalid("policy"))?;
+            let policy = Policy::read(reader)?;
             Body::Policy { policy, actor }
         }
         3 => {

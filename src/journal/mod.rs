@@ -39,13 +39,13 @@ use std::time::Duration;
 
 pub use carried::{Carried, RevocationKey};
 pub use error::{AppendError, Cause, OpenError, PruneError, ReadError};
-pub use identity::{FORMAT_VERSION, Identity, SigningSeed};
+pub use identity::{ANCESTORS_MAX, Ancestor, DescendError, FORMAT_VERSION, Identity, SigningSeed, accepted_by};
 pub use index::Index;
 pub use record::{
     Action, Body, ExpiryBasis, Extension, PEER_BYTES_MAX, PRINCIPAL_BYTES_MAX, REASON_BYTES_MAX, RECORD_BYTES_MAX,
     REQUEST_ID_BYTES_MAX, REVOCATIONS_MAX, Record, RecordError, Reinstatement, Request, Revocation,
 };
-pub use sqlite::{EmbeddedJournal, Opened, Options};
+pub use sqlite::{Copied, EmbeddedJournal, Opened, Options, RestoreError, Restoring, copy_journal, copy_private};
 
 use crate::revocation::{Minute, Position, Revision, RevocationId, UnixMillis};
 

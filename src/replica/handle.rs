@@ -41,9 +41,18 @@ struct View {
     epoch: Epoch,
     status: FollowerStatus,
     /// Sets of earlier epochs from which the present one does not go on: what they revoke stays revoked.
-    residues: Vec<Arc<RevocationSet>>,
-    /// One more would have had to be kept.
-    residue_lost: bool,
+    residues: Vec<Residue>,
+    /// One more would have had to be kept: of this generation.
+    residue_lost: Option<u64>,
+}
+
+/// The set of an earlier epoch.
+#[derive(Clone)]
+struct Residue {
+    set: Arc<RevocationSet>,
+    generation: u64,
+    /// When its last entry expires.
+    until: Minute,
 }
 
 /// How a replica is.
@@ -103,7 +112,7 @@ impl Replica {
         break_glass: bool,
         clock: Clock,
     ) -> Self {
-        let view = View { set: None, epoch: NO_EPOCH, status, residues: Vec::new(), residue_lost: false };
+        let view = View { set: None, epoch: NO_EPOCH, status, residues: Vec::new(), residue_lost: None };
         Self {
             view: ArcSwap::from_pointee(view),
             statuses: watch::Sender::new(status),
@@ -230,6 +239,7 @@ impl Replica {
         if let Some(swap) = swap {
             next.swap(swap);
         }
+        next.release_residues();
         self.view.store(Arc::new(next));
         self.statuses.send_replace(status);
     }
@@ -297,7 +307,7 @@ impl View {
             if finding.hit.is_some() {
                 break;
             }
-            let old = residue.check(claims, now);
+            let old = residue.set.check(claims, now);
             (finding.hit, finding.untimed) = (old.hit, old.untimed);
             finding.doubt = finding.doubt.or(old.doubt).filter(|_| finding.hit.is_none());
         }
@@ -310,22 +320,36 @@ impl View {
         match () {
             () if self.status.over_limit => Some(UnknownCause::OverLimit),
             () if self.set.is_none() => Some(UnknownCause::NeverSynced),
-            () if self.residue_lost || self.status.state == FollowerState::Diverged => Some(UnknownCause::Diverged),
+            () if self.residue_lost.is_some() || self.status.state == FollowerState::Diverged => {
+                Some(UnknownCause::Diverged)
+            }
             () => None,
         }
     }
 
     fn swap(&mut self, swap: &SetSwap) {
         let old = self.set.replace(Arc::clone(&swap.set));
-        self.epoch = swap.epoch;
+        let generation = std::mem::replace(&mut self.epoch, swap.epoch).generation;
         let loses_history = swap.epoch_change.is_some_and(|change| !change.ancestor);
-        if let Some(old) = old.filter(|_| loses_history) {
+        if let Some(set) = old.filter(|_| loses_history) {
             if self.residues.len() < RESIDUES_MAX {
-                self.residues.push(old);
+                let until = set.stamp().latest_expiry;
+                self.residues.push(Residue { set, generation, until });
             } else {
-                self.residue_lost = true;
+                self.residue_lost = self.residue_lost.max(Some(generation));
             }
         }
+    }
+
+    /// Lets go of what an operator gave up, and of what has expired.
+    fn release_residues(&mut self) {
+        if self.residues.is_empty() && self.residue_lost.is_none() {
+            return;
+        }
+        let accepted = self.status.policy.losses_accepted;
+        let floor = self.set.as_ref().map_or_else(Minute::default, |set| set.floor());
+        self.residues.retain(|old| old.generation > accepted && (old.until > floor || old.until == Minute::NEVER));
+        self.residue_lost = self.residue_lost.filter(|generation| *generation > accepted);
     }
 }
 

@@ -60,6 +60,25 @@ impl Authority {
         self.commit(|delta| delta.upserts.push((fingerprint, entry)))
     }
 
+    /// Revokes `{sub}` until `expiry`.
+    pub(crate) fn revoke_until(&mut self, sub: &str, expiry: Minute) -> ToSubscriber {
+        let entry = PackedEntry::new(Cutoff::UNBOUNDED, expiry, false);
+        let fingerprint = self.key.fingerprint(&subject(sub));
+        self.commit(|delta| delta.upserts.push((fingerprint, entry)))
+    }
+
+    /// Gives up what earlier epochs revoked.
+    pub(crate) fn accept_loss(&mut self, generation: u64) -> ToSubscriber {
+        self.policy.losses_accepted = generation;
+        let policy = self.policy;
+        self.commit(|delta| delta.policy = Some(policy))
+    }
+
+    /// Moves the expiry floor.
+    pub(crate) fn expire(&mut self, floor: Minute) -> ToSubscriber {
+        self.commit(|delta| delta.floor = floor)
+    }
+
     /// Takes that back.
     pub(crate) fn reinstate(&mut self, sub: &str) -> ToSubscriber {
         let fingerprint = self.key.fingerprint(&subject(sub));

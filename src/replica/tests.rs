@@ -11,7 +11,7 @@ use crate::clock::{Clock, ManualTime};
 use crate::replication::frames::{ToServer, ToSubscriber, WelcomeMode};
 use crate::revocation::ports::Answer;
 use crate::revocation::{
-    Claims, Policy, Position, Revision, UnixMillis, UnixSeconds, UnknownCause, Verdict, WhenStale,
+    Claims, Minute, Policy, Position, Revision, UnixMillis, UnixSeconds, UnknownCause, Verdict, WhenStale,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -365,6 +365,57 @@ async fn what_an_earlier_epoch_revoked_stays_revoked_when_its_history_is_lost() 
     assert!(matches!(fixture.check("eve").verdict, Verdict::Revoked(_)));
     assert_eq!(fixture.check("alice").verdict, Verdict::NotRevoked);
     assert_eq!(fixture.replica().status().residues, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_accepted_loss_ends_what_its_generation_kept_in_force_and_no_more() {
+    let mut first = Authority::new(1, Policy::default());
+    let (mut fixture, peer) = Fixture::new().live(&mut first).await;
+    drop(peer);
+    let mut second = Authority::new(2, Policy::default());
+    second.revoke("eve");
+    let peer = fixture.accept_snapshot(&second).await;
+    fixture.sees(|status| status.epoch == Some(second.epoch)).await;
+    drop(peer);
+    let mut third = Authority::new(3, Policy::default());
+    third.revoke("other");
+    let peer = fixture.accept_snapshot(&third).await;
+    fixture.sees(|status| status.epoch == Some(third.epoch)).await;
+    assert_eq!(fixture.replica().status().residues, 2);
+    peer.send([third.accept_loss(1)]).await;
+    fixture.reaches(Revision(2)).await;
+    assert_eq!(fixture.check("mallory").verdict, Verdict::NotRevoked, "generation 1 is given up");
+    assert!(matches!(fixture.check("eve").verdict, Verdict::Revoked(_)), "generation 2 is not");
+    peer.send([third.accept_loss(2)]).await;
+    fixture.reaches(Revision(3)).await;
+    assert_eq!(fixture.check("eve").verdict, Verdict::NotRevoked);
+    assert!(matches!(fixture.check("other").verdict, Verdict::Revoked(_)));
+    assert_eq!(fixture.replica().status().residues, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_epoch_revoked_ends_with_the_last_of_it_and_never_while_one_never_expires() {
+    let last = Minute::at(40_000_000).unwrap();
+    for (expiry, left) in [(last, 0), (Minute::NEVER, 1)] {
+        let mut first = Authority::new(1, Policy::default());
+        first.revoke_until("early", Minute::at(100).unwrap());
+        first.revoke_until("late", expiry);
+        let mut fixture = Fixture::new();
+        let peer = fixture.accept_snapshot(&first).await;
+        fixture.replica().ready(SECOND).await.unwrap();
+        drop(peer);
+        let mut second = Authority::new(2, Policy::default());
+        second.revoke("eve");
+        let peer = fixture.accept_snapshot(&second).await;
+        fixture.sees(|status| status.epoch == Some(second.epoch)).await;
+        peer.send([second.expire(Minute::at(last.bits() - 1).unwrap())]).await;
+        fixture.reaches(Revision(2)).await;
+        assert_eq!(fixture.replica().status().residues, 1, "one of its entries lives");
+        assert!(matches!(fixture.check("late").verdict, Verdict::Revoked(_)));
+        peer.send([second.expire(last)]).await;
+        fixture.reaches(Revision(3)).await;
+        assert_eq!(fixture.replica().status().residues, left, "{expiry:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -117,7 +117,7 @@ impl Delta {
         }
         delta.policy = match reader.u8()? {
             0 => None,
-            1 => Some(Policy::decode(reader.take(Policy::BYTES)?).map_err(|_| DecodeError::Invalid("policy"))?),
+            1 => Some(Policy::read(&mut reader)?),
             _ => return Err(DecodeError::Invalid("policy flag")),
         };
         delta.digest_after = Digest::from_bytes(reader.array()?);

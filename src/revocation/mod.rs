@@ -29,7 +29,7 @@ pub use delta::{CHANGES_MAX, Delta, encode_exceptions, read_exceptions};
 pub use digest::{Chain, Digest};
 pub use entry::{EXCEPTIONS_MAX, Entry, Exception, Mark, PackedEntry, PackedEntryError};
 pub use fingerprint::{Fingerprint, SetKey};
-pub use policy::{LifetimePolicy, Policy, PolicyError, WhenStale};
+pub use policy::{LifetimePolicy, Policy, WhenStale};
 pub use position::{Epoch, Position, PositionError, Revision, RevocationId, RevocationIdError};
 pub use selector::{
     CLAIMS_MAX, HEADER_PREFIX, NAME_BYTES_MAX, Selector, SelectorError, Shape, ShapeError, TOKEN_SHA256, TestedClaim,

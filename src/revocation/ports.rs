@@ -3,6 +3,8 @@
 //! Surfaces parse outside bytes into these types and render the answers; whoever implements the traits decides.
 //! Waiting is expressed as a boxed future, so that the core needs no runtime.
 
+mod operate;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -15,6 +17,8 @@ use super::set::Finding;
 use super::time::{Cutoff, Minute, UnixMillis, UnixSeconds};
 use super::verdict::{UnknownCause, Verdict};
 use super::{Digest, Hit};
+
+pub use operate::{AcceptLossError, BACKUP_CHUNK_BYTES, BackupPart, BackupParts, OperateError, Operates};
 
 /// A future that may be sent between threads.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

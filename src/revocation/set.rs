@@ -85,6 +85,8 @@ pub struct Stamp {
     pub entries: u64,
     /// The expiry floor at it.
     pub floor: Minute,
+    /// The latest expiry of a live entry at it; the minute 0 when there is none.
+    pub latest_expiry: Minute,
 }
 
 impl RevocationSet {

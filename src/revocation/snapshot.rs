@@ -176,7 +176,7 @@ impl SnapshotHeader {
         let mut reader = Reader::new(bytes);
         let revision = Revision(reader.u64()?);
         let floor = reader.minute()?;
-        let policy = Policy::decode(reader.take(Policy::BYTES)?).map_err(|_| DecodeError::Invalid("policy"))?;
+        let policy = Policy::read(&mut reader)?;
         let count = usize::from(reader.u8()?);
         if count > SHAPES_MAX {
             return Err(DecodeError::TooMany { what: "shapes", limit: SHAPES_MAX });

@@ -6,7 +6,7 @@ use super::parse::{self, Issuers, TOKENS_MAX, with_scratch};
 use super::peer::Peer;
 use super::violations::{Path, Violations};
 use crate::revocation::Verdict;
-use crate::revocation::ports::{Checks, FindError, Finds, Reports, WriteError, Writes};
+use crate::revocation::ports::{Checks, FindError, Finds, OperateError, Operates, Reports, WriteError, Writes};
 use crate::wire::{self, pb};
 
 /// Tokens checked before other tasks of the thread get a turn: about 100 µs of work.
@@ -23,6 +23,8 @@ pub struct Node {
     pub finds: Arc<dyn Finds>,
     /// Its condition.
     pub reports: Arc<dyn Reports>,
+    /// What operators ask for.
+    pub operates: Arc<dyn Operates>,
 }
 
 /// Why a request is refused, whatever form it came in.
@@ -37,6 +39,9 @@ pub enum Refusal {
     /// The node could not search.
     #[error(transparent)]
     Find(#[from] FindError),
+    /// The node did not do what an operator asked for.
+    #[error(transparent)]
+    Operate(#[from] OperateError),
     /// There is no such revocation.
     #[error("the revocation is unknown, or was pruned")]
     NotFound,

@@ -1,7 +1,7 @@
 //! The names of refusals: the same in gRPC's `ErrorInfo.reason` and in the `type` of a JSON problem.
 
 use super::ask::Refusal;
-use crate::revocation::ports::{FindError, WriteError};
+use crate::revocation::ports::{FindError, OperateError, WriteError};
 
 /// Who gives the reasons their meaning.
 pub(crate) const DOMAIN: &str = "rescind";
@@ -25,6 +25,9 @@ pub(crate) fn reason(refusal: &Refusal) -> &'static str {
         Refusal::Write(WriteError::NotTheAuthority { .. }) | Refusal::Find(FindError::NotTheAuthority { .. }) => {
             "NOT_THE_AUTHORITY"
         }
+        Refusal::Operate(OperateError::Busy) => "BACKUP_BUSY",
+        Refusal::Operate(OperateError::Unavailable(_)) => "OPERATION_UNAVAILABLE",
+        Refusal::Operate(OperateError::Unsupported) => "UNSUPPORTED",
         Refusal::NotFound => "NOT_FOUND",
     }
 }

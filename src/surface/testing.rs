@@ -9,8 +9,9 @@ use tokio::sync::Semaphore;
 
 use super::ask::Node;
 use crate::revocation::ports::{
-    Answer, Checks, FindError, Finds, Found, Page, Pending, Query, Record, RecordState, ReinstateReply,
-    ReinstateRequest, Reports, RevokeReply, RevokeRequest, Revoked, Status, WriteError, Writes,
+    AcceptLossError, Answer, BackupPart, BackupParts, Caller, Checks, FindError, Finds, Found, OperateError, Operates,
+    Page, Pending, Query, Record, RecordState, ReinstateReply, ReinstateRequest, Reports, RevokeReply, RevokeRequest,
+    Revoked, Status, WriteError, Writes,
 };
 use crate::revocation::{
     Claims, Cutoff, Digest, Epoch, Minute, Policy, Position, Revision, RevocationId, Selector, TestedClaim, UnixMillis,
@@ -35,6 +36,7 @@ pub(crate) struct FakeNode {
     pub(crate) revokes: Mutex<Vec<RevokeRequest>>,
     pub(crate) reinstates: Mutex<Vec<ReinstateRequest>>,
     pub(crate) queries: Mutex<Vec<Query>>,
+    pub(crate) backup: Mutex<Vec<Result<BackupPart, OperateError>>>,
 }
 
 impl FakeNode {
@@ -52,6 +54,7 @@ impl FakeNode {
             revokes: Mutex::default(),
             reinstates: Mutex::default(),
             queries: Mutex::default(),
+            backup: Mutex::default(),
         })
     }
 
@@ -61,7 +64,13 @@ impl FakeNode {
     }
 
     pub(crate) fn node(self: &Arc<Self>) -> Node {
-        Node { checks: self.clone(), writes: self.clone(), finds: self.clone(), reports: self.clone() }
+        Node {
+            checks: self.clone(),
+            writes: self.clone(),
+            finds: self.clone(),
+            reports: self.clone(),
+            operates: self.clone(),
+        }
     }
 }
 
@@ -125,6 +134,18 @@ impl Finds for FakeNode {
         let value = Page { records: vec![record()], next: Some("next".into()) };
         let error = self.find_error.lock().clone();
         Box::pin(async move { error.map_or(Ok(Found { value, indexed_through: HERE }), Err) })
+    }
+}
+
+impl Operates for FakeNode {
+    fn backup(&self) -> Result<BackupParts, OperateError> {
+        Ok(Box::new(self.backup.lock().clone().into_iter()))
+    }
+
+    fn accept_loss(&self, _: Caller, generation: u64) -> Pending<'_, Result<Position, AcceptLossError>> {
+        let current = EPOCH.generation;
+        let past = (1..current + 1).contains(&generation);
+        Box::pin(async move { if past { Ok(HERE) } else { Err(AcceptLossError::NotPast { generation, current }) } })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Answers as messages.
 
+use crate::revocation::ports::BackupPart;
 use std::time::Duration;
 
 use super::pb;
@@ -180,4 +181,19 @@ fn minute_seconds(minute: Minute) -> Option<u64> {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// One part of a backup.
+#[must_use]
+pub fn backup_part(part: BackupPart) -> pb::BackupResponse {
+    use pb::backup_response::Part;
+    pb::BackupResponse {
+        part: Some(match part {
+            BackupPart::Position(position) => Part::Position(position_message(position)),
+            BackupPart::File { name, length } => Part::File(pb::BackupFile { name, length }),
+            BackupPart::Chunk(bytes) => Part::Chunk(bytes),
+            BackupPart::FileEnd { sha256 } => Part::Sha256(sha256.to_vec()),
+            BackupPart::End { files } => Part::End(pb::BackupEnd { files }),
+        }),
+    }
 }

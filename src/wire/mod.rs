@@ -8,7 +8,9 @@ pub mod replication;
 pub mod upstream;
 mod value;
 
-pub use answer::{check_response, found_record, page, record, reinstate_response, revoke_response, status_response};
+pub use answer::{
+    backup_part, check_response, found_record, page, record, reinstate_response, revoke_response, status_response,
+};
 // Servers listen where replicas connect.
 pub use crate::replica::{SOCKET_PATH_BYTES_MAX, SocketPath, SocketPathError};
 pub use value::{FormError, position, position_message, selector_message, tested, tested_message, tested_name};

@@ -347,7 +347,7 @@ impl Header {
             floor: reader.minute()?,
             highest_time: UnixMillis(reader.u64()?),
             source_time: UnixMillis(reader.u64()?),
-            policy: Policy::decode(reader.take(Policy::BYTES)?).map_err(|_| DecodeError::Invalid("policy"))?,
+            policy: Policy::read(&mut reader)?,
             shapes: Vec::new(),
         };
         let shapes = usize::from(reader.u8()?);

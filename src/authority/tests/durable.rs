@@ -15,20 +15,21 @@ use crate::authority::vitals::Vitals;
 use crate::authority::{Image, Options, Publish, Published, RecoverError, recover};
 use crate::clock::{Clock, ManualTime};
 use crate::revocation::ports::{
-    Caller, CutoffChoice, ExpiryChoice, ReinstateReply, Revoke, RevokeReply, RevokeRequest, Target, WriteError,
+    AcceptLossError, Caller, CutoffChoice, ExpiryChoice, ReinstateReply, Revoke, RevokeReply, RevokeRequest, Target,
+    WriteError,
 };
 use crate::revocation::{
-    Claims, Delta, Digest, Policy, Revision, RevocationId, RevocationSet, Selector, TestedClaim, UnixMillis,
+    Claims, Delta, Digest, Policy, Position, Revision, RevocationId, RevocationSet, Selector, TestedClaim, UnixMillis,
     UnixSeconds,
 };
 
-const START: UnixMillis = UnixMillis(1_700_000_000_000);
+pub(super) const START: UnixMillis = UnixMillis(1_700_000_000_000);
 
 /// Remembers what was published.
 #[derive(Default)]
-struct Recorder {
+pub(super) struct Recorder {
     deltas: Mutex<Vec<Published>>,
-    images: Mutex<Vec<Arc<Image>>>,
+    pub(super) images: Mutex<Vec<Arc<Image>>>,
 }
 
 impl Publish for Recorder {
@@ -44,20 +45,20 @@ impl Publish for Recorder {
 }
 
 /// A running commit thread.
-struct Server {
+pub(super) struct Server {
     queue: SyncSender<Work>,
     thread: Option<JoinHandle<()>>,
-    set: Arc<RevocationSet>,
-    published: Arc<Recorder>,
+    pub(super) set: Arc<RevocationSet>,
+    pub(super) published: Arc<Recorder>,
     vitals: Arc<Vitals>,
 }
 
 impl Server {
-    fn start(dir: &Path, time: &Arc<ManualTime>, policy: Policy) -> Self {
+    pub(super) fn start(dir: &Path, time: &Arc<ManualTime>, policy: Policy) -> Self {
         Self::try_start(dir, time, policy).unwrap()
     }
 
-    fn try_start(dir: &Path, time: &Arc<ManualTime>, policy: Policy) -> Result<Self, RecoverError> {
+    pub(super) fn try_start(dir: &Path, time: &Arc<ManualTime>, policy: Policy) -> Result<Self, RecoverError> {
         let options = Options::new(dir.to_owned(), Clock::manual(Arc::clone(time)));
         let recovered = recover(Options { policy, snapshot_bytes_min: 64 << 10, ..options })?;
         let set = Arc::clone(recovered.state().set());
@@ -88,11 +89,11 @@ impl Server {
         self.ask(|answer| Work::Revoke(request, answer))
     }
 
-    fn revoke(&self, items: Vec<Revoke>) -> Result<RevokeReply, WriteError> {
+    pub(super) fn revoke(&self, items: Vec<Revoke>) -> Result<RevokeReply, WriteError> {
         self.revoke_with(None, items, false).map(now)
     }
 
-    fn reinstate(&self, items: Vec<(Selector, Option<RevocationId>)>) -> Result<ReinstateReply, WriteError> {
+    pub(super) fn reinstate(&self, items: Vec<(Selector, Option<RevocationId>)>) -> Result<ReinstateReply, WriteError> {
         let request = ResolvedReinstate {
             caller: caller(),
             request_id: None,
@@ -104,7 +105,13 @@ impl Server {
         self.ask(|answer| Work::Reinstate(request, answer)).map(now)
     }
 
-    fn revokes(&self, name: &str, value: &str) -> bool {
+    pub(super) fn accept_loss(&self, generation: u64) -> Result<Position, AcceptLossError> {
+        let (answer, decided) = oneshot::channel();
+        self.queue.send(Work::AcceptLoss(caller(), generation, answer)).unwrap();
+        decided.blocking_recv().unwrap()
+    }
+
+    pub(super) fn revokes(&self, name: &str, value: &str) -> bool {
         let mut claims = Claims::new();
         claims.push(name, value, false);
         claims.iat = Some(UnixSeconds(START.0 / 1000 - 100));
@@ -132,11 +139,11 @@ fn caller() -> Caller {
     Caller { principal: "tester".into(), peer: "127.0.0.1".into() }
 }
 
-fn selector(name: &str, value: &str) -> Selector {
+pub(super) fn selector(name: &str, value: &str) -> Selector {
     Selector::new([(name, value)], TestedClaim::Iat).unwrap()
 }
 
-fn item(name: &str, value: &str) -> Revoke {
+pub(super) fn item(name: &str, value: &str) -> Revoke {
     Revoke {
         target: Target::Selector(selector(name, value)),
         cutoff: CutoffChoice::Natural,
@@ -146,7 +153,7 @@ fn item(name: &str, value: &str) -> Revoke {
     }
 }
 
-fn fixture() -> (tempfile::TempDir, Arc<ManualTime>) {
+pub(super) fn fixture() -> (tempfile::TempDir, Arc<ManualTime>) {
     (tempfile::tempdir().unwrap(), ManualTime::starting_at(START))
 }
 

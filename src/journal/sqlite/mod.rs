@@ -10,9 +10,11 @@
 //! written again before anybody is told of them.
 
 mod checkpoint;
+mod copy;
 mod fault;
 mod prune;
 mod reader;
+mod restore;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -26,8 +28,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 
 use self::checkpoint::Checkpoints;
+pub use self::copy::{Copied, copy_journal};
 use self::prune::Failure;
 use self::reader::Reader;
+pub use self::restore::{RestoreError, Restoring, copy_private};
 use super::carried::RevocationKey;
 use super::checksum::{self, Checksum};
 use super::error::{AppendError, OpenError, PruneError, ReadError};
@@ -205,6 +209,10 @@ fn ensure_exists(path: &Path, options: &Options) -> Result<bool, OpenError> {
     }
     if exists(&schema::suffixed(path, "-wal"))? {
         let what = "the journal's file is gone and its write-ahead log is still there".to_owned();
+        return Err(OpenError::Corrupt { revision: Revision(0), what });
+    }
+    if exists(&schema::suffixed(path, restore::RESTORING))? {
+        let what = "a restore into this directory did not end; empty the directory and restore again".to_owned();
         return Err(OpenError::Corrupt { revision: Revision(0), what });
     }
     let identity = Identity::generate(options.clock.wall())

@@ -122,7 +122,7 @@ fn fill(path: &Path, identity: &Identity) -> Result<(), rusqlite::Error> {
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", FORMAT_VERSION)?;
     transaction.execute_batch(TABLES)?;
-    put_meta(&transaction, "identity", &identity.encode())?;
+    store_identity(&transaction, identity)?;
     put_meta(&transaction, "anchor", &identity.anchor())?;
     transaction.commit()?;
     connection.close().map_err(|(_, error)| error)
@@ -137,7 +137,16 @@ pub(super) fn load_identity(connection: &Connection, path: &Path) -> Result<Iden
     if load("anchor")?.as_deref() != Some(&identity.anchor()[..]) {
         return Err(corrupt("the identity does not have its checksum"));
     }
+    if load("lineage")?.as_deref() != identity.lineage().as_ref().map(|hash| &hash[..]) {
+        return Err(corrupt("the identity's ancestors do not have their checksum"));
+    }
     Ok(identity)
+}
+
+/// Writes the identity, and what binds its ancestors to the anchor. The anchor stays.
+pub(super) fn store_identity(transaction: &Transaction<'_>, identity: &Identity) -> Result<(), rusqlite::Error> {
+    put_meta(transaction, "identity", &identity.encode())?;
+    identity.lineage().map_or(Ok(()), |lineage| put_meta(transaction, "lineage", &lineage))
 }
 
 /// Where pruning stands; the beginning of the epoch when nothing was pruned.

@@ -17,7 +17,7 @@ fn any_fingerprint() -> impl Strategy<Value = Fingerprint> {
 }
 
 fn any_policy() -> impl Strategy<Value = Policy> {
-    (any::<[u64; 8]>(), any::<bool>(), any::<bool>()).prop_map(|(words, deny, enforce)| Policy {
+    (any::<[u64; 8]>(), any::<bool>(), any::<bool>(), any::<u64>()).prop_map(|(words, deny, enforce, losses)| Policy {
         max_entries: words[0],
         max_token_lifetime: Duration::from_secs(words[1]),
         max_session_lifetime: Duration::from_secs(words[2]),
@@ -28,6 +28,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
         issuer_clock_skew: Duration::from_secs(words[7]),
         when_stale: if deny { WhenStale::Deny } else { WhenStale::ServeStale },
         lifetime_policy: if enforce { LifetimePolicy::Enforce } else { LifetimePolicy::Warn },
+        losses_accepted: losses & 3,
     })
 }
 

@@ -48,6 +48,11 @@ impl Ledger {
         self.buckets.range(..=floor).fold(self.live, |live, (_, bucket)| live.minus(*bucket))
     }
 
+    /// The latest expiry of a live entry; the minute 0 when there is none.
+    pub(super) fn latest(&self) -> Minute {
+        self.buckets.last_key_value().map_or_else(Minute::default, |(expiry, _)| *expiry)
+    }
+
     pub(super) fn add(&mut self, expiry: Minute, part: Digest) {
         self.live.add(part);
         self.buckets.entry(expiry).or_default().add(part);

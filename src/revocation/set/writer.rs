@@ -180,7 +180,13 @@ impl SetWriter {
     /// Revision, digest, count and floor.
     #[must_use]
     pub fn stamp(&self) -> Stamp {
-        Stamp { revision: self.revision, digest: self.digest(), entries: self.entries(), floor: self.floor }
+        Stamp {
+            revision: self.revision,
+            digest: self.digest(),
+            entries: self.entries(),
+            floor: self.floor,
+            latest_expiry: self.ledger.latest(),
+        }
     }
 
     /// The logged policy.
@@ -206,7 +212,8 @@ impl SetWriter {
         let filter = Arc::new(Filter::with_capacity(filter_keys_for(entries as u64)));
         let policy_digest = Digest::of_policy(&key, &policy);
         let view = View { filter: Arc::clone(&filter), shapes: Arc::new([]), floor, policy };
-        let stamp = Stamp { revision: Revision(0), digest: Digest::default(), entries: 0, floor };
+        let (revision, digest) = (Revision(0), Digest::default());
+        let stamp = Stamp { revision, digest, entries: 0, floor, latest_expiry: Minute::default() };
         let writer = Self {
             set: Arc::new(RevocationSet::new(key, ExactMap::with_capacity(entries), view, stamp)),
             revision: Revision(0),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use crate::revocation::ports::{FindError, WriteError};
+use crate::revocation::ports::{FindError, OperateError, WriteError};
 use crate::surface::ask::Refusal;
 use crate::surface::reason::{DOMAIN, reason};
 use crate::surface::violations::Violations;
@@ -43,6 +43,11 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
             FindError::NotTheAuthority { .. } => Code::FailedPrecondition,
             FindError::Behind { .. } => retry(&mut details),
             FindError::Unavailable(_) => Code::Unavailable,
+        },
+        Refusal::Operate(error) => match error {
+            OperateError::Busy => retry(&mut details),
+            OperateError::Unavailable(_) => Code::Unavailable,
+            OperateError::Unsupported => Code::Unimplemented,
         },
         Refusal::NotFound => Code::NotFound,
     };
@@ -94,6 +99,9 @@ mod tests {
                 "NOT_THE_AUTHORITY",
             ),
             (FindError::NotTheAuthority { upstream: "u".into() }.into(), Code::FailedPrecondition, "NOT_THE_AUTHORITY"),
+            (OperateError::Busy.into(), Code::Unavailable, "BACKUP_BUSY"),
+            (OperateError::Unavailable("disk full".into()).into(), Code::Unavailable, "OPERATION_UNAVAILABLE"),
+            (OperateError::Unsupported.into(), Code::Unimplemented, "UNSUPPORTED"),
             (Refusal::NotFound, Code::NotFound, "NOT_FOUND"),
         ] {
             let status = status(&refusal);

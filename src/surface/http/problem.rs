@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
 use super::decode::DecodeError;
-use crate::revocation::ports::{FindError, WriteError};
+use crate::revocation::ports::{FindError, OperateError, WriteError};
 use crate::surface::ask::Refusal;
 use crate::surface::reason::reason;
 use crate::surface::violations::Violations;
@@ -67,6 +67,11 @@ impl From<Refusal> for Problem {
                 FindError::NotTheAuthority { .. } => problem(StatusCode::MISDIRECTED_REQUEST),
                 FindError::Behind { .. } => problem(StatusCode::SERVICE_UNAVAILABLE).and_retry(),
                 FindError::Unavailable(_) => problem(StatusCode::SERVICE_UNAVAILABLE),
+            },
+            Refusal::Operate(error) => match error {
+                OperateError::Busy => problem(StatusCode::SERVICE_UNAVAILABLE).and_retry(),
+                OperateError::Unavailable(_) => problem(StatusCode::SERVICE_UNAVAILABLE),
+                OperateError::Unsupported => problem(StatusCode::NOT_IMPLEMENTED),
             },
             Refusal::NotFound => problem(StatusCode::NOT_FOUND),
         }

@@ -1,0 +1,128 @@
+//! Backups of a running authority.
+
+use std::fs;
+use std::path::Path;
+
+use super::durable::{START, Server, fixture, item};
+use crate::authority::backup::{Backups, Listed, MANIFEST, Manifest, ManifestError, RestoreBackupError, restore};
+use crate::authority::{Options, RecoverError, recover};
+use crate::clock::{Clock, ManualTime};
+use crate::revocation::ports::{BACKUP_CHUNK_BYTES, BackupPart, OperateError};
+use crate::revocation::{Epoch, Policy, Position};
+
+const EPOCH: Epoch = Epoch { generation: 1, id: [9; 16] };
+
+/// Writes a backup of what runs in `data` to `dir`, as a caller far away would.
+fn back_up(data: &Path, dir: &Path) -> Manifest {
+    let mut manifest = Manifest { position: Position { epoch: [0; 16], revision: Default::default() }, files: vec![] };
+    let (mut bytes, mut ended) = (Vec::new(), false);
+    for part in Backups::new(data.to_owned(), EPOCH).begin().unwrap() {
+        match part.unwrap() {
+            BackupPart::Position(position) => manifest.position = position,
+            BackupPart::File { name, length } => {
+                bytes.clear();
+                manifest.files.push(Listed { name, length, sha256: [0; 32] });
+            }
+            BackupPart::Chunk(chunk) => {
+                assert!(chunk.len() <= BACKUP_CHUNK_BYTES);
+                bytes.extend_from_slice(&chunk);
+            }
+            BackupPart::FileEnd { sha256 } => {
+                let listed = manifest.files.last_mut().unwrap();
+                listed.sha256 = sha256;
+                let path = dir.join(&listed.name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, &bytes).unwrap();
+            }
+            BackupPart::End { files } => {
+                assert_eq!(files as usize, manifest.files.len());
+                ended = true;
+            }
+        }
+    }
+    assert!(ended);
+    fs::write(dir.join(MANIFEST), manifest.render()).unwrap();
+    manifest
+}
+
+#[test]
+fn a_backup_of_a_running_server_restores_to_what_was_in_force_then() {
+    let (data, time) = fixture();
+    let server = Server::start(data.path(), &time, Policy::default());
+    for n in 0.. {
+        assert!(n < 200, "no snapshot was cut");
+        if !server.published.images.lock().is_empty() {
+            break;
+        }
+        server.revoke((0..500).map(|i| item("jti", &format!("{n}-{i}"))).collect()).unwrap();
+    }
+    server.revoke(vec![item("sub", "before")]).unwrap();
+    let (digest, revision) = (server.set.digest(), server.set.revision());
+    let backup = tempfile::tempdir().unwrap();
+    let manifest = back_up(data.path(), backup.path());
+    server.revoke(vec![item("sub", "after")]).unwrap();
+    assert_eq!((manifest.position.revision, manifest.files.len()), (revision, 2));
+    assert!(!data.path().join("backup.partial").exists(), "nothing is left behind");
+    let dir = tempfile::tempdir().unwrap();
+    let restored = restore(backup.path(), dir.path()).unwrap();
+    assert!(restored.snapshot.is_some());
+    let again = Server::start(dir.path(), &time, Policy::default());
+    assert_eq!(again.set.digest(), digest);
+    assert!(again.revokes("sub", "before") && again.revokes("jti", "0-7") && !again.revokes("sub", "after"));
+}
+
+#[test]
+fn backups_beside_a_busy_writer_are_each_of_one_revision() {
+    let (data, time) = fixture();
+    let server = Server::start(data.path(), &time, Policy::default());
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            for n in 0..60 {
+                server.revoke((0..50).map(|i| item("jti", &format!("{n}-{i}"))).collect()).unwrap();
+            }
+        });
+        while !writing.is_finished() {
+            let (backup, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let manifest = back_up(data.path(), backup.path());
+            let restored = restore(backup.path(), dir.path()).unwrap();
+            assert_eq!(restored.parent.last, manifest.position.revision);
+            Server::try_start(dir.path(), &time, Policy::default()).unwrap();
+        }
+    });
+}
+
+#[test]
+fn one_backup_is_made_at_a_time_and_a_dropped_one_gives_way() {
+    let (data, time) = fixture();
+    let _server = Server::start(data.path(), &time, Policy::default());
+    let backups = Backups::new(data.path().to_owned(), EPOCH);
+    let mut first = backups.begin().unwrap();
+    assert!(first.next().unwrap().is_ok());
+    assert_eq!(backups.begin().err(), Some(OperateError::Busy));
+    drop(first);
+    assert_eq!(backups.begin().unwrap().count(), 5);
+}
+
+#[test]
+fn a_damaged_backup_is_refused_and_named_and_none_is_served_as_it_is() {
+    let (data, time) = fixture();
+    let server = Server::start(data.path(), &time, Policy::default());
+    server.revoke(vec![item("jti", "a")]).unwrap();
+    let backup = tempfile::tempdir().unwrap();
+    back_up(data.path(), backup.path());
+    let target = tempfile::tempdir().unwrap();
+    let path = backup.path().join("journal.sqlite");
+    let sound = fs::read(&path).unwrap();
+    let mut flipped = sound.clone();
+    flipped[sound.len() / 2] ^= 1;
+    for damaged in [&flipped[..], &sound[..sound.len() - 1]] {
+        fs::write(&path, damaged).unwrap();
+        let refused = restore(backup.path(), target.path()).unwrap_err();
+        assert!(matches!(&refused, RestoreBackupError::Manifest(ManifestError::Damaged { .. })), "{refused}");
+        assert!(refused.to_string().contains("journal.sqlite"), "{refused}");
+    }
+    fs::write(&path, &sound).unwrap();
+    let options = Options::new(backup.path().to_owned(), Clock::manual(ManualTime::starting_at(START)));
+    assert!(matches!(recover(options).err(), Some(RecoverError::Backup { .. })), "two histories under one name");
+    restore(backup.path(), target.path()).unwrap();
+}

@@ -1,0 +1,38 @@
+//! `rescind journal`: what an operator does to the journal itself.
+
+mod offline;
+mod online;
+
+use clap::{Args, Subcommand};
+
+use super::block_on;
+use super::exit::{Exit, Failure};
+
+#[derive(Debug, Args)]
+pub(super) struct Journal {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Copy what a running server holds to a directory, to restore from.
+    Backup(online::Backup),
+    /// Make a data directory out of a backup. No server may run in either.
+    Restore(offline::Restore),
+    /// Give up what was revoked before a backup was restored, and is not in it. There is no way back.
+    AcceptLoss(online::AcceptLoss),
+    /// Check every record of a journal. No server may run in its directory.
+    Verify(offline::Verify),
+}
+
+impl Journal {
+    pub(super) fn run(self) -> Result<Exit, Failure> {
+        match self.command {
+            Command::Backup(command) => block_on(command.run()),
+            Command::AcceptLoss(command) => block_on(command.run()),
+            Command::Restore(command) => command.run(),
+            Command::Verify(command) => command.run(),
+        }
+    }
+}
