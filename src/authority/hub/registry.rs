@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -48,6 +48,8 @@ pub(super) struct Registry {
     subscribers_max: usize,
     shards: [watch::Sender<u64>; SHARDS],
     stopping: AtomicBool,
+    /// Revisions that subscribers held and this history lacks.
+    history_lost: AtomicU64,
 }
 
 #[derive(Default)]
@@ -70,6 +72,7 @@ impl Registry {
             subscribers_max,
             shards: std::array::from_fn(|_| watch::Sender::new(0)),
             stopping: AtomicBool::new(false),
+            history_lost: AtomicU64::new(0),
         })
     }
 
@@ -108,6 +111,10 @@ impl Registry {
 
     pub(super) fn count(&self) -> usize {
         self.subscribers.lock().connected.len()
+    }
+
+    pub(super) fn history_lost(&self) -> u64 {
+        self.history_lost.load(Ordering::Relaxed)
     }
 
     pub(super) fn stop(&self) {
@@ -154,6 +161,21 @@ impl Seat for Place {
             status.role = hello.role;
             status.reconnect_reason.clone_from(&hello.reconnect_reason);
         });
+    }
+
+    fn handle_history_lost(&mut self, revisions: u64) {
+        let counted = &self.registry.history_lost;
+        let _ = counted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |sum| Some(sum.saturating_add(revisions)));
+        let subscribers = self.registry.subscribers.lock();
+        let status = subscribers.connected.get(&self.number);
+        let (name, address) = status.map(|status| (status.name.clone(), status.address.clone())).unwrap_or_default();
+        drop(subscribers);
+        tracing::warn!(
+            subscriber = ?name,
+            address,
+            revisions,
+            "the subscriber holds revisions that the restored backup lacks; it keeps what they revoked in force"
+        );
     }
 
     fn handle_ack(&mut self, ack: &Ack) {
