@@ -332,6 +332,12 @@ impl Hub {
         self.registry.count()
     }
 
+    /// How many revisions subscribers held that this history lacks: of the parent epoch, beyond what was taken over.
+    #[must_use]
+    pub fn history_lost(&self) -> u64 {
+        self.registry.history_lost()
+    }
+
     /// The first revision that a subscriber can resume after.
     #[must_use]
     pub fn oldest(&self) -> Revision {

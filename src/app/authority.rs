@@ -158,7 +158,11 @@ struct Reported {
 
 impl Reports for Reported {
     fn status(&self) -> Status {
-        Status { subscribers: self.hub.subscriber_count(), ..self.authority.status() }
+        Status {
+            subscribers: self.hub.subscriber_count(),
+            history_lost: self.hub.history_lost(),
+            ..self.authority.status()
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -124,6 +125,8 @@ pub fn stop_on_signal(stop: CancellationToken) -> std::io::Result<tokio::task::J
 fn observe(metrics: &Metrics, reports: &dyn Reports) {
     let status = reports.status();
     metrics.subscribers.set(status.subscribers as u64);
+    // Counted where it happens, since the start; it never falls.
+    metrics.history_lost_revisions.inner().store(status.history_lost, Ordering::Relaxed);
     metrics.live_entries.set(status.live_entries);
     metrics.max_entries.set(status.policy.max_entries);
     metrics.active_shapes.set(status.shapes.len() as u64);

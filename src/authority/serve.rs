@@ -433,6 +433,7 @@ impl Reports for Authority {
             indexed_through: self.index.indexed_through(),
             oldest: self.reader.oldest().unwrap_or(stamp.revision),
             subscribers: 0,
+            history_lost: 0,
             writes_refused: self.vitals.writes_refused(),
             clock_alarm: self.vitals.clock_in_doubt(),
             index_trouble: self.index.trouble(),

@@ -61,6 +61,7 @@ async fn execute(arguments: &[&str]) -> Result<Exit, Failure> {
         Command::Check(command) => command.run().await.map_err(Failure::cannot_tell),
         Command::List(command) => command.run().await,
         Command::Status(command) => command.run().await,
+        Command::Journal(command) => command.perform().await,
         other => panic!("not a command for a server: {other:?}"),
     }
 }
@@ -247,4 +248,48 @@ async fn a_batch_is_sent_in_chunks_and_says_where_to_resume() {
     std::fs::write(&path, text.replace("\"sub\":\"\"", "\"sub\":\"last\"")).unwrap();
     assert_eq!(run(&node, &[&batch[..], &["--from-line", "10001"]].concat()).await, Ok(Exit::Done));
     assert_eq!(node.revokes.lock()[1].items.len(), 2);
+}
+
+#[tokio::test]
+async fn a_backup_comes_over_the_wire_and_one_that_breaks_off_is_none() {
+    use crate::authority::backup::{Listed, Manifest};
+    use crate::revocation::ports::{BackupPart, OperateError};
+    use crate::surface::testing::HERE;
+    use sha2::Digest as _;
+    let node = FakeNode::new();
+    let bytes = vec![7; 1000];
+    let sha256: [u8; 32] = sha2::Sha256::digest(&bytes).into();
+    let name = "journal.sqlite".to_owned();
+    let parts = [
+        BackupPart::Position(HERE),
+        BackupPart::File { name: name.clone(), length: 1000 },
+        BackupPart::Chunk(bytes[..600].to_vec()),
+        BackupPart::Chunk(bytes[600..].to_vec()),
+        BackupPart::FileEnd { sha256 },
+        BackupPart::End { files: 1 },
+    ];
+    *node.backup.lock() = parts.into_iter().map(Ok).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    assert_eq!(run(&node, &["journal", "backup", &path("whole")]).await, Ok(Exit::Done));
+    let files = vec![Listed { name, length: 1000, sha256 }];
+    let manifest = Manifest::read(&dir.path().join("whole")).unwrap();
+    assert_eq!(manifest, Some(Manifest { position: HERE, files }));
+    assert_eq!(std::fs::read(path("whole/journal.sqlite")).unwrap(), bytes);
+    let again = run(&node, &["journal", "backup", &path("whole")]).await.unwrap_err();
+    assert_eq!((again.exit, again.message.contains("is not empty")), (Exit::CannotTell, true));
+    node.backup.lock()[3] = Err(OperateError::Unavailable("disk gone".into()));
+    let broken = run(&node, &["journal", "backup", &path("broken")]).await.unwrap_err();
+    assert_eq!((broken.exit, broken.message.contains("disk gone")), (Exit::Unreachable, true));
+    assert_eq!(Manifest::read(&dir.path().join("broken")).unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_loss_is_accepted_with_yes_only_and_for_a_generation_that_is_past() {
+    let node = FakeNode::new();
+    check_refused(&["journal", "accept-loss", "--generation", "1"], "--yes");
+    check_refused(&["journal", "accept-loss", "--generation", "0", "--yes"], "0");
+    assert_eq!(run(&node, &["journal", "accept-loss", "--generation", "1", "--yes"]).await, Ok(Exit::Done));
+    let refused = run(&node, &["journal", "accept-loss", "--generation", "9", "--yes"]).await.unwrap_err();
+    assert_eq!((refused.exit, refused.message.contains("is not past")), (Exit::CannotTell, true), "{refused:?}");
 }

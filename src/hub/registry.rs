@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -52,6 +52,8 @@ pub(super) struct Registry {
     stopping: AtomicBool,
     /// Somebody joined, left or acknowledged.
     heard: Notify,
+    /// Revisions that subscribers held and this history lacks.
+    history_lost: AtomicU64,
 }
 
 #[derive(Default)]
@@ -75,6 +77,7 @@ impl Registry {
             shards: std::array::from_fn(|_| watch::Sender::new(0)),
             stopping: AtomicBool::new(false),
             heard: Notify::new(),
+            history_lost: AtomicU64::new(0),
         })
     }
 
@@ -121,6 +124,10 @@ impl Registry {
         self.subscribers.lock().connected.len()
     }
 
+    pub(super) fn history_lost(&self) -> u64 {
+        self.history_lost.load(Ordering::Relaxed)
+    }
+
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
     }
@@ -165,6 +172,21 @@ impl Seat for Place {
             status.role = hello.role;
             status.reconnect_reason.clone_from(&hello.reconnect_reason);
         });
+    }
+
+    fn handle_history_lost(&mut self, revisions: u64) {
+        let counted = &self.registry.history_lost;
+        let _ = counted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |sum| Some(sum.saturating_add(revisions)));
+        let subscribers = self.registry.subscribers.lock();
+        let status = subscribers.connected.get(&self.number);
+        let (name, address) = status.map(|status| (status.name.clone(), status.address.clone())).unwrap_or_default();
+        drop(subscribers);
+        tracing::warn!(
+            subscriber = ?name,
+            address,
+            revisions,
+            "the subscriber holds revisions that the restored backup lacks; it keeps what they revoked in force"
+        );
     }
 
     fn handle_ack(&mut self, ack: &Ack) {

@@ -429,6 +429,8 @@ pub struct Status {
     pub oldest: Revision,
     /// How many subscribers are connected.
     pub subscribers: usize,
+    /// How many revisions subscribers held that the restored backup lacked.
+    pub history_lost: u64,
     /// Why writes are refused; `None` when they are not.
     pub writes_refused: Option<String>,
     /// Why the clock is in doubt; `None` when it is not.

@@ -165,6 +165,7 @@ impl Reports for FakeNode {
             indexed_through: Revision(40),
             oldest: Revision(1),
             subscribers: 2,
+            history_lost: 0,
             writes_refused: self.writes_refused.lock().clone(),
             clock_alarm: None,
             index_trouble: None,

@@ -44,6 +44,8 @@ pub struct Metrics {
     pub journal_bytes: Whole,
     /// Connected subscribers.
     pub subscribers: Whole,
+    /// Revisions that subscribers held and the restored backup lacked.
+    pub history_lost_revisions: Counter,
     /// Live entries.
     pub live_entries: Whole,
     /// The most live entries that policy allows.
@@ -220,6 +222,11 @@ impl Metrics {
             ),
             journal_bytes: with_unit(r, "journal", Unit::Bytes, "The size of the journal on disk."),
             subscribers: gauge(r, "subscribers", "Connected subscribers."),
+            history_lost_revisions: counter(
+                r,
+                "history_lost_revisions",
+                "Revisions that subscribers held and the restored backup lacked.",
+            ),
             live_entries: gauge(r, "live_entries", "Live entries."),
             max_entries: gauge(r, "max_entries", "The most live entries that policy allows."),
             active_shapes: gauge(r, "active_shapes", "Active shapes."),

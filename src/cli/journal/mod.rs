@@ -28,9 +28,13 @@ enum Command {
 
 impl Journal {
     pub(super) fn run(self) -> Result<Exit, Failure> {
+        block_on(self.perform())
+    }
+
+    pub(super) async fn perform(self) -> Result<Exit, Failure> {
         match self.command {
-            Command::Backup(command) => block_on(command.run()),
-            Command::AcceptLoss(command) => block_on(command.run()),
+            Command::Backup(command) => command.run().await,
+            Command::AcceptLoss(command) => command.run().await,
             Command::Restore(command) => command.run(),
             Command::Verify(command) => command.run(),
         }

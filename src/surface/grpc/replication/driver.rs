@@ -155,10 +155,15 @@ fn broken(status: &Status) -> Inbound {
 fn handle(came: Inbound, subscription: &mut Subscription, seat: &mut dyn Seat, feed: &Arc<dyn Feed>) -> bool {
     match came {
         Inbound::Frame(frame) => {
+            let greets = matches!(frame, ToServer::Hello(_));
             if let ToServer::Hello(hello) = &frame {
                 seat.handle_hello(hello);
             }
             subscription.handle_frame(feed.now(), frame, source(feed));
+            match subscription.history_lost() {
+                revisions if greets && revisions > 0 => seat.handle_history_lost(revisions),
+                _ => {}
+            }
             if let Some(ack) = subscription.acked() {
                 seat.handle_ack(ack);
             }

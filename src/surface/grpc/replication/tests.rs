@@ -28,14 +28,18 @@ impl hub::History for NoHistory {
 
 /// A hub at revision 0, with a snapshot of it.
 fn hub() -> Arc<Hub> {
+    hub_of(Epoch { generation: 1, id: [2; 16] }, None)
+}
+
+fn hub_of(epoch: Epoch, parent: Option<Parent>) -> Arc<Hub> {
     let clock = Clock::manual(ManualTime::starting_at(UnixMillis(1_700_000_000_000)));
     let (key, floor) = (SetKey::new([5; 16]), Minute::from_bits(7));
     let digest = RevocationSet::create(key.clone(), Policy::default(), floor).0.digest();
     let point = LogPoint { revision: Revision(0), digest, chain: Chain::default(), floor };
     let start = hub::Start {
         node: NodeId([1; 16]),
-        epoch: Epoch { generation: 1, id: [2; 16] },
-        parent: None,
+        epoch,
+        parent,
         set_key: key.clone(),
         signer: Signer::from_seed(&[3; 32]),
         point,
@@ -270,4 +274,20 @@ async fn an_upstream_subscribes_through_a_unix_socket() {
     drop(connection);
     stop.cancel();
     served.await.unwrap();
+}
+
+#[tokio::test]
+async fn revisions_beyond_the_restore_point_are_counted_once_for_each_greeting() {
+    let parent = Parent { epoch: Epoch { generation: 1, id: [2; 16] }, revision: Revision(5) };
+    let hub = hub_of(Epoch { generation: 2, id: [4; 16] }, Some(parent));
+    let mut service = subscribe_service(hub.clone());
+    for (held, lost) in [(9, 4), (5, 4), (7, 6)] {
+        let mut call = call(&mut service);
+        let ToServer::Hello(mut greeting) = hello() else { unreachable!() };
+        greeting.held = Some(Held { epoch: parent.epoch, revision: Revision(held), digest: Digest::default() });
+        call.send(&ToServer::Hello(greeting)).await;
+        assert!(matches!(call.receive().await, Some(ToSubscriber::Welcome(_))));
+        call.send(&ack(0)).await;
+        assert_eq!(hub.history_lost(), lost, "held {held}");
+    }
 }
