@@ -27,17 +27,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-pub use registry::SubscriberStatus;
+pub use registry::{Awaiting, SubscriberStatus};
 pub use snapshots::OfferError;
 
 use super::publish::{Image, Publish, Published};
 use crate::clock::Clock;
 use crate::replication::frames::{DeltaFrame, Heartbeat, NodeId, PROTOCOL, Parent, ToSubscriber};
 use crate::replication::signature::Statement;
-use crate::replication::source::{HistoryError, Origin};
+use crate::replication::source::{HistoryError, Members, Origin};
 use crate::replication::{FrameEncoder, FramedLog, LogEntry, LogError, LogPoint, Moment, Signer};
 use crate::revocation::{Epoch, Policy, Revision, SetKey, UnixMillis};
 use registry::Registry;
@@ -115,6 +116,8 @@ pub struct Hub {
     /// Taken while `state` is not held.
     snapshots: Mutex<Snapshots>,
     registry: Arc<Registry>,
+    /// Acks up to this revision were asked for by a heartbeat.
+    asked: AtomicU64,
     /// Something was published, offered or stopped; [`Hub::run`] wakes the subscribers.
     changed: Notify,
 }
@@ -150,6 +153,7 @@ impl Hub {
         };
         let log = FramedLog::new(start.point, options.log_bytes_max);
         let state = State { log, policy: start.policy, source_time: now.wall, stated_at: now.boot };
+        let registry = Registry::new(options.subscribers_max, clock.clone());
         Arc::new(Self {
             options,
             origin,
@@ -160,7 +164,8 @@ impl Hub {
             oldest: AtomicU64::new(start.oldest.0),
             state: RwLock::new(state),
             snapshots: Mutex::new(Snapshots::default()),
-            registry: Registry::new(options.subscribers_max),
+            registry,
+            asked: AtomicU64::new(0),
             changed: Notify::new(),
         })
     }
@@ -171,7 +176,8 @@ impl Hub {
     /// When it is not the next revision; nothing is published.
     pub fn append(&self, published: Published) -> Result<(), LogError> {
         let Published { revision, source_time, floor, policy, canonical, digest, chain } = published;
-        let frame = self.encoder.encode(&ToSubscriber::Delta(DeltaFrame { canonical, ack_now: false }));
+        let frame =
+            self.encoder.encode(&ToSubscriber::Delta(DeltaFrame { canonical, ack_now: self.registry.is_awaited() }));
         let stated_at = self.clock.boot().0;
         let mut state = self.state.write();
         state.log.push(LogEntry { point: LogPoint { revision, digest, chain, floor }, frame })?;
@@ -201,6 +207,27 @@ impl Hub {
         (state.source_time, state.stated_at) = (now.wall, now.boot);
         drop(state);
         self.changed.notify_one();
+    }
+
+    /// Who remembers the members; tell it before anybody joins.
+    pub fn set_members(&self, members: Arc<dyn Members>) {
+        self.registry.set_members(members);
+    }
+
+    /// Asks all subscribers, together, to acknowledge at once, now and as long as the answer lives.
+    #[must_use]
+    pub fn ask_for_acks(&self, revision: Revision) -> Awaiting {
+        let awaiting = self.registry.begin_awaiting();
+        // Whoever asked for the same revision before has brought its acks on their way already.
+        if self.asked.fetch_max(revision.0, Ordering::AcqRel) < revision.0 {
+            self.heartbeat(true);
+        }
+        awaiting
+    }
+
+    /// Resolves at the next join, leave or ack. Enable it before looking, so that none is missed.
+    pub fn progress(&self) -> Notified<'_> {
+        self.registry.progress()
     }
 
     /// The history was pruned: its first revision is now this one.
@@ -248,7 +275,7 @@ impl Hub {
         while !self.registry.is_stopping() {
             tokio::select! {
                 _ = beat.tick() => {
-                    self.heartbeat(false);
+                    self.heartbeat(self.registry.is_awaited());
                     if preparing.is_empty() && self.snapshots.lock().is_waiting() {
                         let hub = Arc::clone(&self);
                         preparing.spawn_blocking(move || hub.prepare_offered());
