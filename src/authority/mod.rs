@@ -15,6 +15,7 @@ mod decide;
 pub mod hub;
 mod ledger;
 pub mod lifetimes;
+pub mod members;
 mod publish;
 mod recovery;
 mod requests;
