@@ -225,6 +225,12 @@ impl Hub {
         awaiting
     }
 
+    /// Whether somebody who is connected has yet to acknowledge a revision.
+    #[must_use]
+    pub fn has_laggard(&self, revision: Revision) -> bool {
+        self.registry.has_laggard(revision)
+    }
+
     /// Resolves at the next join, leave or ack. Enable it before looking, so that none is missed.
     pub fn progress(&self) -> Notified<'_> {
         self.registry.progress()

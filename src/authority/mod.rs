@@ -16,6 +16,7 @@ pub mod hub;
 mod ledger;
 pub mod lifetimes;
 pub mod members;
+pub mod propagation;
 mod publish;
 mod recovery;
 mod requests;

@@ -3,6 +3,13 @@
 //! Surfaces parse outside bytes into these types and render the answers; whoever implements the traits decides.
 //! Waiting is expressed as a boxed future, so that the core needs no runtime.
 
+mod propagation;
+
+pub use propagation::{
+    MemberChoice, NotAuthority, PROPAGATION_WAIT_MAX, Propagates, Propagation, PropagationError, SUBSCRIBERS_PAGE_MAX,
+    SubscriberPage, SubscriberRow,
+};
+
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -413,6 +420,8 @@ pub struct Status {
     pub oldest: Revision,
     /// How many subscribers are connected.
     pub subscribers: usize,
+    /// How many members are cut off.
+    pub members_cut_off: u64,
     /// Why writes are refused; `None` when they are not.
     pub writes_refused: Option<String>,
     /// Why the clock is in doubt; `None` when it is not.

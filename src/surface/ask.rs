@@ -6,7 +6,7 @@ use super::parse::{self, Issuers, TOKENS_MAX, with_scratch};
 use super::peer::Peer;
 use super::violations::{Path, Violations};
 use crate::revocation::Verdict;
-use crate::revocation::ports::{Checks, FindError, Finds, Reports, WriteError, Writes};
+use crate::revocation::ports::{Checks, FindError, Finds, Propagates, PropagationError, Reports, WriteError, Writes};
 use crate::wire::{self, pb};
 
 /// Tokens checked before other tasks of the thread get a turn: about 100 µs of work.
@@ -23,6 +23,8 @@ pub struct Node {
     pub finds: Arc<dyn Finds>,
     /// Its condition.
     pub reports: Arc<dyn Reports>,
+    /// Its subscribers, and what they have applied.
+    pub propagates: Arc<dyn Propagates>,
 }
 
 /// Why a request is refused, whatever form it came in.
@@ -37,6 +39,9 @@ pub enum Refusal {
     /// The node could not search.
     #[error(transparent)]
     Find(#[from] FindError),
+    /// The node could not tell about its subscribers.
+    #[error(transparent)]
+    Propagation(#[from] PropagationError),
     /// There is no such revocation.
     #[error("the revocation is unknown, or was pruned")]
     NotFound,
@@ -129,6 +134,21 @@ impl Desk {
             }
         }
         Ok(violations.or(Some(pb::CheckTokensResponse { responses }))?)
+    }
+
+    pub(super) async fn await_propagation(
+        &self,
+        message: &pb::AwaitPropagationRequest,
+    ) -> Result<pb::AwaitPropagationResponse, Refusal> {
+        let (position, timeout) = parse::await_propagation(message)?;
+        let reply = self.node.propagates.await_propagation(position, timeout).await?;
+        Ok(wire::propagation(reply))
+    }
+
+    pub(super) async fn forget(&self, message: pb::ForgetRequest) -> Result<pb::ForgetResponse, Refusal> {
+        let member = parse::forget(message)?;
+        let forgotten = self.node.propagates.forget(member).await?;
+        Ok(pb::ForgetResponse { forgotten })
     }
 
     pub(super) fn status(&self) -> pb::GetStatusResponse {

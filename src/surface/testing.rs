@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::ask::Node;
 use crate::revocation::ports::{
-    Answer, Checks, FindError, Finds, Found, Page, Pending, Query, Record, RecordState, ReinstateReply,
+    Answer, Checks, FindError, Finds, Found, NotAuthority, Page, Pending, Query, Record, RecordState, ReinstateReply,
     ReinstateRequest, Reports, RevokeReply, RevokeRequest, Revoked, Status, WriteError, Writes,
 };
 use crate::revocation::{
@@ -61,7 +61,13 @@ impl FakeNode {
     }
 
     pub(crate) fn node(self: &Arc<Self>) -> Node {
-        Node { checks: self.clone(), writes: self.clone(), finds: self.clone(), reports: self.clone() }
+        Node {
+            checks: self.clone(),
+            writes: self.clone(),
+            finds: self.clone(),
+            reports: self.clone(),
+            propagates: Arc::new(NotAuthority),
+        }
     }
 }
 
@@ -144,6 +150,7 @@ impl Reports for FakeNode {
             indexed_through: Revision(40),
             oldest: Revision(1),
             subscribers: 2,
+            members_cut_off: 0,
             writes_refused: self.writes_refused.lock().clone(),
             clock_alarm: None,
             index_trouble: None,

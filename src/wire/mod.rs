@@ -4,11 +4,13 @@
 //! holds by whoever gave it.
 
 mod answer;
+mod propagation;
 pub mod replication;
 pub mod upstream;
 mod value;
 
 pub use answer::{check_response, found_record, page, record, reinstate_response, revoke_response, status_response};
+pub use propagation::{propagation, subscriber_page};
 pub use value::{FormError, position, position_message, selector_message, tested, tested_message, tested_name};
 
 /// The generated messages and services of `proto/rescind/v1`.

@@ -160,6 +160,11 @@ impl Registry {
         self.subscribers.lock().connected.values().cloned().collect()
     }
 
+    pub(super) fn has_laggard(&self, revision: Revision) -> bool {
+        let subscribers = self.subscribers.lock();
+        subscribers.connected.values().any(|status| status.id.is_some() && status.acked < revision)
+    }
+
     pub(super) fn count(&self) -> usize {
         self.subscribers.lock().connected.len()
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use crate::revocation::ports::{FindError, WriteError};
+use crate::revocation::ports::{FindError, PropagationError, WriteError};
 use crate::surface::ask::Refusal;
 use crate::surface::reason::{DOMAIN, reason};
 use crate::surface::violations::Violations;
@@ -41,6 +41,15 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
             }
             FindError::Behind { .. } => retry(&mut details),
             FindError::Unavailable(_) => Code::Unavailable,
+        },
+        Refusal::Propagation(error) => match error {
+            PropagationError::Invalid(violations) => {
+                let violations = Violations::from(violations.clone());
+                return status(&Refusal::Invalid(violations));
+            }
+            PropagationError::Overloaded => retry(&mut details),
+            PropagationError::UnknownMember => Code::NotFound,
+            PropagationError::MemberConnected | PropagationError::NotAuthority => Code::FailedPrecondition,
         },
         Refusal::NotFound => Code::NotFound,
     };
@@ -86,6 +95,11 @@ mod tests {
             (FindError::Invalid(wrong()).into(), Code::InvalidArgument, "INVALID_REQUEST"),
             (FindError::Behind { indexed_through: here }.into(), Code::Unavailable, "INDEX_BEHIND"),
             (FindError::Unavailable("rebuilding".into()).into(), Code::Unavailable, "INDEX_UNAVAILABLE"),
+            (PropagationError::Invalid(wrong()).into(), Code::InvalidArgument, "INVALID_REQUEST"),
+            (PropagationError::Overloaded.into(), Code::Unavailable, "OVERLOADED"),
+            (PropagationError::UnknownMember.into(), Code::NotFound, "UNKNOWN_MEMBER"),
+            (PropagationError::MemberConnected.into(), Code::FailedPrecondition, "MEMBER_CONNECTED"),
+            (PropagationError::NotAuthority.into(), Code::FailedPrecondition, "NOT_AUTHORITY"),
             (Refusal::NotFound, Code::NotFound, "NOT_FOUND"),
         ] {
             let status = status(&refusal);

@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
 use super::decode::DecodeError;
-use crate::revocation::ports::{FindError, WriteError};
+use crate::revocation::ports::{FindError, PropagationError, WriteError};
 use crate::surface::ask::Refusal;
 use crate::surface::reason::reason;
 use crate::surface::violations::Violations;
@@ -65,6 +65,12 @@ impl From<Refusal> for Problem {
                 FindError::Invalid(violations) => Self::invalid(violations.into()),
                 FindError::Behind { .. } => problem(StatusCode::SERVICE_UNAVAILABLE).and_retry(),
                 FindError::Unavailable(_) => problem(StatusCode::SERVICE_UNAVAILABLE),
+            },
+            Refusal::Propagation(error) => match error {
+                PropagationError::Invalid(violations) => Self::invalid(violations.into()),
+                PropagationError::Overloaded => problem(StatusCode::SERVICE_UNAVAILABLE).and_retry(),
+                PropagationError::UnknownMember => problem(StatusCode::NOT_FOUND),
+                PropagationError::MemberConnected | PropagationError::NotAuthority => problem(StatusCode::CONFLICT),
             },
             Refusal::NotFound => problem(StatusCode::NOT_FOUND),
         }
