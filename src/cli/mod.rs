@@ -9,6 +9,7 @@
 //! | 0 | done |
 //! | 1 | a negative answer (`check`: revoked) |
 //! | 2 | cannot tell, or bad input |
+//! | 3 | durable, but `--wait` ran out before every subscriber had it |
 //! | 4 | unreachable, nothing is known: a retry with the printed request id is safe |
 //! | 5 | denied |
 
@@ -18,6 +19,7 @@ mod completions;
 mod config;
 mod connection;
 mod exit;
+mod forget;
 mod list;
 mod output;
 mod reinstate;
@@ -25,9 +27,11 @@ mod revoke;
 mod selection;
 mod serve;
 mod status;
+mod subscribers;
 #[cfg(test)]
 mod tests;
 mod time;
+mod wait;
 mod watch;
 
 use std::ffi::OsString;
@@ -60,6 +64,8 @@ enum Command {
     Watch(watch::Watch),
     /// Show how a server is.
     Status(status::Status),
+    /// Give up on a subscriber that went without a goodbye and will not come back.
+    Forget(forget::Forget),
     /// Look at the configuration.
     Config(config::Config),
     /// Print a completion script for a shell.
@@ -85,6 +91,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::List(command) => block_on(command.run()),
         Command::Watch(command) => block_on(command.run()),
         Command::Status(command) => block_on(command.run()),
+        Command::Forget(command) => block_on(command.run()),
         Command::Config(command) => command.run(),
         Command::Completions(command) => command.run(),
     };
