@@ -105,6 +105,7 @@ pub fn stop_on_signal(stop: CancellationToken) -> std::io::Result<tokio::task::J
 fn observe(metrics: &Metrics, reports: &dyn Reports) {
     let status = reports.status();
     metrics.subscribers.set(status.subscribers as u64);
+    metrics.members_cut_off.set(status.members_cut_off);
     metrics.live_entries.set(status.live_entries);
     metrics.max_entries.set(status.policy.max_entries);
     metrics.active_shapes.set(status.shapes.len() as u64);

@@ -44,6 +44,8 @@ pub struct Metrics {
     pub journal_bytes: Whole,
     /// Connected subscribers.
     pub subscribers: Whole,
+    /// Members that are cut off.
+    pub members_cut_off: Whole,
     /// Live entries.
     pub live_entries: Whole,
     /// The most live entries that policy allows.
@@ -208,6 +210,7 @@ impl Metrics {
             ),
             journal_bytes: with_unit(r, "journal", Unit::Bytes, "The size of the journal on disk."),
             subscribers: gauge(r, "subscribers", "Connected subscribers."),
+            members_cut_off: gauge(r, "members_cut_off", "Subscribers that went without a goodbye."),
             live_entries: gauge(r, "live_entries", "Live entries."),
             max_entries: gauge(r, "max_entries", "The most live entries that policy allows."),
             active_shapes: gauge(r, "active_shapes", "Active shapes."),
