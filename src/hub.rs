@@ -28,17 +28,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 pub use published::{Image, Published};
-pub use registry::SubscriberStatus;
+pub use registry::{Awaiting, SubscriberStatus};
 pub use snapshots::OfferError;
 
 use crate::clock::Clock;
 use crate::replication::frames::{DeltaFrame, Heartbeat, NodeId, PROTOCOL, Parent, ToSubscriber};
 use crate::replication::signature::Statement;
-use crate::replication::source::{HistoryError, Origin};
+use crate::replication::source::{HistoryError, Members, Origin};
 use crate::replication::{FrameEncoder, FramedLog, LogEntry, LogError, LogPoint, Moment, Signer};
 use crate::revocation::{Epoch, Policy, Revision, SetKey, UnixMillis};
 use registry::Registry;
@@ -131,6 +132,8 @@ pub struct Hub {
     /// The relays between the authority and here, this one first; none at the authority.
     path: RwLock<Vec<NodeId>>,
     registry: Arc<Registry>,
+    /// Acks up to this revision were asked for by a heartbeat.
+    asked: AtomicU64,
     /// Something was published, offered or stopped; [`Hub::run`] wakes the subscribers.
     changed: Notify,
 }
@@ -208,6 +211,7 @@ impl Hub {
         encoder: Arc<dyn FrameEncoder>,
         history: Arc<dyn History>,
     ) -> Arc<Self> {
+        let registry = Registry::new(options.subscribers_max, clock.clone());
         Arc::new(Self {
             options,
             origin,
@@ -219,7 +223,8 @@ impl Hub {
             state: RwLock::new(State { log, policy, stated }),
             snapshots: Mutex::new(Snapshots::default()),
             path: RwLock::default(),
-            registry: Registry::new(options.subscribers_max),
+            registry,
+            asked: AtomicU64::new(0),
             changed: Notify::new(),
         })
     }
@@ -229,8 +234,17 @@ impl Hub {
     /// # Errors
     /// When it is not the next revision; nothing is published.
     pub fn append(&self, published: Published) -> Result<(), LogError> {
+        let ack_now = self.registry.is_awaited();
+        self.append_as(published, ack_now)
+    }
+
+    /// The same, asking for acks as the authority did.
+    ///
+    /// # Errors
+    /// As [`Hub::append`].
+    pub fn append_as(&self, published: Published, ack_now: bool) -> Result<(), LogError> {
         let Published { revision, source_time, floor, policy, canonical, digest, chain } = published;
-        let frame = self.encoder.encode(&ToSubscriber::Delta(DeltaFrame { canonical, ack_now: false }));
+        let frame = self.encoder.encode(&ToSubscriber::Delta(DeltaFrame { canonical, ack_now }));
         let at = self.clock.boot().0;
         let mut state = self.state.write();
         state.log.push(LogEntry { point: LogPoint { revision, digest, chain, floor }, frame })?;
@@ -286,11 +300,6 @@ impl Hub {
         *self.path.write() = path;
     }
 
-    /// Resolves when a subscriber has joined, left or acknowledged something since this was last asked; for one waiter.
-    pub async fn heard(&self) {
-        self.registry.heard().await;
-    }
-
     /// The epoch served.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
@@ -306,6 +315,33 @@ impl Hub {
     /// Takes a snapshot for joiners, to be signed and encoded when there is room for it.
     pub fn offer_snapshot(&self, image: Arc<Image>) {
         self.snapshots.lock().wait(image);
+    }
+
+    /// Who remembers the members; tell it before anybody joins.
+    pub fn set_members(&self, members: Arc<dyn Members>) {
+        self.registry.set_members(members);
+    }
+
+    /// Asks all subscribers, together, to acknowledge at once, now and as long as the answer lives.
+    #[must_use]
+    pub fn ask_for_acks(&self, revision: Revision) -> Awaiting {
+        let awaiting = self.registry.begin_awaiting();
+        // Whoever asked for the same revision before has brought its acks on their way already.
+        if self.asked.fetch_max(revision.0, Ordering::AcqRel) < revision.0 {
+            self.heartbeat(true);
+        }
+        awaiting
+    }
+
+    /// Whether somebody who is connected has yet to acknowledge a revision.
+    #[must_use]
+    pub fn has_laggard(&self, revision: Revision) -> bool {
+        self.registry.has_laggard(revision)
+    }
+
+    /// Resolves at the next join, leave or ack. Enable it before looking, so that none is missed.
+    pub fn progress(&self) -> Notified<'_> {
+        self.registry.progress()
     }
 
     /// The history was pruned: its first revision is now this one.
@@ -359,7 +395,7 @@ impl Hub {
         while !self.registry.is_stopping() {
             tokio::select! {
                 _ = beat.tick() => {
-                    self.heartbeat(false);
+                    self.heartbeat(self.registry.is_awaited());
                     if preparing.is_empty() && self.snapshots.lock().is_waiting() {
                         let hub = Arc::clone(&self);
                         preparing.spawn_blocking(move || hub.prepare_offered());

@@ -119,9 +119,21 @@ impl Relay {
     pub async fn run(self: Arc<Self>) {
         loop {
             let hub = self.hub();
+            let progress = hub.as_ref().map(|hub| hub.progress());
+            tokio::pin!(progress);
+            // Enabled before looking, so that nothing is missed.
+            if let Some(progress) = progress.as_mut().as_pin_mut() {
+                progress.enable();
+            }
+            let subtree = hub.as_ref().map(|hub| subtree_of(&hub.subscribers())).unwrap_or_default();
+            self.subtree.send_if_modified(|before| {
+                let changed = *before != subtree;
+                *before = subtree;
+                changed
+            });
             let heard = async {
-                match &hub {
-                    Some(hub) => hub.heard().await,
+                match progress.as_pin_mut() {
+                    Some(progress) => progress.await,
                     None => std::future::pending().await,
                 }
             };
@@ -130,12 +142,6 @@ impl Relay {
                 () = self.replaced.notified() => {}
                 () = tokio::time::sleep(SUBTREE_INTERVAL) => {}
             }
-            let subtree = self.hub().map(|hub| subtree_of(&hub.subscribers())).unwrap_or_default();
-            self.subtree.send_if_modified(|before| {
-                let changed = *before != subtree;
-                *before = subtree;
-                changed
-            });
         }
     }
 
@@ -269,7 +275,7 @@ fn extend(hub: &Hub, deltas: &[KeptDelta]) -> bool {
             digest: delta.point.digest,
             chain: delta.point.chain,
         };
-        if let Err(error) = hub.append(published) {
+        if let Err(error) = hub.append_as(published, delta.ack_now) {
             tracing::error!(%error, "what was verified does not follow what is served; subscribers are sent away");
             return false;
         }

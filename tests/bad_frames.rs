@@ -64,6 +64,13 @@ impl ReplicationService for Liar {
         });
         Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receive))))
     }
+
+    async fn list_subscribers(
+        &self,
+        request: Request<pb::ListSubscribersRequest>,
+    ) -> Result<Response<pb::ListSubscribersResponse>, Status> {
+        self.upstream.clone().list_subscribers(request).await
+    }
 }
 
 fn lost_delta(frame: &Frame) -> Option<Vec<Frame>> {

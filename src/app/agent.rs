@@ -21,8 +21,9 @@ use crate::replica::{Driver, DriverOptions, Event, FollowerOptions, NodeId, Repl
 use crate::replication::FollowerStatus;
 use crate::replication::frames::Role;
 use crate::revocation::ports::{
-    AcceptLossError, BackupParts, Caller, FindError, Finds, Following, Found, OperateError, Operates, Page, Pending,
-    Query, Record, ReinstateReply, ReinstateRequest, Reports, RevokeReply, RevokeRequest, Status, WriteError, Writes,
+    AcceptLossError, BackupParts, Caller, FindError, Finds, Following, Found, NotAuthority, OperateError, Operates,
+    Page, Pending, Query, Record, ReinstateReply, ReinstateRequest, Reports, RevokeReply, RevokeRequest, Status,
+    WriteError, Writes,
 };
 use crate::revocation::{Epoch, Position, Revision, RevocationId, WhenStale};
 use crate::surface::{BindError, Node, Surface, subscribe_service};
@@ -88,6 +89,7 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
         finds: refusing.clone(),
         reports: reports.clone(),
         operates: refusing,
+        propagates: Arc::new(NotAuthority),
     };
     let subscriptions = subscribe_service(Arc::clone(&relay));
     let routes = Routes::new(subscriptions.clone());
@@ -178,6 +180,8 @@ impl Reports for Reported {
             clock_alarm: None,
             index_trouble: None,
             public_key: status.public_key.map_or([0; 32], |key| key.0),
+            history_lost: hub.as_ref().map_or(0, |hub| hub.history_lost()),
+            members_cut_off: 0,
             following: Some(Following {
                 upstream: self.current.lock().clone(),
                 state: status.state.name(),

@@ -13,6 +13,8 @@ use tonic::service::Routes;
 
 use super::front::{Front, stop_on_signal};
 use super::metered::{MeteredPublish, metered};
+use crate::authority::members::Roster;
+use crate::authority::propagation::Propagator;
 use crate::authority::{Authority, Options, RecoverError, Recovered, recover};
 use crate::clock::Clock;
 use crate::config::ServerConfig;
@@ -68,17 +70,22 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
     let publisher = Arc::new(MeteredPublish::new(hub.clone(), Arc::clone(&metrics)));
     let public_key = hub.origin().public_key.0;
     let authority = Authority::start(recovered, index, publisher, public_key)?;
+    let (data_dir, set, time) = (config.data_dir.clone(), Arc::clone(authority.set()), clock.clone());
+    let roster = blocking(move || Roster::open(&data_dir, set, time)).await??;
+    hub.set_members(roster.clone());
     let feeding = tokio::spawn(hub.clone().run());
 
-    let reports = Arc::new(Reported { authority: authority.clone(), hub: hub.clone() });
+    let reports = Arc::new(Reported { authority: authority.clone(), hub: hub.clone(), roster: roster.clone() });
+    let propagates = Arc::new(Propagator::new(authority.clone(), hub.clone(), roster.clone(), clock.clone()));
     let node = Node {
         checks: authority.clone(),
         writes: authority.clone(),
         finds: authority.clone(),
         reports: reports.clone(),
         operates: authority.clone(),
+        propagates: propagates.clone(),
     };
-    let subscriptions = subscribe_service(hub.clone());
+    let subscriptions = subscribe_service(hub.clone()).listing(propagates);
     let routes = Routes::new(subscriptions.clone());
     let surface = Surface::new(metered(node, &metrics, &clock), &config.surface, routes);
     let stop = CancellationToken::new();
@@ -93,7 +100,11 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
     if timeout(DRAIN, async { tokio::join!(subscriptions.drained(), feeding) }).await.is_err() {
         tracing::warn!("some subscriptions were cut");
     }
-    blocking(move || authority.stop()).await?;
+    blocking(move || {
+        authority.stop();
+        roster.stop();
+    })
+    .await?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -154,6 +165,7 @@ fn open_index(config: &ServerConfig, recovered: &Recovered) -> Result<Index, Ser
 struct Reported {
     authority: Arc<Authority>,
     hub: Arc<Hub>,
+    roster: Arc<Roster>,
 }
 
 impl Reports for Reported {
@@ -161,6 +173,7 @@ impl Reports for Reported {
         Status {
             subscribers: self.hub.subscriber_count(),
             history_lost: self.hub.history_lost(),
+            members_cut_off: self.roster.cut_off(),
             ..self.authority.status()
         }
     }

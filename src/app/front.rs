@@ -127,6 +127,7 @@ fn observe(metrics: &Metrics, reports: &dyn Reports) {
     metrics.subscribers.set(status.subscribers as u64);
     // Counted where it happens, since the start; it never falls.
     metrics.history_lost_revisions.inner().store(status.history_lost, Ordering::Relaxed);
+    metrics.members_cut_off.set(status.members_cut_off);
     metrics.live_entries.set(status.live_entries);
     metrics.max_entries.set(status.policy.max_entries);
     metrics.active_shapes.set(status.shapes.len() as u64);

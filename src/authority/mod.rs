@@ -15,6 +15,8 @@ mod commit;
 mod decide;
 mod ledger;
 pub mod lifetimes;
+pub mod members;
+pub mod propagation;
 mod publish;
 mod recovery;
 mod requests;

@@ -142,7 +142,7 @@ impl Authority {
     }
 
     /// Reads the journal away from the async threads.
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&dyn JournalReader) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, WriteError> {
@@ -434,6 +434,7 @@ impl Reports for Authority {
             oldest: self.reader.oldest().unwrap_or(stamp.revision),
             subscribers: 0,
             history_lost: 0,
+            members_cut_off: 0,
             writes_refused: self.vitals.writes_refused(),
             clock_alarm: self.vitals.clock_in_doubt(),
             index_trouble: self.index.trouble(),

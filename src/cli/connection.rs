@@ -35,9 +35,14 @@ pub(super) struct Servers {
 impl Servers {
     /// A connection to the first server that can be reached.
     pub(super) async fn connect(&self) -> Result<Channel, Failure> {
+        self.connect_for(Duration::ZERO).await
+    }
+
+    /// The same, for answers that take so much longer because they wait for something.
+    pub(super) async fn connect_for(&self, waiting: Duration) -> Result<Channel, Failure> {
         let mut failures = Vec::new();
         for url in self.server.iter().take(SERVERS_MAX) {
-            let endpoint = endpoint(url).connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT);
+            let endpoint = endpoint(url).connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT + waiting);
             match endpoint.connect().await {
                 Ok(channel) => return Ok(channel),
                 Err(error) => failures.push(format!("{url}: {}", innermost(&error))),

@@ -13,6 +13,7 @@ pub(super) enum Exit {
     Done = 0,
     Negative = 1,
     CannotTell = 2,
+    NotEverywhere = 3,
     Unreachable = 4,
     Denied = 5,
 }

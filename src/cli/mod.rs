@@ -9,6 +9,7 @@
 //! | 0 | done |
 //! | 1 | a negative answer (`check`: revoked) |
 //! | 2 | cannot tell, or bad input |
+//! | 3 | durable, but `--wait` ran out before every subscriber had it |
 //! | 4 | unreachable, nothing is known: a retry with the printed request id is safe |
 //! | 5 | denied |
 
@@ -20,6 +21,7 @@ mod config;
 mod configuration;
 mod connection;
 mod exit;
+mod forget;
 mod journal;
 mod list;
 mod output;
@@ -28,9 +30,11 @@ mod revoke;
 mod selection;
 mod serve;
 mod status;
+mod subscribers;
 #[cfg(test)]
 mod tests;
 mod time;
+mod wait;
 mod watch;
 
 use std::ffi::OsString;
@@ -67,6 +71,8 @@ enum Command {
     Status(status::Status),
     /// Back up, restore or verify a journal.
     Journal(journal::Journal),
+    /// Give up on a subscriber that went without a goodbye and will not come back.
+    Forget(forget::Forget),
     /// Look at the configuration.
     Config(config::Config),
     /// Print a completion script for a shell.
@@ -94,6 +100,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Watch(command) => block_on(command.run()),
         Command::Status(command) => block_on(command.run()),
         Command::Journal(command) => command.run(),
+        Command::Forget(command) => block_on(command.run()),
         Command::Config(command) => command.run(),
         Command::Completions(command) => command.run(),
     };

@@ -11,6 +11,7 @@ use super::exit::{Exit, Failure};
 use super::output::{say, say_fields};
 use super::selection::{Selection, exception, not_empty};
 use super::time::{CutoffTime, Time, cutoff, duration, now, time};
+use super::wait;
 use crate::surface::http::{self, render_time};
 use crate::wire::pb;
 use crate::wire::pb::revocation_service_client::RevocationServiceClient;
@@ -45,6 +46,10 @@ pub(super) struct Revoke {
     /// Decide everything, change nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Wait so long, at most 60s, until every subscriber has applied it. Exit 3 when time runs out: it is durable then, and
+    /// in force at the server.
+    #[arg(long, value_name = "DURATION", value_parser = wait::wait, conflicts_with = "dry_run")]
+    wait: Option<Duration>,
     /// Makes a retry safe: the same id and the same request are accepted once. With --batch, told apart from the same
     /// batch under another id.
     #[arg(long, value_name = "ID", value_parser = not_empty)]
@@ -65,7 +70,7 @@ pub(super) struct Revoke {
 }
 
 /// What goes with one revocation only.
-const ALONE: [&str; 16] = [
+const ALONE: [&str; 17] = [
     "token",
     "token_file",
     "opaque",
@@ -82,6 +87,7 @@ const ALONE: [&str; 16] = [
     "expires_at",
     "except",
     "reason",
+    "wait",
 ];
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -137,12 +143,24 @@ impl Revoke {
             any_issuer: self.any_issuer,
         };
         let response = send(&self.servers, request).await.map_err(|failure| failure.of_write(&request_id))?;
-        if self.json {
-            say(http::revoke(&response));
-        } else {
+        if !self.json {
             tell(&response);
         }
-        Ok(Exit::Done)
+        let awaited = match (self.wait, response.position.clone()) {
+            (Some(wait), Some(position)) => Some(wait::propagation(&self.servers, position, wait).await),
+            _ => None,
+        };
+        if self.json {
+            let mut answer = http::revoke(&response);
+            if let Some(Ok(propagation)) = &awaited {
+                answer["propagation"] = wait::render(propagation);
+            }
+            say(answer);
+        }
+        match awaited {
+            Some(propagation) => Ok(wait::tell(&propagation?, self.json)),
+            None => Ok(Exit::Done),
+        }
     }
 
     /// The revocation that the flags say.

@@ -5,6 +5,7 @@ use clap::Args;
 use super::connection::Servers;
 use super::exit::{Exit, Failure};
 use super::output::{say, say_fields};
+use super::subscribers;
 use crate::config::render_duration;
 use crate::surface::http::{self, render_time};
 use crate::wire::pb::admin_service_client::AdminServiceClient;
@@ -21,13 +22,21 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) async fn run(self) -> Result<Exit, Failure> {
-        let mut client = AdminServiceClient::new(self.servers.connect().await?);
+        let channel = self.servers.connect().await?;
+        let mut client = AdminServiceClient::new(channel.clone());
         let response = client.get_status(pb::GetStatusRequest {}).await?.into_inner();
+        let page = subscribers::list(channel).await?.unwrap_or_default();
         if self.json {
-            say(http::status(&response));
-        } else {
-            say(format_args!("rescind {}", response.version));
-            say_fields(&fields(&response));
+            let mut answer = http::status(&response);
+            answer["subscriber_list"] = subscribers::render(&page.subscribers);
+            say(answer);
+            return Ok(Exit::Done);
+        }
+        say(format_args!("rescind {}", response.version));
+        say_fields(&fields(&response));
+        subscribers::tree(&page.subscribers).iter().for_each(|line| say(format_args!("  {line}")));
+        if !page.next_page_token.is_empty() {
+            say("  and more");
         }
         Ok(Exit::Done)
     }
@@ -57,6 +66,7 @@ fn fields(response: &pb::GetStatusResponse) -> Vec<(&'static str, String)> {
         ("expiry floor", render_time(response.expiry_floor_seconds)),
         ("staleness", staleness(response.staleness_millis)),
         ("subscribers", response.subscribers.to_string()),
+        ("cut off", response.members_cut_off.to_string()),
         ("oldest revision", response.oldest_revision.to_string()),
         ("uptime", uptime),
         ("data", response.data_dir.clone()),

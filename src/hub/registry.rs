@@ -1,14 +1,16 @@
 //! Who is connected, and how they are woken: in shards, off the write path.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 
+use crate::clock::Clock;
 use crate::replication::frames::{Ack, GoAwayReason, Hello, NodeId, PolicyInForce, Role, Subtree};
-use crate::replication::source::Seat;
+use crate::replication::source::{Members, Seat};
 use crate::replication::subscription::Mode;
 use crate::revocation::ports::Pending;
 use crate::revocation::{Revision, UnixMillis};
@@ -19,6 +21,8 @@ const SHARDS: usize = 16;
 /// A connected subscriber.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriberStatus {
+    /// The number of its seat; later ones are higher.
+    pub seat: u64,
     /// Its process; `None` before Hello.
     pub id: Option<NodeId>,
     /// Its name, for people.
@@ -43,9 +47,21 @@ pub struct SubscriberStatus {
     pub policy: Option<PolicyInForce>,
     /// Of a relay: what lies below it.
     pub subtree: Option<Subtree>,
+    /// When it last acknowledged something.
+    pub acked_at: Option<UnixMillis>,
+}
+
+/// As long as it lives, subscribers are asked to acknowledge at once.
+pub struct Awaiting(Arc<Registry>);
+
+impl Drop for Awaiting {
+    fn drop(&mut self) {
+        self.0.awaiting.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 pub(super) struct Registry {
+    clock: Clock,
     subscribers: Mutex<Subscribers>,
     subscribers_max: usize,
     shards: [watch::Sender<u64>; SHARDS],
@@ -54,6 +70,12 @@ pub(super) struct Registry {
     heard: Notify,
     /// Revisions that subscribers held and this history lacks.
     history_lost: AtomicU64,
+    /// Remembers who ought to be there; without it nobody does.
+    members: OnceLock<Arc<dyn Members>>,
+    /// Somebody joined, left or acknowledged. Costs one look when nobody waits.
+    progress: Notify,
+    /// How many wait for acks.
+    awaiting: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -67,11 +89,18 @@ struct Place {
     registry: Arc<Registry>,
     number: u64,
     changes: watch::Receiver<u64>,
+    member: Option<NodeId>,
+    admission: Option<Pending<'static, ()>>,
+    goodbye: bool,
 }
 
 impl Registry {
-    pub(super) fn new(subscribers_max: usize) -> Arc<Self> {
+    pub(super) fn new(subscribers_max: usize, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
+            clock,
+            members: OnceLock::new(),
+            progress: Notify::new(),
+            awaiting: AtomicUsize::new(0),
             subscribers: Mutex::new(Subscribers::default()),
             subscribers_max,
             shards: std::array::from_fn(|_| watch::Sender::new(0)),
@@ -79,6 +108,25 @@ impl Registry {
             heard: Notify::new(),
             history_lost: AtomicU64::new(0),
         })
+    }
+
+    /// Who remembers the members; the first one told counts.
+    pub(super) fn set_members(&self, members: Arc<dyn Members>) {
+        let _ = self.members.set(members);
+    }
+
+    /// Resolves at the next join, leave or ack after this call, once it was polled or enabled.
+    pub(super) fn progress(&self) -> Notified<'_> {
+        self.progress.notified()
+    }
+
+    pub(super) fn begin_awaiting(self: &Arc<Self>) -> Awaiting {
+        self.awaiting.fetch_add(1, Ordering::Relaxed);
+        Awaiting(Arc::clone(self))
+    }
+
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaiting.load(Ordering::Relaxed) > 0
     }
 
     pub(super) fn join(self: &Arc<Self>, address: &str, since: UnixMillis) -> Result<Box<dyn Seat>, GoAwayReason> {
@@ -92,6 +140,7 @@ impl Registry {
         subscribers.joined += 1;
         let number = subscribers.joined;
         let status = SubscriberStatus {
+            seat: number,
             id: None,
             name: String::new(),
             version: String::new(),
@@ -104,20 +153,23 @@ impl Registry {
             ready: false,
             policy: None,
             subtree: None,
+            acked_at: None,
         };
         subscribers.connected.insert(number, status);
         drop(subscribers);
         self.heard.notify_one();
         let changes = self.shards[number as usize % SHARDS].subscribe();
-        Ok(Box::new(Place { registry: Arc::clone(self), number, changes }))
+        let (member, admission, goodbye) = (None, None, false);
+        Ok(Box::new(Place { registry: Arc::clone(self), number, changes, member, admission, goodbye }))
     }
 
     pub(super) fn list(&self) -> Vec<SubscriberStatus> {
         self.subscribers.lock().connected.values().cloned().collect()
     }
 
-    pub(super) async fn heard(&self) {
-        self.heard.notified().await;
+    pub(super) fn has_laggard(&self, revision: Revision) -> bool {
+        let subscribers = self.subscribers.lock();
+        subscribers.connected.values().any(|status| status.id.is_some() && status.acked < revision)
     }
 
     pub(super) fn count(&self) -> usize {
@@ -172,6 +224,13 @@ impl Seat for Place {
             status.role = hello.role;
             status.reconnect_reason.clone_from(&hello.reconnect_reason);
         });
+        if self.member.is_none()
+            && let Some(members) = self.registry.members.get()
+        {
+            self.member = Some(hello.subscriber);
+            self.admission = members.handle_hello(self.number, hello);
+        }
+        self.registry.progress.notify_waiters();
     }
 
     fn handle_history_lost(&mut self, revisions: u64) {
@@ -190,23 +249,40 @@ impl Seat for Place {
     }
 
     fn handle_ack(&mut self, ack: &Ack) {
+        let now = self.registry.clock.wall();
         self.change(|status| {
             status.acked = ack.applied;
             status.ready = ack.ready;
             status.policy = ack.policy;
             status.subtree.clone_from(&ack.subtree);
+            status.acked_at = Some(now);
         });
-        self.registry.heard.notify_one();
+        if let (Some(member), Some(members)) = (self.member, self.registry.members.get()) {
+            members.handle_ack(self.number, member, ack);
+        }
+        self.registry.progress.notify_waiters();
     }
 
     fn handle_mode(&mut self, mode: Mode) {
         self.change(|status| status.mode = mode);
     }
+
+    fn handle_goodbye(&mut self) {
+        self.goodbye = true;
+    }
+
+    fn admission(&mut self) -> Option<Pending<'static, ()>> {
+        self.admission.take()
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        // The member first: somebody who looks in between finds it cut off rather than not at all.
+        if let (Some(member), Some(members)) = (self.member, self.registry.members.get()) {
+            members.handle_leave(self.number, member, self.goodbye);
+        }
         self.registry.subscribers.lock().connected.remove(&self.number);
-        self.registry.heard.notify_one();
+        self.registry.progress.notify_waiters();
     }
 }

@@ -267,3 +267,82 @@ async fn subscribers_are_woken_by_what_another_thread_publishes() {
     running.await.unwrap();
     assert_eq!(hub.join("late").err(), Some(GoAwayReason::Shutdown));
 }
+
+fn asks(hub: &Hub) -> usize {
+    let asks = |frame: &ToSubscriber| matches!(frame, ToSubscriber::Heartbeat(beat) if beat.ack_now);
+    frames(hub, hub.head(hub.now()).revision.0).iter().filter(|frame| asks(frame)).count()
+}
+
+fn deltas_ask(hub: &Hub, after: u64) -> Vec<bool> {
+    let asks = |frame: &ToSubscriber| match frame {
+        ToSubscriber::Delta(delta) => Some(delta.ack_now),
+        _ => None,
+    };
+    frames(hub, after).iter().filter_map(asks).collect()
+}
+
+#[test]
+fn all_who_wait_for_a_revision_ask_once_together() {
+    let (hub, _) = hub();
+    hub.append(published(1)).unwrap();
+    assert_eq!(asks(&hub), 0);
+    let (one, other) = (hub.ask_for_acks(Revision(1)), hub.ask_for_acks(Revision(1)));
+    assert_eq!(asks(&hub), 1);
+    hub.append(published(2)).unwrap();
+    assert_eq!(deltas_ask(&hub, 1), [true]);
+    drop((one, other));
+    hub.append(published(3)).unwrap();
+    assert_eq!(deltas_ask(&hub, 2), [false], "nobody waits");
+}
+
+#[tokio::test]
+async fn whoever_waits_is_woken_by_hello_ack_and_leave() {
+    let (hub, _) = hub();
+    let mut seat = hub.join("here").unwrap();
+    let ack = Ack { applied: Revision(1), digest: Digest::default(), ready: true, policy: None, subtree: None };
+    for step in 0..3 {
+        let progress = hub.progress();
+        tokio::pin!(progress);
+        assert!(!progress.as_mut().enable());
+        match step {
+            0 => seat.handle_hello(&hello()),
+            1 => {
+                assert!(hub.has_laggard(Revision(1)));
+                seat.handle_ack(&ack);
+                assert!(!hub.has_laggard(Revision(1)));
+            }
+            _ => drop(std::mem::replace(&mut seat, hub.join("there").unwrap())),
+        }
+        progress.await;
+    }
+}
+
+/// Remembers what it is told.
+#[derive(Default)]
+struct Told(Mutex<Vec<(u64, bool)>>);
+
+impl Members for Told {
+    fn handle_hello(&self, _: u64, _: &Hello) -> Option<crate::revocation::ports::Pending<'static, ()>> {
+        Some(Box::pin(std::future::ready(())))
+    }
+
+    fn handle_ack(&self, _: u64, _: NodeId, _: &Ack) {}
+
+    fn handle_leave(&self, seat: u64, _: NodeId, goodbye: bool) {
+        self.0.lock().push((seat, goodbye));
+    }
+}
+
+#[test]
+fn members_are_told_how_a_seat_was_left() {
+    let (hub, _) = hub();
+    let told = Arc::new(Told::default());
+    hub.set_members(told.clone());
+    let (mut polite, mut cut, unknown) = (hub.join("1").unwrap(), hub.join("2").unwrap(), hub.join("3").unwrap());
+    polite.handle_hello(&hello());
+    assert!(polite.admission().is_some() && polite.admission().is_none());
+    cut.handle_hello(&hello());
+    polite.handle_goodbye();
+    drop((polite, cut, unknown));
+    assert_eq!(*told.0.lock(), [(1, true), (2, false)]);
+}

@@ -28,6 +28,7 @@ pub(crate) mod contract;
 mod error;
 mod identity;
 pub mod index;
+mod members;
 #[doc(hidden)]
 pub mod memory;
 mod pruning;
@@ -41,6 +42,7 @@ pub use carried::{Carried, RevocationKey};
 pub use error::{AppendError, Cause, OpenError, PruneError, ReadError};
 pub use identity::{ANCESTORS_MAX, Ancestor, DescendError, FORMAT_VERSION, Identity, SigningSeed, accepted_by};
 pub use index::Index;
+pub use members::{MEMBERS_MAX, MemberChange, MemberTable, MembersError, StoredMember};
 pub use record::{
     Action, Body, ExpiryBasis, Extension, PEER_BYTES_MAX, PRINCIPAL_BYTES_MAX, REASON_BYTES_MAX, RECORD_BYTES_MAX,
     REQUEST_ID_BYTES_MAX, REVOCATIONS_MAX, Record, RecordError, Reinstatement, Request, Revocation,

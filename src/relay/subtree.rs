@@ -4,26 +4,28 @@ use crate::hub::SubscriberStatus;
 use crate::replication::frames::{LAGGARDS_MAX, NAME_BYTES_MAX, PolicyInForce, Subtree};
 use crate::revocation::Revision;
 
-/// Everybody below: those connected here, and what they report of those below them. The lowest revision counts everyone
-/// who is connected, ready or not: a subscriber that is still catching up has applied nothing yet.
+/// Everybody below: those connected here, and what they report of those below them. The lowest revision is
+/// that of those who are ready; who is not has applied nothing yet.
 #[must_use]
 pub fn subtree_of(subscribers: &[SubscriberStatus]) -> Subtree {
     let mut sum = Subtree { applied_min: Revision(u64::MAX), ..Subtree::default() };
     for subscriber in subscribers {
         sum.subscribers += 1;
         sum.ready += u64::from(subscriber.ready);
-        sum.applied_min = sum.applied_min.min(subscriber.acked);
+        if subscriber.ready {
+            sum.applied_min = sum.applied_min.min(subscriber.acked);
+        }
         sum.loosest_policy = loosest(sum.loosest_policy, subscriber.policy);
         if let Some(below) = &subscriber.subtree {
             sum.subscribers += below.subscribers;
             sum.ready += below.ready;
-            if below.subscribers > 0 {
+            if below.ready > 0 {
                 sum.applied_min = sum.applied_min.min(below.applied_min);
             }
             sum.loosest_policy = loosest(sum.loosest_policy, below.loosest_policy);
         }
     }
-    if sum.subscribers == 0 {
+    if sum.ready == 0 {
         sum.applied_min = Revision(0);
     }
     sum.laggards = laggards(subscribers);

@@ -230,6 +230,8 @@ fn row(name: &str, acked: u64, ready: bool, subtree: Option<Subtree>) -> Subscri
         ready,
         policy: Some(PolicyInForce { max_staleness: Duration::from_secs(acked), when_stale: WhenStale::Deny }),
         subtree,
+        seat: 0,
+        acked_at: None,
     }
 }
 

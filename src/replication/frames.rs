@@ -198,7 +198,7 @@ pub struct Subtree {
     pub subscribers: u64,
     /// Of them ready: they answer from a verified set that has caught up.
     pub ready: u64,
-    /// The lowest revision that any of them has applied.
+    /// The lowest revision that all ready ones have applied.
     pub applied_min: Revision,
     /// Names; at most [`LAGGARDS_MAX`].
     pub laggards: Vec<String>,

@@ -10,6 +10,7 @@ pub mod follower;
 pub mod frames;
 mod log;
 mod moment;
+pub mod propagation;
 pub mod signature;
 pub mod source;
 pub mod subscription;

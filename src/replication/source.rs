@@ -167,4 +167,18 @@ pub trait Seat: Send {
     fn handle_ack(&mut self, ack: &Ack);
     /// How it is being served.
     fn handle_mode(&mut self, mode: Mode);
+    /// It ended its side in order and waited for the end: whoever leaves without this is cut off.
+    fn handle_goodbye(&mut self);
+    /// What must be waited for after Hello, before anything is sent; once.
+    fn admission(&mut self) -> Option<Pending<'static, ()>>;
+}
+
+/// Remembers who ought to be following, beyond their connections. Nothing here blocks.
+pub trait Members: Send + Sync {
+    /// Who sits in a seat, from now on. Returns what must be waited for before it is sent anything.
+    fn handle_hello(&self, seat: u64, hello: &Hello) -> Option<Pending<'static, ()>>;
+    /// What the member in a seat has applied, and how it behaves when stale.
+    fn handle_ack(&self, seat: u64, member: NodeId, ack: &Ack);
+    /// The seat is left: with a goodbye, or cut off.
+    fn handle_leave(&self, seat: u64, member: NodeId, goodbye: bool);
 }

@@ -4,6 +4,12 @@
 //! Waiting is expressed as a boxed future, so that the core needs no runtime.
 
 mod operate;
+mod propagation;
+
+pub use propagation::{
+    MemberChoice, NotAuthority, PROPAGATION_WAIT_MAX, Propagates, Propagation, PropagationError, SUBSCRIBERS_PAGE_MAX,
+    SubscriberPage, SubscriberRow,
+};
 
 use std::future::Future;
 use std::pin::Pin;
@@ -431,6 +437,8 @@ pub struct Status {
     pub subscribers: usize,
     /// How many revisions subscribers held that the restored backup lacked.
     pub history_lost: u64,
+    /// How many members are cut off.
+    pub members_cut_off: u64,
     /// Why writes are refused; `None` when they are not.
     pub writes_refused: Option<String>,
     /// Why the clock is in doubt; `None` when it is not.

@@ -6,7 +6,9 @@ use super::parse::{self, Issuers, TOKENS_MAX, with_scratch};
 use super::peer::Peer;
 use super::violations::{Path, Violations};
 use crate::revocation::Verdict;
-use crate::revocation::ports::{Checks, FindError, Finds, OperateError, Operates, Reports, WriteError, Writes};
+use crate::revocation::ports::{
+    Checks, FindError, Finds, OperateError, Operates, Propagates, PropagationError, Reports, WriteError, Writes,
+};
 use crate::wire::{self, pb};
 
 /// Tokens checked before other tasks of the thread get a turn: about 100 µs of work.
@@ -25,6 +27,8 @@ pub struct Node {
     pub reports: Arc<dyn Reports>,
     /// What operators ask for.
     pub operates: Arc<dyn Operates>,
+    /// Its subscribers, and what they have applied.
+    pub propagates: Arc<dyn Propagates>,
 }
 
 /// Why a request is refused, whatever form it came in.
@@ -42,6 +46,9 @@ pub enum Refusal {
     /// The node did not do what an operator asked for.
     #[error(transparent)]
     Operate(#[from] OperateError),
+    /// The node could not tell about its subscribers.
+    #[error(transparent)]
+    Propagation(#[from] PropagationError),
     /// There is no such revocation.
     #[error("the revocation is unknown, or was pruned")]
     NotFound,
@@ -134,6 +141,21 @@ impl Desk {
             }
         }
         Ok(violations.or(Some(pb::CheckTokensResponse { responses }))?)
+    }
+
+    pub(super) async fn await_propagation(
+        &self,
+        message: &pb::AwaitPropagationRequest,
+    ) -> Result<pb::AwaitPropagationResponse, Refusal> {
+        let (position, timeout) = parse::await_propagation(message)?;
+        let reply = self.node.propagates.await_propagation(position, timeout).await?;
+        Ok(wire::propagation(reply))
+    }
+
+    pub(super) async fn forget(&self, message: pb::ForgetRequest) -> Result<pb::ForgetResponse, Refusal> {
+        let member = parse::forget(message)?;
+        let forgotten = self.node.propagates.forget(member).await?;
+        Ok(pb::ForgetResponse { forgotten })
     }
 
     pub(super) fn status(&self) -> pb::GetStatusResponse {

@@ -1,7 +1,7 @@
 //! The names of refusals: the same in gRPC's `ErrorInfo.reason` and in the `type` of a JSON problem.
 
 use super::ask::Refusal;
-use crate::revocation::ports::{FindError, OperateError, WriteError};
+use crate::revocation::ports::{FindError, OperateError, PropagationError, WriteError};
 
 /// Who gives the reasons their meaning.
 pub(crate) const DOMAIN: &str = "rescind";
@@ -11,9 +11,10 @@ pub const OUTCOME_UNKNOWN: &str = "OUTCOME_UNKNOWN";
 /// The name of a refusal, stable for programs.
 pub(crate) fn reason(refusal: &Refusal) -> &'static str {
     match refusal {
-        Refusal::Invalid(_) | Refusal::Write(WriteError::Invalid(_)) | Refusal::Find(FindError::Invalid(_)) => {
-            "INVALID_REQUEST"
-        }
+        Refusal::Invalid(_)
+        | Refusal::Write(WriteError::Invalid(_))
+        | Refusal::Find(FindError::Invalid(_))
+        | Refusal::Propagation(PropagationError::Invalid(_)) => "INVALID_REQUEST",
         Refusal::Write(WriteError::TooManyShapes { .. }) => "TOO_MANY_SHAPES",
         Refusal::Write(WriteError::TooManyEntries { .. }) => "TOO_MANY_ENTRIES",
         Refusal::Write(WriteError::RequestIdReused) => "REQUEST_ID_REUSED",
@@ -28,6 +29,10 @@ pub(crate) fn reason(refusal: &Refusal) -> &'static str {
         Refusal::Operate(OperateError::Busy) => "BACKUP_BUSY",
         Refusal::Operate(OperateError::Unavailable(_)) => "OPERATION_UNAVAILABLE",
         Refusal::Operate(OperateError::Unsupported) => "UNSUPPORTED",
+        Refusal::Propagation(PropagationError::Overloaded) => "OVERLOADED",
+        Refusal::Propagation(PropagationError::UnknownMember) => "UNKNOWN_MEMBER",
+        Refusal::Propagation(PropagationError::MemberConnected) => "MEMBER_CONNECTED",
+        Refusal::Propagation(PropagationError::NotAuthority) => "NOT_AUTHORITY",
         Refusal::NotFound => "NOT_FOUND",
     }
 }

@@ -9,9 +9,9 @@ use tokio::sync::Semaphore;
 
 use super::ask::Node;
 use crate::revocation::ports::{
-    AcceptLossError, Answer, BackupPart, BackupParts, Caller, Checks, FindError, Finds, Found, OperateError, Operates,
-    Page, Pending, Query, Record, RecordState, ReinstateReply, ReinstateRequest, Reports, RevokeReply, RevokeRequest,
-    Revoked, Status, WriteError, Writes,
+    AcceptLossError, Answer, BackupPart, BackupParts, Caller, Checks, FindError, Finds, Found, NotAuthority,
+    OperateError, Operates, Page, Pending, Query, Record, RecordState, ReinstateReply, ReinstateRequest, Reports,
+    RevokeReply, RevokeRequest, Revoked, Status, WriteError, Writes,
 };
 use crate::revocation::{
     Claims, Cutoff, Digest, Epoch, Minute, Policy, Position, Revision, RevocationId, Selector, TestedClaim, UnixMillis,
@@ -70,6 +70,7 @@ impl FakeNode {
             finds: self.clone(),
             reports: self.clone(),
             operates: self.clone(),
+            propagates: Arc::new(NotAuthority),
         }
     }
 }
@@ -166,6 +167,7 @@ impl Reports for FakeNode {
             oldest: Revision(1),
             subscribers: 2,
             history_lost: 0,
+            members_cut_off: 0,
             writes_refused: self.writes_refused.lock().clone(),
             clock_alarm: None,
             index_trouble: None,

@@ -46,6 +46,8 @@ pub struct Metrics {
     pub subscribers: Whole,
     /// Revisions that subscribers held and the restored backup lacked.
     pub history_lost_revisions: Counter,
+    /// Members that are cut off.
+    pub members_cut_off: Whole,
     /// Live entries.
     pub live_entries: Whole,
     /// The most live entries that policy allows.
@@ -227,6 +229,7 @@ impl Metrics {
                 "history_lost_revisions",
                 "Revisions that subscribers held and the restored backup lacked.",
             ),
+            members_cut_off: gauge(r, "members_cut_off", "Subscribers that went without a goodbye."),
             live_entries: gauge(r, "live_entries", "Live entries."),
             max_entries: gauge(r, "max_entries", "The most live entries that policy allows."),
             active_shapes: gauge(r, "active_shapes", "Active shapes."),

@@ -153,6 +153,7 @@ pub fn status_response(status: &Status) -> pb::GetStatusResponse {
         indexed_through: Some(position_message(indexed_through)),
         oldest_revision: status.oldest.0,
         subscribers: status.subscribers as u64,
+        members_cut_off: status.members_cut_off,
         writes_refused: status.writes_refused.clone().unwrap_or_default(),
         clock_alarm: status.clock_alarm.clone().unwrap_or_default(),
         insecure: false,

@@ -4,6 +4,7 @@
 //! holds by whoever gave it.
 
 mod answer;
+mod propagation;
 pub mod replication;
 pub mod upstream;
 mod value;
@@ -11,6 +12,7 @@ mod value;
 pub use answer::{
     backup_part, check_response, found_record, page, record, reinstate_response, revoke_response, status_response,
 };
+pub use propagation::{propagation, subscriber_page};
 // Servers listen where replicas connect.
 pub use crate::replica::{SOCKET_PATH_BYTES_MAX, SocketPath, SocketPathError};
 pub use value::{FormError, position, position_message, selector_message, tested, tested_message, tested_name};

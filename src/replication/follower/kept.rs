@@ -58,6 +58,8 @@ pub struct KeptDelta {
     pub point: LogPoint,
     /// The logged policy after it.
     pub policy: Policy,
+    /// Somebody waited for acks when it was sent.
+    pub ack_now: bool,
 }
 
 /// Something that was verified, in the order in which it took effect.

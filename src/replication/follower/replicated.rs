@@ -3,11 +3,9 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use bytes::Bytes;
-
 use super::fault::Divergence;
 use super::kept::KeptDelta;
-use crate::replication::frames::{Heartbeat, Held};
+use crate::replication::frames::{DeltaFrame, Heartbeat, Held};
 use crate::replication::log::LogPoint;
 use crate::revocation::{Applied, Chain, Delta, Digest, Epoch, Revision, SetWriter, StageError};
 
@@ -94,10 +92,16 @@ impl Replicated {
     }
 
     /// The delta that was just applied, as it is kept.
-    pub(super) fn kept(&self, delta: &Delta, canonical: &Bytes) -> KeptDelta {
+    pub(super) fn kept(&self, delta: &Delta, frame: &DeltaFrame) -> KeptDelta {
         let (revision, digest) = self.verified();
         let point = LogPoint { revision, digest, chain: self.chain, floor: self.writer.floor() };
-        KeptDelta { canonical: canonical.clone(), source_time: delta.source_time, point, policy: *self.writer.policy() }
+        KeptDelta {
+            canonical: frame.canonical.clone(),
+            source_time: delta.source_time,
+            point,
+            policy: *self.writer.policy(),
+            ack_now: frame.ack_now,
+        }
     }
 
     /// Takes over what a delta revokes; nothing that is verified moves.

@@ -1,7 +1,5 @@
 //! The course of a subscription: deltas, heartbeats, and what to do when one of them cannot be true.
 
-use bytes::Bytes;
-
 use super::Follower;
 use super::action::{Action, Alarm};
 use super::fault::{DisconnectReason, Divergence, ResyncFault};
@@ -44,12 +42,12 @@ impl Follower {
             Err(cause) => return self.break_off(DisconnectReason::Malformed { frame: "delta", cause }),
         };
         match &mut self.incoming {
-            None if self.divergence.is_none() => self.apply(&delta, &frame.canonical),
+            None if self.divergence.is_none() => self.apply(&delta, frame),
             None | Some(Incoming::Listening) => self.merge(&delta),
             Some(Incoming::Beside(beside, provenance)) => {
                 let result = beside.apply(&delta, &frame.canonical);
                 if let (Ok(Step::Applied(_)), Some(provenance)) = (&result, provenance) {
-                    provenance.deltas.push(beside.kept(&delta, &frame.canonical));
+                    provenance.deltas.push(beside.kept(&delta, frame));
                 }
                 self.merge(&delta);
                 match result {
@@ -68,18 +66,18 @@ impl Follower {
     }
 
     /// Applies a delta to what is served.
-    fn apply(&mut self, delta: &Delta, canonical: &Bytes) {
+    fn apply(&mut self, delta: &Delta, frame: &DeltaFrame) {
         let Some(held) = &mut self.held else { return };
         let room = self.options.entries_max.saturating_sub(held.writer().entries());
         if delta.upserts.len() as u64 > room {
             let entries = held.writer().entries().saturating_add(delta.upserts.len() as u64);
             return self.refuse_size(self.options.entries_max, entries);
         }
-        match held.apply(delta, canonical) {
+        match held.apply(delta, &frame.canonical) {
             Ok(step) => {
                 self.over_limit = false;
                 if self.options.keeps && matches!(step, Step::Applied(_)) {
-                    let kept = held.kept(delta, canonical);
+                    let kept = held.kept(delta, frame);
                     self.actions.push_back(Action::Verified(Verified::Delta(kept)));
                 }
                 self.note(step, delta.revision);

@@ -47,6 +47,10 @@ impl AdminService for Service {
         tokio::spawn(pump(parts, out));
         Ok(Response::new(ReceiverStream::new(parts_out)))
     }
+
+    async fn forget(&self, request: Request<pb::ForgetRequest>) -> Result<Response<pb::ForgetResponse>, Status> {
+        self.0.forget(request.into_inner()).await.map(Response::new).map_err(|refusal| status(&refusal))
+    }
 }
 
 fn refusal(error: AcceptLossError) -> Refusal {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use crate::revocation::ports::{FindError, OperateError, WriteError};
+use crate::revocation::ports::{FindError, OperateError, PropagationError, WriteError};
 use crate::surface::ask::Refusal;
 use crate::surface::reason::{DOMAIN, reason};
 use crate::surface::violations::Violations;
@@ -48,6 +48,15 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
             OperateError::Busy => retry(&mut details),
             OperateError::Unavailable(_) => Code::Unavailable,
             OperateError::Unsupported => Code::Unimplemented,
+        },
+        Refusal::Propagation(error) => match error {
+            PropagationError::Invalid(violations) => {
+                let violations = Violations::from(violations.clone());
+                return status(&Refusal::Invalid(violations));
+            }
+            PropagationError::Overloaded => retry(&mut details),
+            PropagationError::UnknownMember => Code::NotFound,
+            PropagationError::MemberConnected | PropagationError::NotAuthority => Code::FailedPrecondition,
         },
         Refusal::NotFound => Code::NotFound,
     };
@@ -102,6 +111,11 @@ mod tests {
             (OperateError::Busy.into(), Code::Unavailable, "BACKUP_BUSY"),
             (OperateError::Unavailable("disk full".into()).into(), Code::Unavailable, "OPERATION_UNAVAILABLE"),
             (OperateError::Unsupported.into(), Code::Unimplemented, "UNSUPPORTED"),
+            (PropagationError::Invalid(wrong()).into(), Code::InvalidArgument, "INVALID_REQUEST"),
+            (PropagationError::Overloaded.into(), Code::Unavailable, "OVERLOADED"),
+            (PropagationError::UnknownMember.into(), Code::NotFound, "UNKNOWN_MEMBER"),
+            (PropagationError::MemberConnected.into(), Code::FailedPrecondition, "MEMBER_CONNECTED"),
+            (PropagationError::NotAuthority.into(), Code::FailedPrecondition, "NOT_AUTHORITY"),
             (Refusal::NotFound, Code::NotFound, "NOT_FOUND"),
         ] {
             let status = status(&refusal);

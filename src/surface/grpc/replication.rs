@@ -13,12 +13,13 @@
 
 mod body;
 mod driver;
+mod listing;
 
 #[cfg(test)]
 mod tests;
 
 use std::convert::Infallible;
-use std::future::{Future, Ready, ready};
+use std::future::{Future, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -34,6 +35,7 @@ use tower::Service;
 
 use crate::replication::source::Feeds;
 use crate::replication::subscription::STALLED_AFTER;
+use crate::revocation::ports::{NotAuthority, Pending, Propagates};
 use crate::surface::peer::Peer;
 use crate::wire::pb;
 use body::FrameBody;
@@ -44,24 +46,33 @@ const INBOUND_BYTES_MAX: usize = 16 << 10;
 const CHANNEL_FRAMES: usize = 8;
 
 const SUBSCRIBE_PATH: &str = "/rescind.v1.ReplicationService/Subscribe";
+const LIST_PATH: &str = "/rescind.v1.ReplicationService/ListSubscribers";
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// Serves `rescind.v1.ReplicationService` from the feed of the moment. Add it to the surface's routes.
 #[must_use]
 pub fn subscribe_service(feeds: impl Feeds + 'static) -> SubscribeService {
-    SubscribeService { feeds: Arc::new(feeds), tasks: TaskTracker::new(), stalled_after: STALLED_AFTER }
+    let propagates = Arc::new(NotAuthority);
+    SubscribeService { feeds: Arc::new(feeds), propagates, tasks: TaskTracker::new(), stalled_after: STALLED_AFTER }
 }
 
 /// The service; clones share the subscriptions they run.
 #[derive(Clone)]
 pub struct SubscribeService {
     feeds: Arc<dyn Feeds>,
+    propagates: Arc<dyn Propagates>,
     tasks: TaskTracker,
     /// A subscriber that takes nothing for so long is cut.
     stalled_after: Duration,
 }
 
 impl SubscribeService {
+    /// The same, listing the subscribers that `propagates` knows.
+    #[must_use]
+    pub fn listing(self, propagates: Arc<dyn Propagates>) -> Self {
+        Self { propagates, ..self }
+    }
+
     /// Resolves once all subscriptions have ended. Tell the feed to stop first.
     pub fn drained(&self) -> impl Future<Output = ()> + use<> {
         let tasks = self.tasks.clone();
@@ -93,14 +104,18 @@ impl NamedService for SubscribeService {
 impl Service<Request<Body>> for SubscribeService {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Ready<Result<Self::Response, Infallible>>;
+    type Future = Pending<'static, Result<Self::Response, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        ready(Ok(if request.uri().path() != SUBSCRIBE_PATH {
+        if request.uri().path() == LIST_PATH {
+            let propagates = Arc::clone(&self.propagates);
+            return Box::pin(async move { Ok(listing::answer(propagates, request).await) });
+        }
+        let response = if request.uri().path() != SUBSCRIBE_PATH {
             tonic::Status::unimplemented("no such method").into_http()
         } else if request.method() != Method::POST || !is_grpc(&request) {
             let mut response = Response::new(Body::empty());
@@ -108,7 +123,8 @@ impl Service<Request<Body>> for SubscribeService {
             response
         } else {
             self.subscribe(request)
-        }))
+        };
+        Box::pin(ready(Ok(response)))
     }
 }
 

@@ -38,4 +38,11 @@ impl RevocationService for Service {
     ) -> Result<Response<pb::ListRevocationsResponse>, Status> {
         self.0.list(request.into_inner()).await.map(Response::new).map_err(|refusal| status(&refusal))
     }
+
+    async fn await_propagation(
+        &self,
+        request: Request<pb::AwaitPropagationRequest>,
+    ) -> Result<Response<pb::AwaitPropagationResponse>, Status> {
+        self.0.await_propagation(request.get_ref()).await.map(Response::new).map_err(|refusal| status(&refusal))
+    }
 }

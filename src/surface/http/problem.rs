@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
 use super::decode::DecodeError;
-use crate::revocation::ports::{FindError, OperateError, WriteError};
+use crate::revocation::ports::{FindError, OperateError, PropagationError, WriteError};
 use crate::surface::ask::Refusal;
 use crate::surface::reason::reason;
 use crate::surface::violations::Violations;
@@ -72,6 +72,12 @@ impl From<Refusal> for Problem {
                 OperateError::Busy => problem(StatusCode::SERVICE_UNAVAILABLE).and_retry(),
                 OperateError::Unavailable(_) => problem(StatusCode::SERVICE_UNAVAILABLE),
                 OperateError::Unsupported => problem(StatusCode::NOT_IMPLEMENTED),
+            },
+            Refusal::Propagation(error) => match error {
+                PropagationError::Invalid(violations) => Self::invalid(violations.into()),
+                PropagationError::Overloaded => problem(StatusCode::SERVICE_UNAVAILABLE).and_retry(),
+                PropagationError::UnknownMember => problem(StatusCode::NOT_FOUND),
+                PropagationError::MemberConnected | PropagationError::NotAuthority => problem(StatusCode::CONFLICT),
             },
             Refusal::NotFound => problem(StatusCode::NOT_FOUND),
         }

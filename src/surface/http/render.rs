@@ -114,6 +114,7 @@ pub fn status(response: &pb::GetStatusResponse) -> Value {
         "indexed_through": position(response.indexed_through.as_ref()),
         "oldest_revision": response.oldest_revision.to_string(),
         "subscribers": response.subscribers.to_string(),
+        "members_cut_off": response.members_cut_off.to_string(),
         "writes_refused": text(&response.writes_refused),
         "clock_alarm": text(&response.clock_alarm),
         "insecure": response.insecure,

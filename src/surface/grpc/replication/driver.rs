@@ -18,12 +18,19 @@ use crate::wire::pb;
 /// Added to every wait, so that the moment waited for has passed when it ends.
 const ROUNDING: Duration = Duration::from_millis(1);
 
+/// One that ended its side in order, and does not wait for the end for so long, has broken off: both ends of a stream that
+/// is abandoned are closed by messages that follow each other.
+const GOODBYE_SETTLES: Duration = Duration::from_millis(100);
+
 /// What the subscriber's side of the stream brought.
 enum Inbound {
     Frame(ToServer),
     /// A message that is no frame; why.
     Malformed(String),
-    Ended,
+    /// It ended its side in order.
+    Goodbye,
+    /// The connection broke.
+    Broken,
 }
 
 /// Runs until the subscriber leaves, stalls, or was told to go.
@@ -61,12 +68,13 @@ pub(super) async fn drive(
                 Sent::Taken => None,
                 Sent::Meanwhile(came, frame) => {
                     // The frame is due all the same; what came must not wait behind it for long.
-                    listening &= handle(came, &mut subscription, seat.as_mut(), &feed);
+                    listening &= handle(came, &mut subscription, seat.as_mut(), &feed).await;
                     match timeout(stalled_after, out.send(frame)).await {
                         Ok(Ok(())) => None,
                         _ => return,
                     }
                 }
+                Sent::Goodbye => return part(&out, seat.as_mut()).await,
                 Sent::Stalled => return,
             },
             Step::ReadHistory { from, bytes_max } => {
@@ -86,10 +94,18 @@ pub(super) async fn drive(
             Step::Close => return,
         };
         match came {
-            Some(Inbound::Ended) => return,
-            Some(came) => listening &= handle(came, &mut subscription, seat.as_mut(), &feed),
+            Some(Inbound::Goodbye) => return part(&out, seat.as_mut()).await,
+            Some(Inbound::Broken) => return,
+            Some(came) => listening &= handle(came, &mut subscription, seat.as_mut(), &feed).await,
             None => {}
         }
+    }
+}
+
+/// Tells a goodbye from a stream that was abandoned.
+async fn part(out: &mpsc::Sender<Bytes>, seat: &mut dyn Seat) {
+    if timeout(GOODBYE_SETTLES, out.closed()).await.is_err() {
+        seat.handle_goodbye();
     }
 }
 
@@ -97,6 +113,8 @@ enum Sent {
     Taken,
     /// Something came first; the frame is still to be sent.
     Meanwhile(Inbound, Bytes),
+    /// The subscriber ended its side.
+    Goodbye,
     /// The subscriber took nothing for too long, or is gone.
     Stalled,
 }
@@ -117,7 +135,8 @@ async fn send(
     tokio::select! {
         biased;
         came = came => match came {
-            Inbound::Ended => Sent::Stalled,
+            Inbound::Goodbye => Sent::Goodbye,
+            Inbound::Broken => Sent::Stalled,
             came => Sent::Meanwhile(came, frame),
         },
         room = timeout(stalled_after, out.reserve()) => match room {
@@ -136,7 +155,7 @@ async fn next(inbound: &mut Streaming<pb::SubscribeRequest>) -> Inbound {
             Ok(frame) => Inbound::Frame(frame),
             Err(error) => Inbound::Malformed(error.to_string()),
         },
-        Ok(None) => Inbound::Ended,
+        Ok(None) => Inbound::Goodbye,
         Err(status) => broken(&status),
     }
 }
@@ -147,17 +166,20 @@ fn broken(status: &Status) -> Inbound {
         Code::Internal | Code::OutOfRange | Code::Unimplemented | Code::ResourceExhausted => {
             Inbound::Malformed(status.message().to_owned())
         }
-        _ => Inbound::Ended,
+        _ => Inbound::Broken,
     }
 }
 
 /// Hands in what came; whether more may follow.
-fn handle(came: Inbound, subscription: &mut Subscription, seat: &mut dyn Seat, feed: &Arc<dyn Feed>) -> bool {
+async fn handle(came: Inbound, subscription: &mut Subscription, seat: &mut dyn Seat, feed: &Arc<dyn Feed>) -> bool {
     match came {
         Inbound::Frame(frame) => {
             let greets = matches!(frame, ToServer::Hello(_));
             if let ToServer::Hello(hello) = &frame {
                 seat.handle_hello(hello);
+                if let Some(admission) = seat.admission() {
+                    admission.await;
+                }
             }
             subscription.handle_frame(feed.now(), frame, source(feed));
             match subscription.history_lost() {
@@ -173,7 +195,7 @@ fn handle(came: Inbound, subscription: &mut Subscription, seat: &mut dyn Seat, f
             subscription.begin_go_away(GoAwayReason::Malformed, &why);
             false
         }
-        Inbound::Ended => false,
+        Inbound::Goodbye | Inbound::Broken => false,
     }
 }
 

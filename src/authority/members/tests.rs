@@ -1,0 +1,166 @@
+//! The roster: who becomes a member, who stays one, who runs out.
+
+use super::*;
+use crate::clock::ManualTime;
+use crate::replication::frames::ProtocolRange;
+use crate::revocation::{Digest, Minute, Policy, Revision, SetKey};
+
+const SKEW: Duration = Duration::from_secs(30);
+const DENY: PolicyInForce = PolicyInForce { max_staleness: Duration::from_secs(60), when_stale: WhenStale::Deny };
+
+struct World {
+    dir: tempfile::TempDir,
+    time: Arc<ManualTime>,
+}
+
+impl World {
+    fn new() -> Self {
+        let time = ManualTime::starting_at(UnixMillis(1_700_000_000_000));
+        Self { dir: tempfile::tempdir().unwrap(), time }
+    }
+
+    /// A server's start. The logged policy denies after 60 s.
+    fn start(&self) -> Arc<Roster> {
+        let policy = Policy {
+            max_staleness: DENY.max_staleness,
+            when_stale: DENY.when_stale,
+            clock_skew_max: SKEW,
+            ..Policy::default()
+        };
+        let (_, set) = parts(policy);
+        Roster::open(self.dir.path(), set, Clock::manual(Arc::clone(&self.time))).unwrap()
+    }
+}
+
+fn parts(policy: Policy) -> (crate::revocation::SetWriter, Arc<RevocationSet>) {
+    let (writer, set) = RevocationSet::create(SetKey::new([5; 16]), policy, Minute::from_bits(7));
+    (writer, set)
+}
+
+fn hello(id: u8) -> Hello {
+    Hello {
+        protocol: ProtocolRange::SPOKEN,
+        subscriber: NodeId([id; 16]),
+        name: format!("member {id}"),
+        role: Role::Leaf,
+        held: None,
+        min_revision: Revision(0),
+        reconnect_reason: String::new(),
+        path: Vec::new(),
+        version: String::new(),
+    }
+}
+
+fn ack(policy: PolicyInForce) -> Ack {
+    Ack { applied: Revision(1), digest: Digest::default(), ready: true, policy: Some(policy), subtree: None }
+}
+
+async fn join(roster: &Roster, seat: u64, id: u8) -> bool {
+    let admission = roster.handle_hello(seat, &hello(id));
+    let waited = admission.is_some();
+    if let Some(admission) = admission {
+        admission.await;
+    }
+    waited
+}
+
+fn standings(roster: &Roster) -> Vec<(u8, bool)> {
+    roster.list().iter().map(|member| (member.id.0[0], member.place.is_cut_off())).collect()
+}
+
+#[tokio::test]
+async fn a_member_is_durable_before_it_is_welcomed() {
+    let world = World::new();
+    let roster = world.start();
+    assert!(join(&roster, 1, 8).await, "a new member waits");
+    assert_eq!(roster.trouble(), None);
+    let (_, stored) = MemberTable::open(world.dir.path()).unwrap();
+    assert_eq!(stored.len(), 1, "and is in the table then");
+}
+
+#[tokio::test]
+async fn one_that_is_stored_under_the_same_policy_waits_for_nothing() {
+    let world = World::new();
+    let roster = world.start();
+    join(&roster, 1, 8).await;
+    roster.handle_leave(1, NodeId([8; 16]), false);
+    assert!(!join(&roster, 2, 8).await);
+    assert_eq!(standings(&roster), [(8, false)]);
+}
+
+#[tokio::test]
+async fn a_goodbye_ends_the_membership_and_a_cut_does_not() {
+    let world = World::new();
+    let roster = world.start();
+    join(&roster, 1, 1).await;
+    join(&roster, 2, 2).await;
+    roster.handle_leave(1, NodeId([1; 16]), true);
+    roster.handle_leave(2, NodeId([2; 16]), false);
+    assert_eq!(standings(&roster), [(2, true)]);
+    roster.stop();
+    assert_eq!(standings(&world.start()), [(2, true)]);
+}
+
+#[tokio::test]
+async fn after_a_start_members_are_cut_off_until_they_are_back() {
+    let world = World::new();
+    let roster = world.start();
+    join(&roster, 1, 1).await;
+    join(&roster, 2, 2).await;
+    drop(roster);
+    let roster = world.start();
+    assert_eq!(standings(&roster), [(1, true), (2, true)]);
+    join(&roster, 1, 2).await;
+    assert_eq!(standings(&roster), [(1, true), (2, false)]);
+}
+
+#[tokio::test]
+async fn one_that_denies_when_stale_runs_out_and_one_that_serves_stale_never_does() {
+    let world = World::new();
+    let roster = world.start();
+    join(&roster, 1, 1).await;
+    join(&roster, 2, 2).await;
+    roster.handle_ack(2, NodeId([2; 16]), &ack(PolicyInForce { when_stale: WhenStale::ServeStale, ..DENY }));
+    roster.handle_leave(1, NodeId([1; 16]), false);
+    roster.handle_leave(2, NodeId([2; 16]), false);
+    world.time.advance(DENY.max_staleness + SKEW);
+    assert_eq!(standings(&roster), [(1, true), (2, true)]);
+    world.time.advance(Duration::from_millis(1));
+    assert_eq!(standings(&roster), [(2, true)]);
+    world.time.advance(Duration::from_secs(1 << 30));
+    assert_eq!(roster.cut_off(), 1);
+    assert_eq!(roster.forget(None, "member 2").await, Forgot::Members(1));
+    drop(roster);
+    assert_eq!(standings(&world.start()), []);
+}
+
+#[tokio::test]
+async fn an_old_seat_that_is_left_late_does_not_cut_off_who_has_a_new_one() {
+    let world = World::new();
+    let roster = world.start();
+    join(&roster, 1, 8).await;
+    join(&roster, 2, 8).await;
+    roster.handle_leave(1, NodeId([8; 16]), true);
+    assert_eq!(standings(&roster), [(8, false)]);
+    roster.handle_leave(2, NodeId([8; 16]), false);
+    assert_eq!(standings(&roster), [(8, true)]);
+}
+
+#[tokio::test]
+async fn a_connected_member_is_not_forgotten() {
+    let world = World::new();
+    let roster = world.start();
+    join(&roster, 1, 8).await;
+    assert_eq!(roster.forget(Some(NodeId([8; 16])), "").await, Forgot::Connected);
+    assert_eq!(roster.forget(None, "member 9").await, Forgot::Nobody);
+}
+
+#[tokio::test]
+async fn without_a_table_everybody_is_served_and_the_trouble_told() {
+    let world = World::new();
+    std::fs::write(world.dir.path().join("members.sqlite"), [1; 4096]).unwrap();
+    let roster = world.start();
+    join(&roster, 1, 8).await;
+    assert_eq!(standings(&roster), [(8, false)]);
+    assert!(roster.trouble().unwrap().contains("members.sqlite"));
+}

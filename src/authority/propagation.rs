@@ -1,0 +1,296 @@
+//! Waiting until a revision has come everywhere, and looking at who ought to follow.
+//!
+//! # Invariants
+//! - W1. Everybody is asked together, by what stands in the shared log; nobody is asked alone.
+//! - W2. Members are listed after connections: one that goes or comes in between is behind or cut off, never missing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+
+use super::Authority;
+use super::members::{Forgot, Place, Roster, RosterMember};
+use crate::clock::Clock;
+use crate::hub::{Hub, SubscriberStatus};
+use crate::replication::frames::{NodeId, PolicyInForce, Role};
+use crate::replication::propagation::{Member, Report, Standing, loosest, report};
+use crate::replication::{Feed as _, Source as _};
+use crate::revocation::ports::{
+    MemberChoice, PROPAGATION_WAIT_MAX, Pending, Propagates, Propagation, PropagationError, Reports as _,
+    SUBSCRIBERS_PAGE_MAX, SubscriberPage, SubscriberRow, Violation,
+};
+use crate::revocation::{Position, Revision, UnixMillis, UnixSeconds, WhenStale};
+
+/// The most that wait at once; more are refused. Each looks at all members after each ack.
+const WAITING_MAX: usize = 256;
+/// With more subscribers than this, looks are this far apart: an ack of each would otherwise be a look at all.
+const LOOK_ALWAYS_MAX: usize = 64;
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+/// So often all are counted although one seems behind: it may be a seat whose member has taken another.
+const COUNT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The authority's knowledge of its subscribers.
+pub struct Propagator {
+    authority: Arc<Authority>,
+    hub: Arc<Hub>,
+    roster: Arc<Roster>,
+    clock: Clock,
+    waiting: Semaphore,
+}
+
+/// A connection, a membership, or both.
+struct Row {
+    id: NodeId,
+    status: Option<SubscriberStatus>,
+    member: Option<RosterMember>,
+}
+
+impl Propagator {
+    /// Of these. The hub must tell `roster` of its subscribers.
+    #[must_use]
+    pub fn new(authority: Arc<Authority>, hub: Arc<Hub>, roster: Arc<Roster>, clock: Clock) -> Self {
+        Self { authority, hub, roster, clock, waiting: Semaphore::new(WAITING_MAX) }
+    }
+
+    async fn wait(&self, position: Position, timeout: Duration) -> Result<Propagation, PropagationError> {
+        self.validate(position, timeout)?;
+        let _place = self.waiting.try_acquire().map_err(|_| PropagationError::Overloaded)?;
+        let begun = self.clock.boot();
+        let deadline = sleep(timeout);
+        tokio::pin!(deadline);
+        let _asking = self.hub.ask_for_acks(position.revision);
+        let mut counted_at = begun;
+        let found = loop {
+            let progress = self.hub.progress();
+            tokio::pin!(progress);
+            progress.as_mut().enable();
+            // The cheap look first: as long as one is behind, the others need not be counted.
+            let now = self.clock.boot();
+            if !self.hub.has_laggard(position.revision) || now.since(counted_at) > COUNT_INTERVAL {
+                counted_at = now;
+                let found = self.look(position.revision);
+                // Nobody, or nobody that more time would bring: the rest is not for a subscriber to mend.
+                if found.total == found.applied {
+                    break found;
+                }
+            }
+            tokio::select! {
+                () = &mut deadline => break self.look(position.revision),
+                () = progress => {}
+            }
+            if self.hub.subscriber_count() > LOOK_ALWAYS_MAX {
+                sleep(LOOK_INTERVAL).await;
+            }
+        };
+        let elapsed = self.clock.boot().since(begun);
+        Ok(self.answer(&found, position.revision, elapsed).await)
+    }
+
+    fn validate(&self, position: Position, timeout: Duration) -> Result<(), PropagationError> {
+        let head = self.hub.head(self.hub.now()).revision;
+        let mut violations = Vec::new();
+        let mut wrong = |field: &str, description: String| {
+            violations.push(Violation { field: field.into(), description });
+        };
+        if position.epoch != self.hub.origin().epoch.id {
+            wrong("position.epoch", "is of another epoch than this server's".into());
+        } else if position.revision > head {
+            wrong(
+                "position.revision",
+                format!("is at most {head}, the last revision here, {} given", position.revision),
+            );
+        }
+        if timeout > PROPAGATION_WAIT_MAX {
+            let (max, given) = (PROPAGATION_WAIT_MAX.as_millis(), timeout.as_millis());
+            wrong("timeout_millis", format!("is at most {max}, {given} given"));
+        }
+        if violations.is_empty() { Ok(()) } else { Err(PropagationError::Invalid(violations)) }
+    }
+
+    fn look(&self, revision: Revision) -> Report {
+        let members: Vec<Member> = self.rows().into_iter().map(|row| self.member(row)).collect();
+        report(&members, revision)
+    }
+
+    /// Everybody once, in the order of their ids. Connections first (W2).
+    fn rows(&self) -> Vec<Row> {
+        let mut seats: BTreeMap<u64, SubscriberStatus> =
+            self.hub.subscribers().into_iter().map(|status| (status.seat, status)).collect();
+        let members = self.roster.list();
+        let mut rows = BTreeMap::new();
+        for member in members {
+            let status = match member.place {
+                Place::Seat(seat) => seats.remove(&seat),
+                Place::CutOff { .. } => None,
+            };
+            rows.insert(member.id, Row { id: member.id, status, member: Some(member) });
+        }
+        // What is left sits in a seat that its member has left, or is not remembered.
+        for status in seats.into_values() {
+            if let Some(id) = status.id {
+                rows.entry(id).or_insert(Row { id, status: Some(status), member: None });
+            }
+        }
+        rows.into_values().collect()
+    }
+
+    fn member(&self, row: Row) -> Member {
+        let policy = self.policy(&row);
+        let Row { id, status, member } = row;
+        let cut_off = member.as_ref().is_some_and(|member| member.place.is_cut_off());
+        let acked = status.as_ref().map_or(Revision(0), |status| status.acked);
+        let standing = if cut_off { Standing::CutOff } else { Standing::Connected(acked) };
+        let (name, role, subtree) = match (member, status) {
+            (Some(member), _) => (member.name, member.role, member.subtree),
+            (None, Some(status)) => (status.name, status.role, status.subtree),
+            (None, None) => (String::new(), Role::Leaf, None),
+        };
+        let name = if name.is_empty() { id.to_string() } else { name };
+        Member { name, role, standing, subtree, policy }
+    }
+
+    /// What it does when stale: as it said, or at the loosest that the log allows.
+    fn policy(&self, row: &Row) -> PolicyInForce {
+        let remembered = row.member.as_ref().map(|member| member.policy);
+        let logged = || PolicyInForce::of(&self.authority.set().policy());
+        remembered.unwrap_or_else(|| {
+            let status = row.status.as_ref();
+            let own = status.and_then(|status| status.policy).unwrap_or_else(logged);
+            loosest(own, status.and_then(|status| status.subtree.as_ref()))
+        })
+    }
+
+    async fn answer(&self, found: &Report, revision: Revision, elapsed: Duration) -> Propagation {
+        let trouble = self.roster.trouble();
+        let incomplete = match (&trouble, found.total, found.cut_off.count) {
+            (Some(trouble), ..) => Some(trouble.clone()),
+            (None, 0, _) => Some("there are no subscribers".to_owned()),
+            (None, _, 0) => None,
+            (None, _, cut_off) => Some(format!("{cut_off} subscribers are cut off and may serve what they held")),
+        };
+        let in_doubt = trouble.is_some() || self.authority.status().clock_alarm.is_some();
+        let bounded = found.loosest.filter(|_| found.serve_stale == 0 && !in_doubt);
+        let dead_everywhere_by = match bounded {
+            Some(loosest) if loosest.when_stale == WhenStale::Deny => {
+                let committed = self.authority.committed_at(revision).await.unwrap_or_else(|| self.clock.wall());
+                let skew = self.authority.set().policy().clock_skew_max;
+                Some(dead_by(committed, loosest.max_staleness, skew))
+            }
+            _ => None,
+        };
+        Propagation {
+            complete: found.is_complete() && incomplete.is_none(),
+            total: found.total,
+            applied: found.applied,
+            laggards: found.laggards.names.clone(),
+            laggards_more: found.laggards.more(),
+            cut_off: found.cut_off.count,
+            cut_off_names: found.cut_off.names.clone(),
+            incomplete,
+            elapsed,
+            dead_everywhere_by,
+            unbounded_members: found.serve_stale,
+        }
+    }
+
+    fn row(&self, row: Row, head: Revision) -> SubscriberRow {
+        let policy = self.policy(&row);
+        let Row { id, status, member } = row;
+        let cut_off_at = member.as_ref().and_then(|member| match member.place {
+            Place::CutOff { at, .. } => Some(at),
+            Place::Seat(_) => None,
+        });
+        let (name, role) = match (&member, &status) {
+            (Some(member), _) => (member.name.clone(), member.role),
+            (None, Some(status)) => (status.name.clone(), status.role),
+            (None, None) => (String::new(), Role::Leaf),
+        };
+        let subtree = status.as_ref().and_then(|status| status.subtree.as_ref());
+        let subtree = subtree.or(member.as_ref().and_then(|member| member.subtree.as_ref()));
+        let acked = status.as_ref().map_or(Revision(0), |status| status.acked);
+        SubscriberRow {
+            id: id.0,
+            parent: None,
+            name,
+            relay: role == Role::Relay,
+            acked,
+            lag: head.0.saturating_sub(acked.0),
+            ready: status.as_ref().is_some_and(|status| status.ready),
+            mode: status.as_ref().map_or("", |status| status.mode.name()),
+            max_staleness: policy.max_staleness,
+            when_stale: policy.when_stale,
+            since: cut_off_at.or(status.as_ref().map(|status| status.since)).unwrap_or(UnixMillis(0)),
+            connected: cut_off_at.is_none(),
+            below: subtree.map_or(0, |subtree| subtree.subscribers),
+            below_ready: subtree.map_or(0, |subtree| subtree.ready),
+            address: status.as_ref().map_or_else(String::new, |status| status.address.clone()),
+            version: status.as_ref().map_or_else(String::new, |status| status.version.clone()),
+            reconnect_reason: status.map_or_else(String::new, |status| status.reconnect_reason),
+        }
+    }
+}
+
+/// When the last checker denies what it can no longer be sure of, rounded up.
+fn dead_by(committed: UnixMillis, max_staleness: Duration, skew: Duration) -> UnixSeconds {
+    let allowed = max_staleness.saturating_add(skew.saturating_mul(2));
+    let allowed = u64::try_from(allowed.as_millis()).unwrap_or(u64::MAX);
+    UnixSeconds(committed.0.saturating_add(allowed).div_ceil(1000))
+}
+
+impl Propagates for Propagator {
+    fn await_propagation(
+        &self,
+        position: Position,
+        timeout: Duration,
+    ) -> Pending<'_, Result<Propagation, PropagationError>> {
+        Box::pin(self.wait(position, timeout))
+    }
+
+    fn forget(&self, member: MemberChoice) -> Pending<'_, Result<u64, PropagationError>> {
+        Box::pin(async move {
+            let (id, name) = match member {
+                MemberChoice::Id(id) => (Some(NodeId(id)), String::new()),
+                MemberChoice::Name(name) => (None, name),
+            };
+            match self.roster.forget(id, &name).await {
+                Forgot::Members(count) => {
+                    tracing::warn!(id = ?id, name, count, "members are forgotten: what they still serve is not waited for");
+                    Ok(count)
+                }
+                Forgot::Connected => Err(PropagationError::MemberConnected),
+                Forgot::Nobody => Err(PropagationError::UnknownMember),
+            }
+        })
+    }
+
+    fn subscribers(&self, after: Option<[u8; 16]>, page_size: usize) -> Result<SubscriberPage, PropagationError> {
+        let head = self.hub.head(self.hub.now()).revision;
+        let size = page_size.min(SUBSCRIBERS_PAGE_MAX);
+        let mut rows = self.rows().into_iter().filter(|row| after.is_none_or(|after| row.id.0 > after));
+        let page: Vec<SubscriberRow> = rows.by_ref().take(size).map(|row| self.row(row, head)).collect();
+        Ok(SubscriberPage { rows: page, more: rows.next().is_some() })
+    }
+}
+
+impl Authority {
+    /// The time that a revision states; `None` when its record is gone or cannot be read.
+    async fn committed_at(&self, revision: Revision) -> Option<UnixMillis> {
+        let record = self.read(move |reader| reader.record(revision)).await.ok()?;
+        record.map(|record| record.source_time())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_checker_denies_after_its_staleness_and_twice_the_skew() {
+        let by = dead_by(UnixMillis(1_000_001), Duration::from_secs(300), Duration::from_secs(30));
+        assert_eq!(by, UnixSeconds(1_361));
+        assert!(dead_by(UnixMillis(1), Duration::MAX, Duration::MAX).0 > 1 << 50);
+    }
+}

@@ -1,0 +1,190 @@
+//! Proof of propagation, with the real binary: who has applied a revocation, who is missing, and what mends it.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests count as tests")]
+#![allow(clippy::print_stdout, reason = "what a failed test needs told")]
+
+mod common;
+
+use std::process::{Child, Output, Stdio};
+use std::time::Duration;
+
+use common::server::{Server, command};
+use common::wait_until;
+use rescind::client::Client;
+use rescind::replica::{Connection, Upstream as _};
+use rescind::replication::frames::{Hello, NodeId, ProtocolRange, Role, ToServer, ToSubscriber};
+use rescind::revocation::Revision;
+use rescind::wire::upstream::GrpcUpstream;
+use serde_json::Value;
+
+const READY_LIMIT: Duration = Duration::from_secs(20);
+
+async fn client(server: &Server, name: &str) -> Client {
+    let client = Client::builder([server.url()]).name(name).connect().unwrap();
+    client.ready(READY_LIMIT).await.unwrap();
+    client
+}
+
+/// `revoke --wait`, away from the threads that the clients need.
+async fn revoke(server: &Server, sub: &str, wait: &str) -> (Option<i32>, String, String) {
+    let output = cli(server, &["revoke", "--sub", sub, "--wait", wait]).await;
+    told(&output)
+}
+
+async fn cli(server: &Server, arguments: &[&str]) -> Output {
+    tokio::task::block_in_place(|| server.cli(arguments, b""))
+}
+
+fn told(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+fn assert_told((code, out, err): &(Option<i32>, String, String), exit: i32, line: &str) {
+    assert_eq!(*code, Some(exit), "{out}\n{err}");
+    assert!(out.contains(line), "{line} is missing in\n{out}\n{err}");
+}
+
+async fn status(server: &Server) -> Value {
+    let output = cli(server, &["status", "--json"]).await;
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Waits until the server lists so many connected subscribers, and so many cut off.
+fn wait_for(server: &Server, connected: usize, cut_off: usize) {
+    tokio::task::block_in_place(|| {
+        wait_until("the server knows who is there", READY_LIMIT, || {
+            let output = server.cli(&["status", "--json"], b"");
+            let status: Value = serde_json::from_slice(&output.stdout).ok()?;
+            let rows = status["subscriber_list"].as_array()?;
+            let there = rows.iter().filter(|row| row["connected"] == true && row["ready"] == true).count();
+            let gone = rows.iter().filter(|row| row["connected"] == false).count();
+            ((there, gone) == (connected, cut_off)).then_some(())
+        });
+    });
+}
+
+fn watch(server: &Server) -> Child {
+    let mut command = command(&["watch", "--server", &server.url()]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_subscribers_it_says_so_and_succeeds() {
+    let server = Server::start();
+    let told = revoke(&server, "alice", "5s").await;
+    assert_told(&told, 0, "no subscribers; in force at the server");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_is_waited_for_and_a_goodbye_ends_that() {
+    let server = Server::start();
+    let (a, b, c) = (client(&server, "a").await, client(&server, "b").await, client(&server, "c").await);
+    wait_for(&server, 3, 0);
+    assert_told(&revoke(&server, "alice", "10s").await, 0, "applied by 3 of 3 subscribers in ");
+    for client in [&a, &b, &c] {
+        assert_eq!(client.status().position.unwrap().revision.0, 2);
+    }
+    c.shutdown().await;
+    wait_for(&server, 2, 0);
+    assert_told(&revoke(&server, "bob", "10s").await, 0, "applied by 2 of 2 subscribers in ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_cut_off_is_named_until_it_is_forgotten() {
+    let server = Server::start();
+    let _a = client(&server, "a").await;
+    let mut watching = watch(&server);
+    wait_for(&server, 2, 0);
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+    wait_for(&server, 1, 1);
+    let missing = revoke(&server, "alice", "1s").await;
+    assert_told(&missing, 3, "applied by 1 of 2 subscribers in ");
+    assert!(missing.2.contains("cut off: rescind watch"), "{}", missing.2);
+    assert!(missing.2.contains("no bound can be stated: 2 of 2 subscribers serve stale"), "{}", missing.2);
+
+    let connected = told(&cli(&server, &["forget", "a"]).await);
+    assert_eq!(connected.0, Some(2), "{connected:?}");
+    assert_eq!(told(&cli(&server, &["forget", "rescind watch"]).await).0, Some(0));
+    assert_eq!(told(&cli(&server, &["forget", "rescind watch"]).await).0, Some(2));
+    assert_told(&revoke(&server, "bob", "10s").await, 0, "applied by 1 of 1 subscribers in ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_abandoned_is_no_goodbye() {
+    let server = Server::start();
+    let connection = GrpcUpstream::new(&server.url()).unwrap().connect().await.unwrap();
+    let hello = Hello {
+        protocol: ProtocolRange::SPOKEN,
+        subscriber: NodeId([8; 16]),
+        name: "abandons".to_owned(),
+        role: Role::Leaf,
+        held: None,
+        min_revision: Revision(0),
+        reconnect_reason: String::new(),
+        path: Vec::new(),
+        version: String::new(),
+    };
+    let Connection { outgoing, mut incoming } = connection;
+    outgoing.send(ToServer::Hello(Box::new(hello))).await.unwrap();
+    let welcome = tokio_stream::StreamExt::next(&mut incoming).await.unwrap().unwrap();
+    assert!(matches!(welcome, ToSubscriber::Welcome(_)), "{welcome:?}");
+    // Both ends at once, as a replica does that has had enough of a server.
+    drop(outgoing);
+    drop(incoming);
+    wait_for(&server, 0, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_it_is_incomplete_until_members_are_back() {
+    let mut server = Server::start();
+    let mut watching = watch(&server);
+    let _a = client(&server, "a").await;
+    wait_for(&server, 2, 0);
+    tokio::task::block_in_place(|| {
+        server.kill();
+        watching.kill().unwrap();
+        watching.wait().unwrap();
+        server.restart();
+    });
+    let missing = revoke(&server, "alice", "1s").await;
+    assert_eq!(missing.0, Some(3), "{missing:?}");
+    assert!(missing.2.contains("rescind watch"), "{}", missing.2);
+    wait_for(&server, 1, 1);
+    assert_eq!(status(&server).await["members_cut_off"], "1");
+    assert_eq!(told(&cli(&server, &["forget", "rescind watch"]).await).0, Some(0));
+    assert_told(&revoke(&server, "bob", "10s").await, 0, "applied by 1 of 1 subscribers in ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_a_policy_that_denies_the_time_of_death_is_stated() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("rescind.toml");
+    std::fs::write(&config, "[policy]\nwhen_stale = \"deny\"\n").unwrap();
+    let server = Server::start_with(None, &["--config", config.to_str().unwrap()]);
+    let mut watching = watch(&server);
+    wait_for(&server, 1, 0);
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+    wait_for(&server, 0, 1);
+    let missing = revoke(&server, "alice", "1s").await;
+    assert_eq!(missing.0, Some(3), "{missing:?}");
+    assert!(missing.2.contains("dead everywhere by 20"), "{}", missing.2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_for_what_is_not_there_is_refused_by_field() {
+    use rescind::wire::pb;
+    let server = Server::start();
+    let caller = common::caller::Caller::new(server.listen);
+    let here = caller.status().await.position.unwrap();
+    let beyond = pb::Position { revision: here.revision + 1, ..here.clone() };
+    let elsewhere = pb::Position { epoch: vec![9; 16], ..here };
+    for (position, field) in [(beyond, "position.revision"), (elsewhere, "position.epoch")] {
+        let request = pb::AwaitPropagationRequest { position: Some(position), timeout_millis: 10 };
+        let status = caller.revocations().await_propagation(request).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::InvalidArgument);
+        assert!(status.message().starts_with(field), "{}", status.message());
+    }
+}
