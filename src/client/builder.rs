@@ -150,6 +150,7 @@ impl Builder {
             observer: self.observer,
             keepers: Vec::new(),
             subtree: None,
+            cache: None,
         };
         Ok(Client { driver: Arc::new(Driver::spawn(options, &runtime)) })
     }

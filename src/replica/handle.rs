@@ -19,7 +19,7 @@ use crate::revocation::{
 };
 
 /// The most sets of earlier epochs that stay in force. A further one cannot be kept, and misses are unknown from then on.
-const RESIDUES_MAX: usize = 4;
+pub(super) const RESIDUES_MAX: usize = 4;
 /// Named where there is no position yet.
 const NO_EPOCH: Epoch = Epoch { generation: 0, id: [0; 16] };
 
@@ -39,9 +39,17 @@ struct View {
     epoch: Epoch,
     status: FollowerStatus,
     /// Sets of earlier epochs from which the present one does not go on: what they revoke stays revoked.
-    residues: Vec<Arc<RevocationSet>>,
+    residues: Vec<Residue>,
     /// One more would have had to be kept.
     residue_lost: bool,
+}
+
+/// A set of an earlier epoch that stays in force.
+#[derive(Clone)]
+pub(super) struct Residue {
+    /// Of its epoch.
+    pub(super) generation: u64,
+    pub(super) set: Arc<RevocationSet>,
 }
 
 /// How a replica is.
@@ -137,6 +145,12 @@ impl Replica {
         }
     }
 
+    /// The generations of the earlier epochs whose sets stay in force.
+    #[must_use]
+    pub fn residues(&self) -> Vec<u64> {
+        self.view.load().residues.iter().map(|residue| residue.generation).collect()
+    }
+
     /// Waits until it has once caught up with a server.
     ///
     /// # Errors
@@ -192,6 +206,12 @@ impl Replica {
     /// Now, on both clocks.
     pub(super) fn now(&self) -> Moment {
         Moment { boot: self.clock.boot().0, wall: self.clock.wall() }
+    }
+
+    /// Takes over sets that stay in force, before anything else is published; `lost` when not all of them are known.
+    pub(super) fn load_residues(&self, residues: Vec<Residue>, lost: bool) {
+        let status = self.view.load().status;
+        self.view.store(Arc::new(View { set: None, epoch: NO_EPOCH, status, residues, residue_lost: lost }));
     }
 
     /// Publishes what the driver was told to: a set to swap in, or the status alone.
@@ -275,7 +295,7 @@ impl View {
             if finding.hit.is_some() {
                 break;
             }
-            let old = residue.check(claims, now);
+            let old = residue.set.check(claims, now);
             (finding.hit, finding.untimed) = (old.hit, old.untimed);
             finding.doubt = finding.doubt.or(old.doubt).filter(|_| finding.hit.is_none());
         }
@@ -296,10 +316,10 @@ impl View {
     fn swap(&mut self, swap: &SetSwap) {
         let old = self.set.replace(Arc::clone(&swap.set));
         self.epoch = swap.epoch;
-        let loses_history = swap.epoch_change.is_some_and(|change| !change.ancestor);
-        if let Some(old) = old.filter(|_| loses_history) {
+        let lost = swap.epoch_change.filter(|change| !change.ancestor).map(|change| change.from.epoch.generation);
+        if let Some((set, generation)) = old.zip(lost) {
             if self.residues.len() < RESIDUES_MAX {
-                self.residues.push(old);
+                self.residues.push(Residue { generation, set });
             } else {
                 self.residue_lost = true;
             }
