@@ -109,7 +109,8 @@ fn no_tampered_part_of_a_cache_is_believed() {
     fn word(kept: &mut Kept) -> &mut Heartbeat {
         kept.word.as_mut().unwrap()
     }
-    let tampers: [(&str, fn(&mut Kept)); 17] = [
+    type Tamper = (&'static str, fn(&mut Kept));
+    let tampers: [Tamper; 17] = [
         ("generation", |kept| kept.descent.epoch.generation += 1),
         ("epoch", |kept| kept.descent.epoch.id[0] ^= 1),
         ("set key", |kept| kept.descent.set_key = SetKey::new([77; 16])),
