@@ -111,6 +111,12 @@ impl Opened {
         self.subscriber
     }
 
+    /// Only keeps on, for somebody who begins from elsewhere.
+    #[must_use]
+    pub fn into_keeper(self) -> Keeper {
+        self.keeper
+    }
+
     /// Hands over what was kept, as far as it proves itself, and goes on keeping.
     pub(super) fn begin(self, follower: &mut Follower, replica: &Replica) -> Keeper {
         let Self { dir, kept, residues, mut residue_lost, entries_max, keeper, .. } = self;
