@@ -17,6 +17,7 @@ use crate::clock::{BootTime, Clock};
 use crate::config::AgentConfig;
 use crate::hub;
 use crate::relay::Relay;
+use crate::replica::cache::{self, CacheError};
 use crate::replica::{Driver, DriverOptions, Event, FollowerOptions, NodeId, Replica, Upstream};
 use crate::replication::FollowerStatus;
 use crate::replication::frames::Role;
@@ -37,6 +38,9 @@ pub enum AgentError {
     /// A port or socket cannot be had.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The cache is another process's, or cannot be used.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     /// The system refuses a signal handler or random bytes.
     #[error("the system refuses a signal handler or random bytes")]
     System(#[from] std::io::Error),
@@ -53,7 +57,10 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
     let front = Front::bind_agent(&config).await?;
     let clock = Clock::system();
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
-    let (node_id, seed) = random()?;
+    let (random_id, seed) = random()?;
+    let cache = open_cache(&config, &clock).await?;
+    // A restart is the same member, if there is a place to remember it.
+    let node_id = cache.as_ref().map_or(random_id, cache::Opened::subscriber);
     let hub_options = hub::Options::default();
     let relay = Relay::new(node_id, hub_options, clock.clone(), Arc::new(GrpcEncoder), Handle::current());
     let upstreams = config.upstreams.iter().map(|url| Arc::new(GrpcUpstream::at(url)) as Arc<dyn Upstream>).collect();
@@ -67,6 +74,7 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
             observer: Some(Box::new(remember(Arc::clone(&current)))),
             keepers: vec![Box::new(relay.feeder())],
             subtree: Some(relay.subtree()),
+            cache,
         },
         &Handle::current(),
     );
@@ -110,6 +118,14 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
     driver.shutdown().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Opens the cache, away from the async threads: there may be much to read.
+async fn open_cache(config: &AgentConfig, clock: &Clock) -> Result<Option<cache::Opened>, AgentError> {
+    let Some(dir) = config.cache_dir.clone() else { return Ok(None) };
+    let (entries_max, clock) = (config.max_entries, clock.clone());
+    let opened = tokio::task::spawn_blocking(move || cache::open(&dir, entries_max, clock)).await;
+    Ok(Some(opened.map_err(std::io::Error::other)??))
 }
 
 fn random() -> Result<(NodeId, u64), std::io::Error> {

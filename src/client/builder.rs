@@ -1,10 +1,12 @@
 //! What a client is told before it starts.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Client;
 use crate::clock::Clock;
+use crate::replica::cache::{self, CacheError};
 use crate::replica::{
     Driver, DriverOptions, FollowerOptions, NAME_BYTES_MAX, NodeId, Observe, PolicyInForce, PublicKey, SERVERS_MAX,
     Upstream,
@@ -20,6 +22,7 @@ pub struct Builder {
     policy: Option<PolicyInForce>,
     public_key: Option<PublicKey>,
     entries_max: Option<u64>,
+    disk_cache: Option<PathBuf>,
     observer: Option<Box<dyn Observe>>,
     clock: Clock,
 }
@@ -48,6 +51,9 @@ pub enum ClientError {
     /// The system gives no random bytes.
     #[error("no random bytes: {0}")]
     NoRandomness(#[from] getrandom::Error),
+    /// The cache directory cannot be used at all.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
 }
 
 impl Builder {
@@ -58,6 +64,7 @@ impl Builder {
             policy: None,
             public_key: None,
             entries_max: None,
+            disk_cache: None,
             observer: None,
             clock: Clock::system(),
         }
@@ -95,6 +102,16 @@ impl Builder {
         self
     }
 
+    /// Keeps what proves the set in this directory, made if need be, and begins from it the next time: then checks are
+    /// answered before any server is, as infinitely stale (`Unknown`: `STALE` where policy denies) until one is reached.
+    /// One process at a time; its own directory for each. Of what is damaged or another authority's nothing is used.
+    ///
+    /// Whoever can write there can withhold revocations until a server is reached: keep it as you keep the binary.
+    pub fn disk_cache(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.disk_cache = Some(dir.into());
+        self
+    }
+
     /// Is told of every revision, swap and alarm in order, on the background task: it must be quick and never wait.
     pub fn observe(mut self, observer: impl Observe + 'static) -> Self {
         self.observer = Some(Box::new(observer));
@@ -107,10 +124,11 @@ impl Builder {
         self
     }
 
-    /// Starts following in the background, on the tokio runtime of the caller, and returns at once.
+    /// Starts following in the background, on the tokio runtime of the caller, and returns at once; with
+    /// [`Builder::disk_cache`], once that was read and verified.
     ///
     /// # Errors
-    /// When a setting is wrong, or outside a runtime.
+    /// When a setting is wrong, outside a runtime, or when another process uses the cache directory.
     pub fn connect(self) -> Result<Client, ClientError> {
         let given = self.urls.len();
         if given == 0 || given > SERVERS_MAX {
@@ -138,6 +156,8 @@ impl Builder {
             local_policy: self.policy,
             ..leaf
         };
+        let open = |dir: &PathBuf| cache::open(dir, follower.entries_max, self.clock.clone());
+        let cache = self.disk_cache.as_ref().map(open).transpose()?;
         let options = DriverOptions {
             follower,
             upstreams,
@@ -145,6 +165,7 @@ impl Builder {
             observer: self.observer,
             keepers: Vec::new(),
             subtree: None,
+            cache,
         };
         Ok(Client { driver: Arc::new(Driver::spawn(options, &runtime)) })
     }

@@ -47,6 +47,7 @@ use tokio::sync::watch;
 pub use crate::replica::SERVERS_MAX;
 pub use builder::{Builder, ClientError};
 
+pub use crate::replica::cache::CacheError;
 pub use crate::replica::{Event, FollowerState, FollowerStatus, NotReady, Observe, PublicKey, ReplicaStatus};
 pub use crate::revocation::ports::Answer;
 pub use crate::revocation::{Claims, Position, UnknownCause, Verdict, WhenStale};

@@ -64,6 +64,17 @@ async fn wrong_settings_are_refused_before_anything_starts() {
     assert!(matches!(long, Err(ClientError::Name { given: 129 })));
 }
 
+#[tokio::test]
+async fn a_cache_directory_that_is_in_use_is_an_error() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let client = || Client::builder(["http://127.0.0.1:1"]).disk_cache(dir.path()).connect();
+    let first = client().unwrap();
+    let second = client().map(drop);
+    assert!(matches!(second, Err(ClientError::Cache(CacheError::Locked { .. }))), "{second:?}");
+    first.shutdown().await;
+    client().unwrap();
+}
+
 #[test]
 fn outside_a_runtime_it_says_so() {
     let client = Client::builder(["http://127.0.0.1:1"]).connect().map(drop);

@@ -39,6 +39,7 @@ fn fixture(log_bytes_max: usize) -> Fixture {
             observer: None,
             keepers: vec![Box::new(relay.feeder())],
             subtree: Some(relay.subtree()),
+            cache: None,
         },
         &Handle::current(),
     );

@@ -15,6 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use self::link::{Link, LinkInput};
+use super::cache::Opened;
 use super::counters::count;
 use super::event::{Event, Observe};
 use super::handle::Replica;
@@ -40,6 +41,8 @@ pub struct DriverOptions {
     pub keepers: Vec<Box<dyn Keep>>,
     /// What lies below this process, if it is a relay.
     pub subtree: Option<watch::Receiver<Subtree>>,
+    /// A cache on disk to begin from and to keep; its subscriber takes the place of the follower's.
+    pub cache: Option<Opened>,
 }
 
 /// Owns the task that feeds a [`Replica`]. When it is dropped the task says goodbye and ends by itself;
@@ -53,14 +56,19 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Starts following. Returns at once: the replica holds nothing yet.
+    /// Starts following. Without a cache it returns at once and the replica holds nothing yet; with one, as soon as that is
+    /// verified.
     #[must_use]
     pub fn spawn(options: DriverOptions, runtime: &Handle) -> Self {
-        let DriverOptions { mut follower, upstreams, clock, observer, keepers, subtree } = options;
-        follower.keeps = !keepers.is_empty();
+        let DriverOptions { mut follower, upstreams, clock, observer, mut keepers, subtree, cache } = options;
+        follower.keeps = !keepers.is_empty() || cache.is_some();
+        follower.subscriber = cache.as_ref().map_or(follower.subscriber, Opened::subscriber);
         let (local_policy, break_glass) = (follower.local_policy, follower.break_glass);
-        let follower = Follower::new(follower);
+        let mut follower = Follower::new(follower);
         let replica = Arc::new(Replica::new(follower.status(), local_policy, break_glass, clock));
+        if let Some(cache) = cache {
+            keepers.push(Box::new(cache.begin(&mut follower, &replica)));
+        }
         let (stop, stopped) = oneshot::channel();
         let task = Task {
             follower,
@@ -147,6 +155,9 @@ impl Task {
         }
         self.link.end().await;
         while self.rebuilds.join_next().await.is_some() {}
+        // They may have to wait for the disk.
+        let keepers = std::mem::take(&mut self.keepers);
+        let _ = tokio::task::spawn_blocking(move || drop(keepers)).await;
     }
 
     fn handle_input(&mut self, input: LinkInput) {
@@ -250,6 +261,9 @@ impl Task {
                 %position,
                 "the epoch changed and may lack revocations of the one before: those stay in force here"
             ),
+            _ if status.state == FollowerState::Warm => {
+                tracing::info!(%position, entries, "answering from the cache on disk until a server is followed");
+            }
             _ => tracing::info!(%position, entries, "following from a snapshot"),
         }
         self.tell(|_| Event::Swapped { position, entries, epoch_change: swap.epoch_change.as_ref() });

@@ -20,7 +20,7 @@ use crate::revocation::{
 };
 
 /// The most sets of earlier epochs that stay in force. A further one cannot be kept, and misses are unknown from then on.
-const RESIDUES_MAX: usize = 4;
+pub(super) const RESIDUES_MAX: usize = 4;
 /// Named where there is no position yet.
 const NO_EPOCH: Epoch = Epoch { generation: 0, id: [0; 16] };
 
@@ -46,13 +46,21 @@ struct View {
     residue_lost: Option<u64>,
 }
 
-/// The set of an earlier epoch.
+/// A set of an earlier epoch that stays in force.
 #[derive(Clone)]
-struct Residue {
+pub(super) struct Residue {
     set: Arc<RevocationSet>,
+    /// Of its epoch.
     generation: u64,
     /// When its last entry expires.
     until: Minute,
+}
+
+impl Residue {
+    pub(super) fn new(set: Arc<RevocationSet>, generation: u64) -> Self {
+        let until = set.stamp().latest_expiry;
+        Self { set, generation, until }
+    }
 }
 
 /// How a replica is.
@@ -169,6 +177,12 @@ impl Replica {
         }
     }
 
+    /// The generations of the earlier epochs whose sets stay in force.
+    #[must_use]
+    pub fn residues(&self) -> Vec<u64> {
+        self.view.load().residues.iter().map(|residue| residue.generation).collect()
+    }
+
     /// Waits until it has once caught up with a server.
     ///
     /// # Errors
@@ -224,6 +238,13 @@ impl Replica {
     /// Now, on both clocks.
     pub(super) fn now(&self) -> Moment {
         Moment { boot: self.clock.boot().0, wall: self.clock.wall() }
+    }
+
+    /// Takes over sets that stay in force, before anything else is published; `lost` names the last generation of
+    /// which some are not known.
+    pub(super) fn load_residues(&self, residues: Vec<Residue>, lost: Option<u64>) {
+        let status = self.view.load().status;
+        self.view.store(Arc::new(View { set: None, epoch: NO_EPOCH, status, residues, residue_lost: lost }));
     }
 
     /// Publishes what the driver was told to: a set to swap in, or the status alone.
@@ -333,8 +354,7 @@ impl View {
         let loses_history = swap.epoch_change.is_some_and(|change| !change.ancestor);
         if let Some(set) = old.filter(|_| loses_history) {
             if self.residues.len() < RESIDUES_MAX {
-                let until = set.stamp().latest_expiry;
-                self.residues.push(Residue { set, generation, until });
+                self.residues.push(Residue::new(set, generation));
             } else {
                 self.residue_lost = self.residue_lost.max(Some(generation));
             }

@@ -15,6 +15,10 @@ pub trait Keep: Send {
     fn handle_status(&mut self, status: &FollowerStatus) {
         let _ = status;
     }
+    /// Of the sets of earlier epochs, only these generations stay in force from now on.
+    fn handle_residues(&mut self, generations: &[u64]) {
+        let _ = generations;
+    }
     /// Asked at every tick: whether a newer snapshot is wanted, since there are too many deltas behind the last one.
     fn wants_refresh(&mut self) -> bool {
         false

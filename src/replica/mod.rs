@@ -12,6 +12,7 @@
 //! - P2. A check does no I/O, takes no lock on the miss path and does not allocate there.
 //! - P3. A hit says revoked, whatever the doubt; a miss says "not revoked" only where there is none.
 
+pub mod cache;
 mod counters;
 mod driver;
 mod event;

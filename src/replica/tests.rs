@@ -54,6 +54,7 @@ impl Fixture {
             observer: Some(Box::new(observer)),
             keepers: Vec::new(),
             subtree: None,
+            cache: None,
         };
         let driver = Driver::spawn(options, &tokio::runtime::Handle::current());
         Self { driver, time, server, peers, told }
@@ -189,6 +190,7 @@ async fn failed_connections_are_retried_ever_more_rarely_at_the_next_server() {
         observer: None,
         keepers: Vec::new(),
         subtree: None,
+        cache: None,
     };
     alive.refuse(true);
     let driver = Driver::spawn(options, &tokio::runtime::Handle::current());

@@ -16,7 +16,8 @@
 //!              │  └──────────── lost, refused ───────┘◀──────────────────────────────────────────────┘
 //!              └── DIVERGED (keeps connecting until a verified snapshot is swapped in)
 //! ```
-//! A set kept on disk will enter between INIT and CONNECT as what is held already.
+//! A set kept on disk enters between INIT and CONNECT ([`Follower::handle_cache`]): WARM until the first Welcome, served
+//! as what is held already, and infinitely stale until the authority is heard.
 //!
 //! # Invariants
 //! - F1. Readers see contiguous revisions, each with the digest its author states, or a snapshot that the authority signed.
@@ -35,6 +36,7 @@ mod link;
 mod replicated;
 mod status;
 mod stream;
+mod warm;
 
 #[cfg(test)]
 mod tests;
@@ -52,6 +54,7 @@ pub use action::{Action, Alarm, EpochChange, SetSwap};
 pub use fault::{DisconnectReason, Divergence, ResyncFault};
 pub use kept::{Descent, KeptDelta, Provenance, SignedSnapshot, Verified};
 pub use status::{FollowerState, FollowerStatus};
+pub use warm::{CacheFault, Kept};
 
 use super::backoff::Backoff;
 use super::frames::{
@@ -144,6 +147,8 @@ pub struct Follower {
     /// The last set offered has more entries than may be held here.
     over_limit: bool,
     caught_up_once: bool,
+    /// What is held came from disk, and no server was followed yet.
+    warm: bool,
     /// Everything is asked for again, although what is held is sound.
     refreshing: bool,
     /// What lies below this relay.
@@ -174,6 +179,7 @@ impl Follower {
             suspect: false,
             over_limit: false,
             caught_up_once: false,
+            warm: false,
             refreshing: false,
             subtree: None,
             head: Revision(0),

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use super::action::{Action, Alarm, EpochChange, SetSwap};
 use super::fault::{DisconnectReason, ResyncFault};
 use super::kept::{Provenance, SignedSnapshot};
-use super::link::{Link, Phase};
+use super::link::Phase;
 use super::{Follower, RESYNCS_MAX, Replicated};
 use crate::replication::frames::{SnapshotBegin, SnapshotEnd};
 use crate::replication::moment::Moment;
-use crate::replication::signature::Statement;
-use crate::revocation::{SetBuilder, SnapshotChunk, SnapshotError, SnapshotHeader};
+use crate::replication::signature::{PublicKey, Statement};
+use crate::revocation::{Epoch, SetBuilder, SnapshotChunk, SnapshotError, SnapshotHeader};
 
 /// What is made beside the set that is served.
 pub(super) enum Incoming {
@@ -72,7 +72,7 @@ impl Follower {
         };
         let Phase::Following(link) = &self.phase else { return };
         let header = builder.header().clone();
-        match verify(link, *builder, end) {
+        match verify(link.protocol, link.epoch, &link.public_key, *builder, end) {
             Ok(replicated) => {
                 self.pinned = Some(link.public_key);
                 self.over_limit = false;
@@ -182,7 +182,13 @@ fn contradiction(begin: &SnapshotBegin, header: &SnapshotHeader) -> Option<&'sta
 }
 
 /// Everything that makes a snapshot believable: count, digest and hash by the builder, the rest by the signature.
-fn verify(link: &Link, builder: SetBuilder, end: &SnapshotEnd) -> Result<Replicated, ResyncFault> {
+pub(super) fn verify(
+    protocol: u32,
+    epoch: Epoch,
+    public_key: &PublicKey,
+    builder: SetBuilder,
+    end: &SnapshotEnd,
+) -> Result<Replicated, ResyncFault> {
     let header = builder.header();
     if header.state.revision != end.revision {
         return Err(ResyncFault::Inconsistent("revisions"));
@@ -191,17 +197,17 @@ fn verify(link: &Link, builder: SetBuilder, end: &SnapshotEnd) -> Result<Replica
         return Err(ResyncFault::Inconsistent("digests"));
     }
     let statement = Statement {
-        protocol: link.protocol,
-        epoch: link.epoch,
+        protocol,
+        epoch,
         revision: end.revision,
         digest: end.digest,
         chain: end.chain,
         floor: header.state.floor,
         source_time: end.source_time,
     };
-    link.public_key.verify_snapshot(&statement, &end.sha256, &end.signature).map_err(|_| ResyncFault::Signature)?;
+    public_key.verify_snapshot(&statement, &end.sha256, &end.signature).map_err(|_| ResyncFault::Signature)?;
     let (writer, _) = builder.finish(end.sha256)?;
-    Ok(Replicated::new(link.epoch, writer, end.chain))
+    Ok(Replicated::new(epoch, writer, end.chain))
 }
 
 impl fmt::Debug for Incoming {

@@ -67,6 +67,7 @@ impl Follower {
         let sender = self.sender_freshness(now, &welcome);
         let same_epoch = self.held.as_ref().is_some_and(|held| held.epoch() == welcome.epoch);
         self.head = if same_epoch { self.head.max(welcome.head) } else { welcome.head };
+        self.warm = false;
         self.incoming = (welcome.mode == WelcomeMode::Snapshot).then_some(Incoming::Expected);
         if self.options.keeps {
             self.actions.push_back(Action::Verified(Verified::Path(welcome.path)));

@@ -14,6 +14,8 @@ use crate::revocation::{Digest, Epoch, Policy, Position, Revision};
 pub enum FollowerState {
     /// It never held a set, and has no connection.
     Init,
+    /// It holds a set from disk, and was not welcomed by a server yet.
+    Warm,
     /// It has no connection.
     Connecting,
     /// It is getting the revisions it lacks.
@@ -34,6 +36,7 @@ impl FollowerState {
     pub fn name(self) -> &'static str {
         match self {
             Self::Init => "init",
+            Self::Warm => "warm",
             Self::Connecting => "connecting",
             Self::Resuming => "resuming",
             Self::Snapshotting => "snapshotting",
@@ -115,6 +118,7 @@ impl Follower {
             Phase::Following(_) if self.incoming.is_some() => FollowerState::Snapshotting,
             Phase::Following(_) => FollowerState::Resuming,
             _ if self.held.is_none() => FollowerState::Init,
+            _ if self.warm => FollowerState::Warm,
             _ => FollowerState::Connecting,
         }
     }

@@ -1,5 +1,7 @@
 //! The receiving machine: epochs, faults, resyncs, acks, freshness.
 
+mod warm;
+
 use std::time::Duration;
 
 use bytes::Bytes;
