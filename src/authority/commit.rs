@@ -66,6 +66,8 @@ pub struct Committer {
     /// The journal is to be pruned through here, step by step.
     pub(super) pruning: Option<Revision>,
     pub(super) audit_retention: Duration,
+    /// Runs a rebuild of the filter; nothing waits for it.
+    pub(super) run_rebuild: fn(Rebuild),
     /// An append ended unclear: nothing more is appended.
     pub(super) poisoned: bool,
 }
@@ -76,24 +78,33 @@ impl Committer {
         let _ending = Ending(Arc::clone(&self.vitals));
         loop {
             let due = TICK.saturating_sub(self.keeper.boot().since(self.ticked_at));
-            match self.queue.recv_timeout(due) {
-                Ok(Work::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Ok(work) => {
-                    if !self.commit_group(work) {
-                        break;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
+            let work = match self.queue.recv_timeout(due) {
+                Ok(work) => Some(work),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            if !self.step(work) {
+                break;
             }
-            if self.keeper.boot().since(self.ticked_at) >= TICK {
-                self.ticked_at = self.keeper.boot();
-                self.tick();
-            }
-            self.state.sweep(SWEEP_ENTRIES);
-            self.tend_snapshots();
-            self.prune();
         }
         self.snapshotter.stop();
+    }
+
+    /// One round: a group that begins with `work`, then what is due. False: stop.
+    pub(super) fn step(&mut self, work: Option<Work>) -> bool {
+        if let Some(work) = work
+            && !self.commit_group(work)
+        {
+            return false;
+        }
+        if self.keeper.boot().since(self.ticked_at) >= TICK {
+            self.ticked_at = self.keeper.boot();
+            self.tick();
+        }
+        self.state.sweep(SWEEP_ENTRIES);
+        self.tend_snapshots();
+        self.prune();
+        true
     }
 
     /// Decides `first` and whatever else has gathered, as one revision. False: stop afterwards.
@@ -173,7 +184,7 @@ impl Committer {
             }
         };
         if let Some(rebuild) = rebuild {
-            run_rebuild(rebuild);
+            (self.run_rebuild)(rebuild);
         }
         let delta = &transition.delta;
         self.keeper.logged(delta.source_time);
@@ -298,7 +309,7 @@ impl Drop for Ending {
 }
 
 /// Rebuilding the filter only reads and hints: it runs beside the writer.
-fn run_rebuild(rebuild: Rebuild) {
+pub(super) fn run_rebuild(rebuild: Rebuild) {
     let spawned = std::thread::Builder::new().name("filter-rebuild".into()).spawn(move || rebuild.run());
     if let Err(error) = spawned {
         tracing::error!(%error, "cannot start the filter rebuild; checks get slower, not wrong");

@@ -15,6 +15,9 @@ mod decide;
 pub mod hub;
 mod ledger;
 pub mod lifetimes;
+mod lookup;
+#[doc(hidden)]
+pub mod manual;
 mod publish;
 mod recovery;
 mod requests;

@@ -7,12 +7,11 @@
 mod file;
 mod image;
 mod rows;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::thread::JoinHandle;
 
 use crate::revocation::{Fingerprint, Revision, RevocationSet, SetKey, SetWriter, UnixMillis};
 
@@ -22,6 +21,7 @@ use super::shapes::{ShapeChanges, ShapeTable};
 use super::state::{Behind, Row, State, Transition};
 
 use image::Packer;
+use worker::Worker;
 
 pub use file::{Header, SnapshotFileError, SnapshotReader, SnapshotWriter};
 pub use rows::LiveRow;
@@ -89,14 +89,11 @@ impl Overlay {
     }
 }
 
-/// The thread that writes snapshots.
+/// Has snapshots written, one at a time.
 pub struct Snapshotter {
     folder: PathBuf,
     base: Option<PathBuf>,
-    jobs: Option<SyncSender<Job>>,
-    done: Receiver<Done>,
-    busy: bool,
-    thread: Option<JoinHandle<()>>,
+    worker: Worker,
 }
 
 struct Job {
@@ -132,41 +129,34 @@ pub struct Ready {
 }
 
 impl Snapshotter {
-    /// Starts the thread. `base` is the snapshot that the state was loaded from.
+    /// Starts a thread that writes them. `base` is the snapshot that the state was loaded from.
     ///
     /// # Errors
     /// When the thread cannot be started.
     pub fn start(folder: PathBuf, base: Option<PathBuf>) -> std::io::Result<Self> {
-        let (jobs, inbox) = sync_channel::<Job>(1);
-        let (outbox, done) = sync_channel::<Done>(1);
-        let thread = std::thread::Builder::new().name("snapshot".into()).spawn(move || {
-            while let Ok(job) = inbox.recv() {
-                if outbox.send(make(job)).is_err() {
-                    break;
-                }
-            }
-        })?;
-        Ok(Self { folder, base, jobs: Some(jobs), done, busy: false, thread: Some(thread) })
+        Ok(Self { folder, base, worker: Worker::start()? })
+    }
+
+    /// Writes them where it is asked to: for whoever steps through time.
+    #[must_use]
+    pub fn inline(folder: PathBuf, base: Option<PathBuf>) -> Self {
+        Self { folder, base, worker: Worker::inline() }
     }
 
     /// Whether no snapshot is in the making.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        !self.busy
+        self.worker.is_idle()
     }
 
     /// Begins a snapshot of `state`, which `overlay` leads up to.
     pub fn begin(&mut self, overlay: &mut Overlay, state: &State) {
-        let Some(jobs) = &self.jobs else { return };
         let header = state.header();
         let path = self.folder.join(format!("{:020}.snapshot", header.revision.0));
         let base = self.base.clone();
         let job = Job { base, path, header, changes: overlay.take(), key: state.key().clone() };
-        match jobs.try_send(job) {
-            Ok(()) => self.busy = true,
-            Err(std::sync::mpsc::TrySendError::Full(job) | std::sync::mpsc::TrySendError::Disconnected(job)) => {
-                overlay.put_back(job.changes);
-            }
+        if let Err(job) = self.worker.begin(job) {
+            overlay.put_back(job.changes);
         }
     }
 
@@ -175,18 +165,14 @@ impl Snapshotter {
     /// # Errors
     /// When it failed. Its changes are back in `overlay`, the snapshot before it stays.
     pub fn poll(&mut self, overlay: &mut Overlay) -> Result<Option<Ready>, SnapshotFileError> {
-        let done = match self.done.try_recv() {
-            Ok(done) => done,
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => return Ok(None),
-        };
-        self.busy = false;
-        match done {
-            Ok(ready) => {
+        match self.worker.poll() {
+            None => Ok(None),
+            Some(Ok(ready)) => {
                 overlay.base_bytes = ready.bytes;
                 self.base = Some(ready.path.clone());
                 Ok(Some(ready))
             }
-            Err((error, changes)) => {
+            Some(Err((error, changes))) => {
                 overlay.put_back(changes);
                 Err(error)
             }
@@ -195,10 +181,7 @@ impl Snapshotter {
 
     /// Lets a snapshot in the making end, then ends the thread.
     pub fn stop(&mut self) {
-        self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.worker.stop();
     }
 }
 
