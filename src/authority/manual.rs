@@ -9,7 +9,7 @@
 //! answer. Dropping it is a crash: what was not decided is not answered.
 
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 use tokio::sync::oneshot;
 
@@ -99,10 +99,7 @@ impl ManualAuthority {
 
     /// Does one round of the commit thread: a group of what is queued, then what is due. Never waits.
     pub fn step(&mut self) {
-        let work = match self.committer.queue.try_recv() {
-            Ok(work) => Some(work),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        };
+        let work = self.committer.queue.try_recv().ok();
         self.committer.step(work);
     }
 
