@@ -1,7 +1,7 @@
 //! The authority as a server runs it, on a disk in memory: recovery, commit path, snapshots and hub, stepped by the world.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +45,8 @@ pub struct Authority {
     identity: Identity,
     reader: Arc<dyn JournalReader>,
     log_bytes_max: usize,
+    /// The last snapshot that was damaged.
+    damaged: Option<PathBuf>,
     pub running: Option<Running>,
 }
 
@@ -107,7 +109,7 @@ impl Authority {
         // In memory where there is such a place: nothing here survives the process, and thousands of syncs take long.
         let in_memory = Path::new("/dev/shm");
         let folder = if in_memory.is_dir() { tempfile::tempdir_in(in_memory) } else { tempfile::tempdir() }.unwrap();
-        Self { disk, model, folder, time, identity, reader, log_bytes_max, running: None }
+        Self { disk, model, folder, time, identity, reader, log_bytes_max, damaged: None, running: None }
     }
 
     /// Recovers, and goes on.
@@ -154,6 +156,20 @@ impl Authority {
     /// The process ends where it stands.
     pub fn crash(&mut self) {
         self.running = None;
+    }
+
+    /// The newest snapshot loses its end, if it is newer than the last one that did. Whether there is one.
+    pub fn damage_snapshot(&mut self) -> bool {
+        let folder = std::fs::read_dir(self.folder.path().join("snapshots")).unwrap();
+        let newest =
+            folder.map(|entry| entry.unwrap().path()).filter(|path| path.extension().unwrap() == "snapshot").max();
+        let Some(newest) = newest.filter(|newest| self.damaged.as_ref().is_none_or(|damaged| damaged < newest)) else {
+            return false;
+        };
+        let bytes = std::fs::read(&newest).unwrap();
+        std::fs::write(&newest, &bytes[..bytes.len() / 2]).unwrap();
+        self.damaged = Some(newest);
+        true
     }
 
     /// Takes what became durable into the model.

@@ -27,6 +27,8 @@ pub struct Faults {
     pub short_history: bool,
     /// The authority ends where it stands, half the time with a power cut.
     pub crash_every: Option<Duration>,
+    /// The probability that a crash damages the newest snapshot, if it is newer than the last one damaged.
+    pub damage: f64,
     /// The disk is full for a while, or a sync fails.
     pub disk_every: Option<Duration>,
     /// A replica loses its memory.
@@ -51,6 +53,7 @@ impl Faults {
         lie: 0.0,
         short_history: false,
         crash_every: None,
+        damage: 0.0,
         disk_every: None,
         restart_every: None,
         skew_max: Duration::ZERO,
@@ -80,6 +83,7 @@ impl Faults {
             lie: rate(&mut random, 0.5),
             short_history: chance(&mut random, 0.5),
             crash_every: every(&mut random, 2, 10),
+            damage: rate(&mut random, 0.8),
             disk_every: every(&mut random, 3, 10),
             restart_every: every(&mut random, 4, 12),
             skew_max: Duration::from_millis(random.next_u64() % 400),

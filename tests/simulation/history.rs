@@ -104,6 +104,8 @@ pub enum Event {
     },
     /// The journal's first revision is another one.
     Pruned,
+    /// The newest snapshot on the disk was damaged.
+    Damaged,
     /// A sender lied.
     Lied,
 }

@@ -67,6 +67,7 @@ struct Met {
     refused: u64,
     recovered: u64,
     pruned: u64,
+    damaged: u64,
     lied: u64,
 }
 
@@ -84,6 +85,7 @@ impl Met {
         self.refused += history.count(|event| matches!(event, Event::Refused));
         self.recovered += history.count(|event| matches!(event, Event::Recovered));
         self.pruned += history.count(|event| matches!(event, Event::Pruned));
+        self.damaged += history.count(|event| matches!(event, Event::Damaged));
         self.lied += history.count(|event| matches!(event, Event::Lied));
     }
 }
@@ -142,6 +144,13 @@ fn every_promise_holds_while_clocks_step_entries_expire_and_the_journal_is_prune
     };
     let met = run_seeds(40_000..40_030, |_| faults);
     assert!(met.pruned > 10, "{met:?}");
+}
+
+#[test]
+fn the_authority_recovers_from_the_snapshot_before_a_damaged_one_although_the_journal_is_pruned() {
+    let faults = Faults { night_every: every(2), crash_every: every(2), damage: 0.8, ..Faults::NONE };
+    let met = run_seeds(60_000..60_020, |_| faults);
+    assert!(met.pruned > 10 && met.damaged > 50, "{met:?}");
 }
 
 #[test]

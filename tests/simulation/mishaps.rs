@@ -58,6 +58,9 @@ impl World {
         if chance(&mut self.random, 0.5) {
             self.authority.disk.cut_power();
         }
+        if chance(&mut self.random, self.faults.damage) && self.authority.damage_snapshot() {
+            self.note(AUTHORITY, Event::Damaged);
+        }
         self.authority.disk.set_fault(None);
         self.fault_until = None;
         self.connections.clear();

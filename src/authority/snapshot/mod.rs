@@ -259,7 +259,7 @@ fn window(requests: Vec<(UnixMillis, RequestKey, Remembered)>) -> RequestWindow 
 fn make(job: Job) -> Done {
     match merge(&job) {
         Ok(ready) => {
-            tidy(&job.path);
+            tidy(&job.path, job.base.as_deref());
             Ok(ready)
         }
         Err(error) => Err((error, job.changes)),
@@ -335,10 +335,12 @@ fn remembered<'a>(
     all.skip(too_many).filter(move |(time, ..)| time.0 >= limit)
 }
 
-/// Keeps this snapshot and the one before it; older ones go. What was left half-written is written over.
-fn tidy(newest: &Path) {
+/// Keeps this snapshot and the one it was made from, both known to be sound; older ones go. A newer one was passed over
+/// at the start, loudly, and stays for people to look at. What was left half-written is written over.
+fn tidy(newest: &Path, base: Option<&Path>) {
     let Some(folder) = newest.parent() else { return };
-    for old in list(folder).unwrap_or_default().into_iter().skip(2) {
+    let is_old = |path: &PathBuf| path.as_path() < newest && Some(path.as_path()) != base;
+    for old in list(folder).unwrap_or_default().into_iter().filter(is_old) {
         if let Err(error) = std::fs::remove_file(&old) {
             tracing::warn!(%error, path = %old.display(), "an old snapshot cannot be removed");
         }
@@ -350,4 +352,35 @@ fn tidy(newest: &Path) {
 pub fn image_of_empty(state: &State) -> Arc<Image> {
     let packer = Packer::new(state.key(), &state.header());
     Arc::new(packer.finish().expect("no rows add up to the digest of an empty state"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left_by_tidy(names: &[&str], newest: &str, base: Option<&str>) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(format!("{name}.snapshot"));
+        names.iter().for_each(|name| std::fs::write(path(name), b"").unwrap());
+        tidy(&path(newest), base.map(path).as_deref());
+        let left = list(folder.path()).unwrap().into_iter();
+        left.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_snapshot_and_its_base_are_kept_and_older_ones_go() {
+        assert_eq!(left_by_tidy(&["1", "2", "3"], "3", Some("2")), ["3", "2"]);
+    }
+
+    /// A damaged one between them once took the place of the base, so that the next damage left nothing to start from.
+    #[test]
+    fn a_damaged_snapshot_does_not_count_as_one_of_the_two() {
+        assert_eq!(left_by_tidy(&["1", "2", "3"], "3", Some("1")), ["3", "1"]);
+    }
+
+    /// Those of a longer journal, from before an older copy was brought back, once pushed out the one just written.
+    #[test]
+    fn snapshots_that_are_ahead_do_not_push_out_the_one_just_written() {
+        assert_eq!(left_by_tidy(&["3", "5", "8", "9"], "5", Some("3")), ["9", "8", "5", "3"]);
+    }
 }
