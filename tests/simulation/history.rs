@@ -13,7 +13,10 @@ pub const AUTHORITY: usize = usize::MAX;
 #[derive(Clone, Debug)]
 pub struct Revised {
     pub revision: Revision,
+    /// When that was known: after an unclear append, at the restart.
     pub at: Duration,
+    /// The time that it states.
+    pub stated: Duration,
     pub digest: Digest,
     /// The subjects revoked at it.
     pub revoked: BTreeSet<u32>,

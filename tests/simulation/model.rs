@@ -24,7 +24,7 @@ impl Model {
     /// The state before the first revision.
     pub fn begin(&mut self, digest: Digest, at: Duration) {
         let revision = Revision(0);
-        self.history.push(Revised { revision, at, digest, revoked: BTreeSet::new(), requests: Vec::new() });
+        self.history.push(Revised { revision, at, stated: at, digest, revoked: BTreeSet::new(), requests: Vec::new() });
     }
 
     pub fn revision(&self) -> Revision {
@@ -67,6 +67,8 @@ impl Model {
         }
         let revoked = self.live.iter().filter(|(_, live)| !live.is_empty());
         let revoked = revoked.map(|(subject, _)| subject.trim_start_matches("user-").parse().unwrap()).collect();
-        self.history.push(Revised { revision: record.revision, at, digest: delta.digest_after, revoked, requests });
+        let stated = Duration::from_millis(delta.source_time.0);
+        let (revision, digest) = (record.revision, delta.digest_after);
+        self.history.push(Revised { revision, at, stated, digest, revoked, requests });
     }
 }

@@ -114,8 +114,8 @@ fn unique(history: &History) -> Result<(), String> {
     let mut accepted: BTreeMap<&String, Duration> = BTreeMap::new();
     for revised in &history.revised {
         for request in &revised.requests {
-            let before = accepted.insert(request, revised.at);
-            if before.is_some_and(|before| revised.at - before < REMEMBERED_FOR) {
+            let before = accepted.insert(request, revised.stated);
+            if before.is_some_and(|before| revised.stated.saturating_sub(before) < REMEMBERED_FOR) {
                 return Err(format!("request {request} took effect again, in {}", revised.revision));
             }
         }
