@@ -47,6 +47,9 @@ fn run_seeds(seeds: Range<u64>, faults: impl Fn(u64) -> Faults) -> Met {
             Ok(history) => met.add(&history),
             Err(_) => failed.push(seed),
         }
+        if (seed + 1 - seeds.start).is_multiple_of(100) {
+            println!("{} seeds run, failing: {failed:?}", seed + 1 - seeds.start);
+        }
     }
     println!("seeds {seeds:?}: {met:?}");
     assert!(failed.is_empty(), "failing seeds: {failed:?}");
