@@ -13,7 +13,7 @@ DATA_DIR ?= target/run-data
 # Debian packages that building and testing need.
 PACKAGES := build-essential curl python3 python3-venv
 
-.PHONY: help run demo demo-fleet test bench setup lint doc tidy chaos unit features clean-data
+.PHONY: help run demo demo-fleet test sim bench setup lint doc tidy chaos unit features clean-data
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -50,6 +50,10 @@ doc:
 
 chaos: $(VENV)/ready ## Faults on a fleet of real processes, for CHAOS_SECONDS (300)
 	RESCIND_CHAOS_SECONDS=$(or $(CHAOS_SECONDS),300) $(CARGO) test --test chaos -- --nocapture
+
+SEEDS ?= 1000
+sim: setup ## The simulation over SEEDS=1000 seeds; `make sim SEED=17` runs one
+	RUST_BACKTRACE=0 SEEDS=$(SEEDS) $(CARGO) test --test simulation under_a_mixture -- --nocapture
 
 bench: setup ## One table of measured ratios
 	@scripts/bench.sh

@@ -72,6 +72,8 @@ pub struct Committer {
     /// The journal is to be pruned through here, step by step.
     pub(super) pruning: Option<Revision>,
     pub(super) audit_retention: Duration,
+    /// Runs a rebuild of the filter; nothing waits for it.
+    pub(super) run_rebuild: fn(Rebuild),
     /// An append ended unclear: nothing more is appended.
     pub(super) poisoned: bool,
 }
@@ -82,24 +84,33 @@ impl Committer {
         let _ending = Ending(Arc::clone(&self.vitals));
         loop {
             let due = TICK.saturating_sub(self.keeper.boot().since(self.ticked_at));
-            match self.queue.recv_timeout(due) {
+            let work = match self.queue.recv_timeout(due) {
+                Ok(work) => Some(work),
+                Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
-                Ok(work) => {
-                    if !self.work(work) {
-                        break;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
+            };
+            if !self.step(work) {
+                break;
             }
-            if self.keeper.boot().since(self.ticked_at) >= TICK {
-                self.ticked_at = self.keeper.boot();
-                self.tick();
-            }
-            self.state.sweep(SWEEP_ENTRIES);
-            self.tend_snapshots();
-            self.prune();
         }
         self.snapshotter.stop();
+    }
+
+    /// One round: a group that begins with `work`, then what is due. False: stop.
+    pub(super) fn step(&mut self, work: Option<Work>) -> bool {
+        if let Some(work) = work
+            && !self.work(work)
+        {
+            return false;
+        }
+        if self.keeper.boot().since(self.ticked_at) >= TICK {
+            self.ticked_at = self.keeper.boot();
+            self.tick();
+        }
+        self.state.sweep(SWEEP_ENTRIES);
+        self.tend_snapshots();
+        self.prune();
+        true
     }
 
     /// Does `first` and what turns out to wait behind it. False: stop afterwards.
@@ -222,7 +233,7 @@ impl Committer {
             }
         };
         if let Some(rebuild) = rebuild {
-            run_rebuild(rebuild);
+            (self.run_rebuild)(rebuild);
         }
         let delta = &transition.delta;
         self.keeper.logged(delta.source_time);
@@ -347,7 +358,7 @@ impl Drop for Ending {
 }
 
 /// Rebuilding the filter only reads and hints: it runs beside the writer.
-fn run_rebuild(rebuild: Rebuild) {
+pub(super) fn run_rebuild(rebuild: Rebuild) {
     let spawned = std::thread::Builder::new().name("filter-rebuild".into()).spawn(move || rebuild.run());
     if let Err(error) = spawned {
         tracing::error!(%error, "cannot start the filter rebuild; checks get slower, not wrong");

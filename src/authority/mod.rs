@@ -15,6 +15,9 @@ mod commit;
 mod decide;
 mod ledger;
 pub mod lifetimes;
+mod lookup;
+#[doc(hidden)]
+pub mod manual;
 pub mod members;
 pub mod propagation;
 mod publish;

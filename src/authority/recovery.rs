@@ -18,7 +18,7 @@ use crate::revocation::ports::WriteError;
 use crate::revocation::{Minute, Policy, Revision, Selector, UnixSeconds};
 
 use super::backup::MANIFEST;
-use super::commit::Committer;
+use super::commit::{Committer, run_rebuild};
 use super::ledger::Place;
 use super::snapshot::{self, Loaded, Overlay, SnapshotFileError, SnapshotReader, Snapshotter};
 use super::stage::Stage;
@@ -152,6 +152,16 @@ pub fn recover(options: Options) -> Result<Recovered, RecoverError> {
     let journal_options =
         JournalOptions { clock: options.clock.clone(), verify_after: verify_after.unwrap_or_default() };
     let journal = EmbeddedJournal::open(&options.data_dir, &journal_options)?.journal;
+    recover_from(Box::new(journal), options, snapshots, |base| Snapshotter::start(folder.clone(), base).map_err(io))
+}
+
+/// Recovers what `journal` holds; `snapshots` lie beside it, newest first.
+pub(super) fn recover_from(
+    journal: Box<dyn Journal>,
+    options: Options,
+    snapshots: Vec<PathBuf>,
+    snapshotter: impl FnOnce(Option<PathBuf>) -> Result<Snapshotter, RecoverError>,
+) -> Result<Recovered, RecoverError> {
     let reader = journal.reader()?;
     let identity = journal.identity().clone();
 
@@ -177,8 +187,7 @@ pub fn recover(options: Options) -> Result<Recovered, RecoverError> {
     replay(&mut state, &*reader, &mut overlay)?;
 
     let keeper = Timekeeper::new(options.clock.clone(), state.floor(), state.highest_time());
-    let snapshotter = Snapshotter::start(folder.clone(), base).map_err(io)?;
-    let journal = Box::new(journal);
+    let snapshotter = snapshotter(base)?;
     let mut recovered = Recovered { state, journal, reader, keeper, overlay, snapshotter, options, image };
     recovered.commit_start()?;
     recovered.commit_policy()?;
@@ -351,6 +360,7 @@ impl Recovered {
             audit_retention,
             ticked_at,
             pruning: None,
+            run_rebuild,
             poisoned: false,
         }
     }
@@ -372,7 +382,7 @@ pub(super) fn carried(reader: &dyn JournalReader, place: Place) -> Result<Option
     Ok(next.into_iter().find(|carried| carried.key() == key).map(|carried| carried.revocation.selector))
 }
 
-fn create_private(folder: &Path) -> io::Result<()> {
+pub(super) fn create_private(folder: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }

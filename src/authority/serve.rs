@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::{BootTime, Clock};
 use crate::journal::index::{self, QueryError};
-use crate::journal::{Action, Body, Identity, Index, JournalReader, ReadError, Record};
+use crate::journal::{Identity, Index, JournalReader, ReadError, Record};
 use crate::revocation::ports::{
     AcceptLossError, Answer, BackupParts, Caller, Checks, FindError, Finds, Found, OperateError, Operates, Page,
     Pending, Query, Record as FoundRecord, RecordState, ReinstateReply, ReinstateRequest, Reports, RevokeReply,
@@ -21,10 +21,10 @@ use crate::revocation::{Claims, Epoch, Position, Revision, RevocationId, Revocat
 
 use super::backup::Backups;
 use super::commit::Work;
-use super::decide::{Decided, ResolvedReinstate, outcome};
-use super::ledger::Place;
+use super::decide::{Decided, ResolvedReinstate};
+use super::lookup;
 use super::publish::Publish;
-use super::recovery::{Recovered, carried, selector_at};
+use super::recovery::Recovered;
 use super::requests::Remembered;
 use super::vitals::Vitals;
 
@@ -120,10 +120,6 @@ impl Authority {
         self.identity.epoch
     }
 
-    fn position(&self, revision: Revision) -> Position {
-        Position { epoch: self.epoch().id, revision }
-    }
-
     /// Room for a request in the queue.
     fn room(&self, items: usize) -> Result<Room, WriteError> {
         if let Some(reason) = self.vitals.writes_refused().filter(|_| !self.vitals.may_retry_writes()) {
@@ -155,43 +151,13 @@ impl Authority {
     /// The request that was remembered, as the journal holds it.
     async fn earlier(&self, remembered: Remembered) -> Result<Record, WriteError> {
         let record = self.read(move |reader| reader.record(remembered.revision)).await?;
-        record.ok_or_else(|| WriteError::Unavailable("the journal lacks a remembered request".into()))
+        record.ok_or_else(lookup::missing)
     }
 
     /// What each item of a reinstatement names.
     async fn resolve(&self, items: Vec<Undo>) -> Result<Vec<(Selector, Option<RevocationId>)>, WriteError> {
         let identity = self.identity.clone();
-        let resolved: Vec<Result<_, RevocationId>> = self
-            .read(move |reader| {
-                items
-                    .into_iter()
-                    .map(|item| match item {
-                        Undo::Selector(selector) => Ok(Ok((selector, None))),
-                        Undo::Id(id) if identity.revocation_id(id.revision, id.index) != id => Ok(Err(id)),
-                        Undo::Id(id) => Ok(selector_of(reader, id)?.map(|selector| (selector, Some(id))).ok_or(id)),
-                    })
-                    .collect()
-            })
-            .await?;
-        let unknown = resolved.iter().enumerate().filter_map(|(index, item)| {
-            let id = item.as_ref().err()?;
-            let description = format!("{id} names no revocation of this history");
-            Some(Violation { field: format!("reinstatements[{index}].id"), description })
-        });
-        let unknown: Vec<Violation> = unknown.collect();
-        if unknown.is_empty() {
-            Ok(resolved.into_iter().flatten().collect())
-        } else {
-            Err(WriteError::Invalid(unknown))
-        }
-    }
-}
-
-fn selector_of(reader: &dyn JournalReader, id: RevocationId) -> Result<Option<Selector>, ReadError> {
-    match reader.record(id.revision) {
-        Ok(record) => Ok(record.and_then(|record| selector_at(&record, id.index))),
-        Err(ReadError::Pruned { .. }) => carried(reader, Place { revision: id.revision, index: id.index }),
-        Err(error) => Err(error),
+        self.read(move |reader| lookup::named(reader, &identity, items)).await?.map_err(WriteError::Invalid)
     }
 }
 
@@ -238,7 +204,7 @@ impl Writes for Authority {
                 Decided::Now(reply) => Ok(reply),
                 Decided::Earlier(earlier) => {
                     let record = self.earlier(earlier).await?;
-                    self.repeat_revoke(&record, earlier.ordinal)
+                    lookup::repeat_revoke(&self.identity, &record, earlier.ordinal)
                 }
             }
         })
@@ -256,7 +222,7 @@ impl Writes for Authority {
                 Decided::Now(reply) => Ok(reply),
                 Decided::Earlier(earlier) => {
                     let record = self.earlier(earlier).await?;
-                    self.repeat_reinstate(&record, earlier.ordinal)
+                    lookup::repeat_reinstate(&self.identity, &record, earlier.ordinal)
                 }
             }
         })
@@ -279,44 +245,8 @@ impl Operates for Authority {
 }
 
 /// The commit thread ended with the request in its hands.
-fn gone() -> WriteError {
+pub(super) fn gone() -> WriteError {
     WriteError::OutcomeUnknown("the server stopped before it answered".into())
-}
-
-impl Authority {
-    fn repeat_revoke(&self, record: &Record, ordinal: u32) -> Result<RevokeReply, WriteError> {
-        let Body::Requests(requests) = &record.body else { return Err(not_a_request()) };
-        let ordinal = ordinal as usize;
-        let request = requests.get(ordinal).ok_or_else(not_a_request)?;
-        let Action::Revoke(revocations) = &request.action else { return Err(WriteError::RequestIdReused) };
-        let before: usize = requests[..ordinal]
-            .iter()
-            .map(|request| match &request.action {
-                Action::Revoke(revocations) => revocations.len(),
-                Action::Reinstate(_) => 0,
-            })
-            .sum();
-        let id = |index| self.identity.revocation_id(record.revision, (before + index) as u32);
-        let outcomes = revocations.iter().enumerate().map(|(index, revocation)| {
-            let mut outcome = outcome(revocation);
-            outcome.id = (!outcome.already_expired).then(|| id(index));
-            outcome
-        });
-        let position = Some(self.position(record.revision));
-        Ok(RevokeReply { position, outcomes: outcomes.collect(), repeated: true })
-    }
-
-    fn repeat_reinstate(&self, record: &Record, ordinal: u32) -> Result<ReinstateReply, WriteError> {
-        let Body::Requests(requests) = &record.body else { return Err(not_a_request()) };
-        let request = requests.get(ordinal as usize).ok_or_else(not_a_request)?;
-        let Action::Reinstate(reinstatements) = &request.action else { return Err(WriteError::RequestIdReused) };
-        let undone = reinstatements.iter().map(|reinstatement| reinstatement.undone.clone()).collect();
-        Ok(ReinstateReply { position: Some(self.position(record.revision)), undone, repeated: true })
-    }
-}
-
-fn not_a_request() -> WriteError {
-    WriteError::Unavailable("the journal does not hold the remembered request".into())
 }
 
 impl Finds for Authority {

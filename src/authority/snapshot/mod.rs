@@ -7,12 +7,11 @@
 mod file;
 mod image;
 mod rows;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::thread::JoinHandle;
 
 use crate::hub::Image;
 use crate::revocation::{Fingerprint, Revision, RevocationSet, SetKey, SetWriter, UnixMillis};
@@ -22,6 +21,7 @@ use super::shapes::{ShapeChanges, ShapeTable};
 use super::state::{Behind, Row, State, Transition};
 
 use image::Packer;
+use worker::Worker;
 
 pub use file::{Header, SnapshotFileError, SnapshotReader, SnapshotWriter};
 pub use rows::LiveRow;
@@ -89,14 +89,11 @@ impl Overlay {
     }
 }
 
-/// The thread that writes snapshots.
+/// Has snapshots written, one at a time.
 pub struct Snapshotter {
     folder: PathBuf,
     base: Option<PathBuf>,
-    jobs: Option<SyncSender<Job>>,
-    done: Receiver<Done>,
-    busy: bool,
-    thread: Option<JoinHandle<()>>,
+    worker: Worker,
 }
 
 struct Job {
@@ -132,41 +129,34 @@ pub struct Ready {
 }
 
 impl Snapshotter {
-    /// Starts the thread. `base` is the snapshot that the state was loaded from.
+    /// Starts a thread that writes them. `base` is the snapshot that the state was loaded from.
     ///
     /// # Errors
     /// When the thread cannot be started.
     pub fn start(folder: PathBuf, base: Option<PathBuf>) -> std::io::Result<Self> {
-        let (jobs, inbox) = sync_channel::<Job>(1);
-        let (outbox, done) = sync_channel::<Done>(1);
-        let thread = std::thread::Builder::new().name("snapshot".into()).spawn(move || {
-            while let Ok(job) = inbox.recv() {
-                if outbox.send(make(job)).is_err() {
-                    break;
-                }
-            }
-        })?;
-        Ok(Self { folder, base, jobs: Some(jobs), done, busy: false, thread: Some(thread) })
+        Ok(Self { folder, base, worker: Worker::start()? })
+    }
+
+    /// Writes them where it is asked to: for whoever steps through time.
+    #[must_use]
+    pub fn inline(folder: PathBuf, base: Option<PathBuf>) -> Self {
+        Self { folder, base, worker: Worker::inline() }
     }
 
     /// Whether no snapshot is in the making.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        !self.busy
+        self.worker.is_idle()
     }
 
     /// Begins a snapshot of `state`, which `overlay` leads up to.
     pub fn begin(&mut self, overlay: &mut Overlay, state: &State) {
-        let Some(jobs) = &self.jobs else { return };
         let header = state.header();
         let path = self.folder.join(format!("{:020}.snapshot", header.revision.0));
         let base = self.base.clone();
         let job = Job { base, path, header, changes: overlay.take(), key: state.key().clone() };
-        match jobs.try_send(job) {
-            Ok(()) => self.busy = true,
-            Err(std::sync::mpsc::TrySendError::Full(job) | std::sync::mpsc::TrySendError::Disconnected(job)) => {
-                overlay.put_back(job.changes);
-            }
+        if let Err(job) = self.worker.begin(job) {
+            overlay.put_back(job.changes);
         }
     }
 
@@ -175,18 +165,14 @@ impl Snapshotter {
     /// # Errors
     /// When it failed. Its changes are back in `overlay`, the snapshot before it stays.
     pub fn poll(&mut self, overlay: &mut Overlay) -> Result<Option<Ready>, SnapshotFileError> {
-        let done = match self.done.try_recv() {
-            Ok(done) => done,
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => return Ok(None),
-        };
-        self.busy = false;
-        match done {
-            Ok(ready) => {
+        match self.worker.poll() {
+            None => Ok(None),
+            Some(Ok(ready)) => {
                 overlay.base_bytes = ready.bytes;
                 self.base = Some(ready.path.clone());
                 Ok(Some(ready))
             }
-            Err((error, changes)) => {
+            Some(Err((error, changes))) => {
                 overlay.put_back(changes);
                 Err(error)
             }
@@ -195,10 +181,7 @@ impl Snapshotter {
 
     /// Lets a snapshot in the making end, then ends the thread.
     pub fn stop(&mut self) {
-        self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.worker.stop();
     }
 }
 
@@ -276,7 +259,7 @@ fn window(requests: Vec<(UnixMillis, RequestKey, Remembered)>) -> RequestWindow 
 fn make(job: Job) -> Done {
     match merge(&job) {
         Ok(ready) => {
-            tidy(&job.path);
+            tidy(&job.path, job.base.as_deref());
             Ok(ready)
         }
         Err(error) => Err((error, job.changes)),
@@ -352,10 +335,12 @@ fn remembered<'a>(
     all.skip(too_many).filter(move |(time, ..)| time.0 >= limit)
 }
 
-/// Keeps this snapshot and the one before it; older ones go. What was left half-written is written over.
-fn tidy(newest: &Path) {
+/// Keeps this snapshot and the one it was made from, both known to be sound; older ones go. A newer one was passed over
+/// at the start, loudly, and stays for people to look at. What was left half-written is written over.
+fn tidy(newest: &Path, base: Option<&Path>) {
     let Some(folder) = newest.parent() else { return };
-    for old in list(folder).unwrap_or_default().into_iter().skip(2) {
+    let is_old = |path: &PathBuf| path.as_path() < newest && Some(path.as_path()) != base;
+    for old in list(folder).unwrap_or_default().into_iter().filter(is_old) {
         if let Err(error) = std::fs::remove_file(&old) {
             tracing::warn!(%error, path = %old.display(), "an old snapshot cannot be removed");
         }
@@ -367,4 +352,35 @@ fn tidy(newest: &Path) {
 pub fn image_of_empty(state: &State) -> Arc<Image> {
     let packer = Packer::new(state.key(), &state.header());
     Arc::new(packer.finish().expect("no rows add up to the digest of an empty state"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left_by_tidy(names: &[&str], newest: &str, base: Option<&str>) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(format!("{name}.snapshot"));
+        names.iter().for_each(|name| std::fs::write(path(name), b"").unwrap());
+        tidy(&path(newest), base.map(path).as_deref());
+        let left = list(folder.path()).unwrap().into_iter();
+        left.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_snapshot_and_its_base_are_kept_and_older_ones_go() {
+        assert_eq!(left_by_tidy(&["1", "2", "3"], "3", Some("2")), ["3", "2"]);
+    }
+
+    /// A damaged one between them once took the place of the base, so that the next damage left nothing to start from.
+    #[test]
+    fn a_damaged_snapshot_does_not_count_as_one_of_the_two() {
+        assert_eq!(left_by_tidy(&["1", "2", "3"], "3", Some("1")), ["3", "1"]);
+    }
+
+    /// Those of a longer journal, from before an older copy was brought back, once pushed out the one just written.
+    #[test]
+    fn snapshots_that_are_ahead_do_not_push_out_the_one_just_written() {
+        assert_eq!(left_by_tidy(&["3", "5", "8", "9"], "5", Some("3")), ["9", "8", "5", "3"]);
+    }
 }

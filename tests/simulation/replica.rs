@@ -8,16 +8,20 @@ use prost::Message;
 use rescind::replication::follower::{Alarm, TICK};
 use rescind::replication::frames::{NodeId, ToServer, ToSubscriber, WelcomeMode};
 use rescind::replication::{Action, Follower, FollowerOptions, FollowerState, Moment};
-use rescind::revocation::{Claims, Digest, Revision, RevocationSet};
+use rescind::revocation::ports::Answer;
+use rescind::revocation::{Digest, Position, Revision, RevocationSet, UnixMillis, UnknownCause};
 use rescind::wire::pb;
 use rescind::wire::replication::GRPC_PREFIX_BYTES;
 
-use super::authority::{SUBJECTS, subject_name};
+use super::authority::{STRANGERS, SUBJECTS, claims};
 use super::history::{Event, Observed};
 use super::link::Parcel;
 
 pub struct Replica {
+    index: usize,
     follower: Follower,
+    /// How far its wall clock is off, in ms.
+    wall_off: i64,
     served: Option<Arc<RevocationSet>>,
     pub link: Link,
     ticked_at: Duration,
@@ -38,9 +42,12 @@ pub enum Link {
 }
 
 impl Replica {
-    pub fn new(index: usize, seed: u64, now: Moment) -> Self {
+    pub fn new(index: usize, seed: u64, now: Duration, wall_off: i64) -> Self {
+        let now = moment(now, wall_off);
         let options = FollowerOptions::leaf(NodeId([index as u8 + 1; 16]), &format!("replica-{index}"), seed);
         let mut replica = Self {
+            index,
+            wall_off,
             follower: Follower::new(options),
             served: None,
             link: Link::Waiting(now.boot),
@@ -55,19 +62,32 @@ impl Replica {
         replica
     }
 
-    pub fn connect(&mut self, now: Moment, connection: usize) {
+    /// Loses all that is in memory, and begins anew.
+    pub fn restart(&mut self, seed: u64, now: Duration) {
+        *self = Self::new(self.index, seed, now, self.wall_off);
+        self.events.push(Event::Restarted);
+    }
+
+    /// Its wall clock steps.
+    pub fn set_wall(&mut self, wall_off: i64) {
+        self.wall_off = wall_off;
+    }
+
+    pub fn connect(&mut self, now: Duration, connection: usize) {
+        let now = self.moment(now);
         self.link = Link::Connected(connection);
         self.follower.handle_connected(now);
         self.carry_out(now);
     }
 
-    pub fn lose(&mut self, now: Moment) {
+    pub fn lose(&mut self, now: Duration) {
         self.events.push(Event::Lost);
         self.follower.handle_disconnect("connection lost");
-        self.carry_out(now);
+        self.carry_out(self.moment(now));
     }
 
-    pub fn tick(&mut self, now: Moment) {
+    pub fn tick(&mut self, now: Duration) {
+        let now = self.moment(now);
         if now.since(self.ticked_at) >= TICK {
             self.ticked_at = now.boot;
             self.follower.handle_tick(now);
@@ -75,7 +95,12 @@ impl Replica {
         }
     }
 
-    pub fn receive(&mut self, now: Moment, parcel: &Parcel, hello_intact: bool) {
+    fn moment(&self, now: Duration) -> Moment {
+        moment(now, self.wall_off)
+    }
+
+    pub fn receive(&mut self, now: Duration, parcel: &Parcel, hello_intact: bool) {
+        let now = self.moment(now);
         let message = parcel.bytes.get(GRPC_PREFIX_BYTES..).map(pb::SubscribeResponse::decode);
         let frame = match message {
             Some(Ok(message)) => ToSubscriber::try_from(message).ok(),
@@ -156,14 +181,14 @@ impl Replica {
     }
 
     /// What readers see.
-    pub fn observe(&self, now: Moment) -> Observed {
+    pub fn observe(&self, now: Duration) -> Observed {
+        let now = self.moment(now);
         let status = self.follower.status();
         let is_revoked = |subject: &u32| {
-            let mut claims = Claims::new();
-            claims.push("sub", &subject_name(*subject), false);
-            self.served.as_ref().is_some_and(|set| set.check(&claims, now.wall.seconds()).hit.is_some())
+            let found = self.served.as_ref().map(|set| set.check(&claims(*subject), now.wall.seconds()));
+            found.is_some_and(|finding| finding.hit.is_some())
         };
-        let revoked: BTreeSet<u32> = (0..SUBJECTS).filter(is_revoked).collect();
+        let revoked: BTreeSet<u32> = (0..SUBJECTS + STRANGERS).filter(is_revoked).collect();
         Observed {
             live: status.state == FollowerState::Live,
             diverged: status.state == FollowerState::Diverged,
@@ -176,9 +201,26 @@ impl Replica {
         }
     }
 
+    /// A check, answered as a service that holds this replica answers it; `None` before there is any set.
+    pub fn check(&self, now: Duration, subject: u32, at_least: Position) -> Option<Answer> {
+        let now = self.moment(now);
+        let status = self.follower.status();
+        let mut finding = self.served.as_ref()?.check(&claims(subject), now.wall.seconds());
+        let diverged = status.state == FollowerState::Diverged;
+        if diverged {
+            finding.revision = finding.revision.min(status.revision);
+        }
+        let doubt = diverged.then_some(UnknownCause::Diverged);
+        Some(Answer::of(finding, status.epoch?, status.staleness(now), doubt, Some(at_least)))
+    }
+
     /// Whether it is live at this state.
     pub fn is_at(&self, revision: Revision, digest: Digest) -> bool {
         let status = self.follower.status();
         status.state == FollowerState::Live && status.ready && (status.revision, status.digest) == (revision, digest)
     }
+}
+
+fn moment(now: Duration, wall_off: i64) -> Moment {
+    Moment { boot: now, wall: UnixMillis((now.as_millis() as u64).saturating_add_signed(wall_off)) }
 }

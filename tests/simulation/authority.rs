@@ -1,0 +1,268 @@
+//! The authority as a server runs it, on a disk in memory: recovery, commit path, snapshots and hub, stepped by the world.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rescind::hub::{self, Hub};
+use rescind::authority::manual::{self, ManualAuthority};
+use rescind::authority::{Image, Options, Publish, Published, RecoverError};
+use rescind::clock::{Clock, ManualTime};
+use rescind::journal::memory::MemoryDisk;
+use rescind::journal::{Identity, Journal as _, JournalReader, ReadError, SigningSeed};
+use rescind::replication::frames::NodeId;
+use rescind::replication::source::HistoryError;
+use rescind::replication::{LogPoint, Random, Signer};
+use rescind::revocation::ports::Answer;
+use rescind::revocation::{
+    Claims, Digest, Epoch, Policy, Position, Revision, Selector, SetKey, TestedClaim, UnixMillis,
+};
+use rescind::wire::replication::GrpcEncoder;
+use tempfile::TempDir;
+
+use super::model::Model;
+
+/// Subjects that may be revoked; those after them never are.
+pub const SUBJECTS: u32 = 24;
+/// Subjects that nobody ever revokes.
+pub const STRANGERS: u32 = 8;
+/// The skew that replicas allow for.
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(1);
+/// The wall clock at the start, in minutes.
+const START_MINUTE: u64 = 29_000_000;
+/// The fewest bytes of deltas between two snapshots.
+const SNAPSHOT_BYTES_MIN: u64 = 1500;
+
+/// What outlives a crash, and the run there is.
+pub struct Authority {
+    pub disk: MemoryDisk,
+    pub model: Model,
+    folder: TempDir,
+    time: Arc<ManualTime>,
+    identity: Identity,
+    reader: Arc<dyn JournalReader>,
+    log_bytes_max: usize,
+    /// The last snapshot that was damaged.
+    damaged: Option<PathBuf>,
+    pub running: Option<Running>,
+}
+
+/// One run.
+pub struct Running {
+    pub hub: Arc<Hub>,
+    pub manual: ManualAuthority,
+    outlet: Arc<Outlet>,
+    epoch: Epoch,
+    /// No revision before this one is in the shared log.
+    log_start: Revision,
+}
+
+/// Publishes to the hub, and keeps the snapshot that it has no room for yet.
+struct Outlet {
+    hub: Arc<Hub>,
+    waiting: Mutex<Option<Arc<Image>>>,
+}
+
+impl Publish for Outlet {
+    fn publish(&self, published: Published) {
+        self.hub.append(published).unwrap();
+    }
+
+    fn offer_snapshot(&self, image: Arc<Image>) {
+        *self.waiting.lock() = Some(image);
+    }
+
+    fn pruned(&self, oldest: Revision) {
+        self.hub.set_oldest(oldest);
+    }
+}
+
+struct Kept(Arc<dyn JournalReader>);
+
+impl hub::History for Kept {
+    fn deltas(&self, from: Revision, bytes_max: usize) -> Result<Vec<(Revision, Bytes)>, HistoryError> {
+        let records = self.0.read(from, bytes_max, 64).map_err(|error| match error {
+            ReadError::Pruned { .. } => HistoryError::Compacted(from),
+            error => HistoryError::Unavailable(error.to_string()),
+        })?;
+        Ok(records.into_iter().map(|record| (record.revision, Bytes::from(record.delta))).collect())
+    }
+}
+
+impl Authority {
+    pub fn new(random: &mut Random, time: Arc<ManualTime>, log_bytes_max: usize) -> Self {
+        let mut half = || random.next_u64().to_le_bytes();
+        let identity = Identity {
+            epoch: Epoch { generation: 5, id: [half(), half()].concat().try_into().unwrap() },
+            parent: None,
+            set_key: SetKey::new([half(), half()].concat().try_into().unwrap()),
+            signing_seed: SigningSeed::new([half(), half(), half(), half()].concat().try_into().unwrap()),
+            format_version: 1,
+            created_at: time_start(),
+        };
+        let disk = MemoryDisk::new(identity.clone());
+        let reader = disk.open().unwrap().reader().unwrap();
+        let model = Model::new(identity.clone());
+        // In memory where there is such a place: nothing here survives the process, and thousands of syncs take long.
+        let in_memory = Path::new("/dev/shm");
+        let folder = if in_memory.is_dir() { tempfile::tempdir_in(in_memory) } else { tempfile::tempdir() }.unwrap();
+        Self { disk, model, folder, time, identity, reader, log_bytes_max, damaged: None, running: None }
+    }
+
+    /// Recovers, and goes on.
+    pub fn start(&mut self) -> Result<(), RecoverError> {
+        let clock = Clock::manual(Arc::clone(&self.time));
+        let options = Options {
+            policy: policy(),
+            audit_retention: Duration::from_secs(3600),
+            snapshot_bytes_min: SNAPSHOT_BYTES_MIN,
+            ..Options::new(self.folder.path().to_owned(), clock.clone())
+        };
+        let recovered = manual::recover(options, Box::new(self.disk.open()?))?;
+        let state = recovered.state();
+        if self.model.history.is_empty() {
+            self.model.begin(recovered.image.header.digest, start());
+        }
+        let start = hub::Start {
+            node: NodeId([0xaa; 16]),
+            epoch: self.identity.epoch,
+            parent: None,
+            set_key: self.identity.set_key.clone(),
+            signer: Signer::from_seed(self.identity.signing_seed.expose()),
+            point: LogPoint {
+                revision: state.revision(),
+                digest: state.digest(),
+                chain: state.chain(),
+                floor: state.floor(),
+            },
+            policy: state.policy(),
+            oldest: self.reader.oldest()?,
+        };
+        let log_start = start.point.revision;
+        let options = hub::Options { log_bytes_max: self.log_bytes_max, snapshots_max: 2, ..hub::Options::default() };
+        let hub = Hub::new(options, start, clock, Arc::new(GrpcEncoder), Arc::new(Kept(Arc::clone(&self.reader))));
+        let waiting = Mutex::new(Some(Arc::clone(&recovered.image)));
+        let outlet = Arc::new(Outlet { hub: Arc::clone(&hub), waiting });
+        let manual = ManualAuthority::start(recovered, Arc::clone(&outlet) as Arc<dyn Publish>);
+        let running = Running { hub, manual, outlet, epoch: self.identity.epoch, log_start };
+        running.prepare();
+        self.running = Some(running);
+        Ok(())
+    }
+
+    /// The process ends where it stands.
+    pub fn crash(&mut self) {
+        self.running = None;
+    }
+
+    /// The newest snapshot loses its end, if it is newer than the last one that did. Whether there is one.
+    pub fn damage_snapshot(&mut self) -> bool {
+        let folder = std::fs::read_dir(self.folder.path().join("snapshots")).unwrap();
+        let newest =
+            folder.map(|entry| entry.unwrap().path()).filter(|path| path.extension().unwrap() == "snapshot").max();
+        let Some(newest) = newest.filter(|newest| self.damaged.as_ref().is_none_or(|damaged| damaged < newest)) else {
+            return false;
+        };
+        let bytes = std::fs::read(&newest).unwrap();
+        std::fs::write(&newest, &bytes[..bytes.len() / 2]).unwrap();
+        self.damaged = Some(newest);
+        true
+    }
+
+    /// Takes what became durable into the model.
+    pub fn follow_log(&mut self, at: Duration) {
+        for record in self.reader.read(self.model.revision().next(), usize::MAX, usize::MAX).unwrap() {
+            self.model.apply(&record, at);
+        }
+    }
+
+    /// The first revision that the journal still has.
+    pub fn oldest(&self) -> Revision {
+        self.reader.oldest().unwrap()
+    }
+
+    pub fn log_bytes_max(&self) -> usize {
+        self.log_bytes_max
+    }
+}
+
+impl Running {
+    /// Keeps no revision that the newest snapshot has.
+    pub fn forget_history(&self) {
+        self.hub.set_oldest(self.hub.snapshot_revision().unwrap_or_default().next());
+    }
+
+    /// Gives the hub the snapshot that waits, if it has room.
+    pub fn prepare(&self) {
+        let Some(image) = self.outlet.waiting.lock().take() else { return };
+        match self.hub.prepare(&image) {
+            Err(hub::OfferError::Busy) => {
+                self.outlet.waiting.lock().get_or_insert(image);
+            }
+            other => other.unwrap(),
+        }
+    }
+
+    /// How much the shared log holds, in bytes.
+    pub fn log_bytes(&mut self) -> u64 {
+        loop {
+            match self.hub.bytes_since(self.log_start) {
+                Some(bytes) => return bytes,
+                None => self.log_start = self.log_start.next(),
+            }
+        }
+    }
+
+    pub fn check(&self, subject: u32, at_least: Option<Position>) -> Answer {
+        let now = self.hub_wall().seconds();
+        Answer::fresh(self.manual.set().check(&claims(subject), now), self.epoch, at_least)
+    }
+
+    pub fn revoked(&self) -> BTreeSet<u32> {
+        let now = self.hub_wall().seconds();
+        let is_revoked = |subject: &u32| self.manual.set().check(&claims(*subject), now).hit.is_some();
+        (0..SUBJECTS + STRANGERS).filter(is_revoked).collect()
+    }
+
+    pub fn stamp(&self) -> (Revision, Digest) {
+        let stamp = self.manual.set().stamp();
+        (stamp.revision, stamp.digest)
+    }
+
+    pub fn position(&self, revision: Revision) -> Position {
+        Position { epoch: self.epoch.id, revision }
+    }
+
+    fn hub_wall(&self) -> UnixMillis {
+        rescind::replication::Feed::now(&*self.hub).wall
+    }
+}
+
+/// The selector of a subject.
+pub fn selector(subject: u32) -> Selector {
+    Selector::new([("sub", format!("user-{subject}").as_str())], TestedClaim::Iat).unwrap()
+}
+
+/// A token of a subject, without any time in it: every cutoff reaches it.
+pub fn claims(subject: u32) -> Claims {
+    let mut claims = Claims::new();
+    claims.push("sub", &format!("user-{subject}"), false);
+    claims
+}
+
+/// Time at the start.
+pub fn start() -> Duration {
+    Duration::from_secs(START_MINUTE * 60)
+}
+
+pub fn time_start() -> UnixMillis {
+    UnixMillis(start().as_millis() as u64)
+}
+
+/// A small skew, so that what the wall clock shows of staleness is told; a short grace, so that entries expire.
+fn policy() -> Policy {
+    Policy { clock_skew_max: CLOCK_SKEW_MAX, expiry_grace: Duration::from_secs(60), ..Policy::default() }
+}

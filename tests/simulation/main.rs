@@ -1,0 +1,172 @@
+//! The whole system in one process and one thread: clients, the authority's commit path on a disk that fails, and
+//! replicas behind a link that delays, repeats, cuts, corrupts and lies.
+//!
+//! Time is virtual and every choice comes from a seed, which a failure prints. What happens is recorded; afterwards one
+//! validator per promise looks at the record. `docs/design/simulation.md` says more.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and seeds are printed")]
+
+mod authority;
+mod client;
+mod connection;
+mod faults;
+mod history;
+mod liar;
+mod link;
+mod mishaps;
+mod model;
+mod mutations;
+mod replica;
+mod validators;
+mod world;
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use faults::Faults;
+use history::{Event, History};
+use world::World;
+
+/// Runs a world of this seed, and every validator over what happened in it.
+fn check(seed: u64, faults: Faults) -> History {
+    let history = World::new(seed, faults).run();
+    for (name, validate) in validators::ALL {
+        if let Err(violation) = validate(&history) {
+            panic!("seed {seed}, {faults:?}: {name} is violated: {violation}");
+        }
+    }
+    history
+}
+
+/// Sums up what runs came across, so that a test which meets no fault is seen to test nothing.
+fn run_seeds(seeds: Range<u64>, faults: impl Fn(u64) -> Faults) -> Met {
+    let (mut met, mut failed) = (Met::default(), Vec::new());
+    for seed in seeds.clone() {
+        match catch_unwind(AssertUnwindSafe(|| check(seed, faults(seed)))) {
+            Ok(history) => met.add(&history),
+            Err(_) => failed.push(seed),
+        }
+        if (seed + 1 - seeds.start).is_multiple_of(100) {
+            println!("{} seeds run, failing: {failed:?}", seed + 1 - seeds.start);
+        }
+    }
+    println!("seeds {seeds:?}: {met:?}");
+    assert!(failed.is_empty(), "failing seeds: {failed:?}");
+    met
+}
+
+#[derive(Debug, Default)]
+struct Met {
+    revisions: u64,
+    acknowledged: u64,
+    repeated: u64,
+    unclear: u64,
+    resumed: u64,
+    snapshots: u64,
+    lagged: u64,
+    lost: u64,
+    diverged: u64,
+    refused: u64,
+    recovered: u64,
+    pruned: u64,
+    damaged: u64,
+    lied: u64,
+}
+
+impl Met {
+    fn add(&mut self, history: &History) {
+        self.revisions += history.revised.len() as u64;
+        self.acknowledged += history.acknowledged().count() as u64;
+        self.repeated += history.acknowledged().filter(|(_, answer)| answer.repeated).count() as u64;
+        self.unclear += history.count(|event| matches!(event, Event::Unclear));
+        self.resumed += history.count(|event| matches!(event, Event::Welcomed { resumed: true, .. }));
+        self.snapshots += history.count(|event| matches!(event, Event::Swapped { .. }));
+        self.lagged += history.count(|event| matches!(event, Event::Lagged));
+        self.lost += history.count(|event| matches!(event, Event::Lost));
+        self.diverged += history.count(|event| matches!(event, Event::Diverged));
+        self.refused += history.count(|event| matches!(event, Event::Refused));
+        self.recovered += history.count(|event| matches!(event, Event::Recovered));
+        self.pruned += history.count(|event| matches!(event, Event::Pruned));
+        self.damaged += history.count(|event| matches!(event, Event::Damaged));
+        self.lied += history.count(|event| matches!(event, Event::Lied));
+    }
+}
+
+const fn every(seconds: u64) -> Option<Duration> {
+    Some(Duration::from_secs(seconds))
+}
+
+/// `SEEDS=1000` runs that many; `SEED=17` runs that one.
+#[test]
+fn every_promise_holds_under_a_mixture_of_all_faults() {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    match number("SEED") {
+        Some(seed) => run_seeds(seed..seed + 1, Faults::of),
+        None => run_seeds(0..number("SEEDS").unwrap_or(60), Faults::of),
+    };
+}
+
+#[test]
+fn every_promise_holds_on_a_link_that_only_delays() {
+    let faults = Faults { delay_max: Duration::from_millis(300), ..Faults::NONE };
+    let met = run_seeds(10_000..10_020, |_| faults);
+    assert!(met.resumed == 0 && met.diverged == 0 && met.lost == 0 && met.snapshots >= 40, "{met:?}");
+}
+
+#[test]
+fn every_promise_holds_while_connections_are_lost_and_readers_are_slow() {
+    let faults = Faults {
+        delay_max: Duration::from_millis(100),
+        cut_every: every(5),
+        repeat: 0.05,
+        short_history: true,
+        stall_every: every(6),
+        ..Faults::NONE
+    };
+    let met = run_seeds(20_000..20_030, |_| faults);
+    assert!(met.lost > 60 && met.resumed > 30 && met.diverged == 0, "{met:?}");
+}
+
+#[test]
+fn every_promise_holds_while_the_authority_crashes_on_a_failing_disk() {
+    let faults = Faults { crash_every: every(4), disk_every: every(4), lose_answer: 0.1, ..Faults::NONE };
+    let met = run_seeds(30_000..30_030, |_| faults);
+    assert!(met.recovered > 100 && met.repeated > 20 && met.unclear > 100 && met.diverged == 0, "{met:?}");
+}
+
+#[test]
+fn every_promise_holds_while_clocks_step_entries_expire_and_the_journal_is_pruned() {
+    let faults = Faults {
+        night_every: every(4),
+        step_every: every(6),
+        skew_max: Duration::from_millis(400),
+        restart_every: every(6),
+        crash_every: every(8),
+        ..Faults::NONE
+    };
+    let met = run_seeds(40_000..40_030, |_| faults);
+    assert!(met.pruned > 10, "{met:?}");
+}
+
+#[test]
+fn the_authority_recovers_from_the_snapshot_before_a_damaged_one_although_the_journal_is_pruned() {
+    let faults = Faults { night_every: every(2), crash_every: every(2), damage: 0.8, ..Faults::NONE };
+    let met = run_seeds(60_000..60_020, |_| faults);
+    assert!(met.pruned > 10 && met.damaged > 50, "{met:?}");
+}
+
+#[test]
+fn frames_that_are_corrupted_vanish_or_lie_are_noticed_and_never_hide_a_revocation() {
+    let faults = Faults { cut_every: every(5), corrupt: 0.01, lose: 0.005, lie: 0.4, ..Faults::NONE };
+    let met = run_seeds(50_000..50_030, |_| faults);
+    assert!(met.diverged > 20 && met.refused > 20 && met.lied > 50, "{met:?}");
+}
+
+#[test]
+fn the_same_seed_makes_the_same_history() {
+    for seed in 0..8 {
+        let (once, again) = (World::new(seed, Faults::of(seed)).run(), World::new(seed, Faults::of(seed)).run());
+        assert_eq!(once.trace(), again.trace(), "seed {seed}");
+    }
+}

@@ -1,0 +1,246 @@
+//! A deliberately broken history makes each validator fail.
+
+use std::time::Duration;
+
+use rescind::revocation::{Digest, Revision};
+
+use super::check;
+use super::faults::Faults;
+use super::history::{AUTHORITY, Acknowledged, Event, Found, History, Observed, Record};
+use super::validators::ALL;
+
+fn broken(name: &str, break_it: impl FnOnce(&mut History)) {
+    let every = |seconds| Some(Duration::from_secs(seconds));
+    let faults = Faults { cut_every: every(4), crash_every: every(4), ..Faults::NONE };
+    let mut history = check(4242, faults);
+    break_it(&mut history);
+    let validate = ALL.iter().find(|(other, _)| *other == name).unwrap().1;
+    assert!(validate(&history).is_err(), "{name} did not notice");
+}
+
+/// The last thing of its kind that a replica, or the authority, went through.
+fn last<'a, T>(
+    history: &'a mut History,
+    authority: bool,
+    kind: impl Fn(&'a mut Event) -> Option<&'a mut T>,
+) -> &'a mut T {
+    let events = history.events.iter_mut().rev().filter(|record| (record.node == AUTHORITY) == authority);
+    events.map(|record| &mut record.event).find_map(kind).unwrap()
+}
+
+fn observed(event: &mut Event) -> Option<&mut Observed> {
+    if let Event::Observed(seen) = event { Some(seen) } else { None }
+}
+
+fn acknowledged(event: &mut Event) -> Option<&mut Acknowledged> {
+    if let Event::Acknowledged(answer) = event { Some(answer) } else { None }
+}
+
+fn some_advance(history: &History) -> usize {
+    history.events.iter().position(|record| matches!(record.event, Event::Advanced { .. })).unwrap()
+}
+
+/// The last observation in which something is revoked.
+fn with_revocations(event: &mut Event) -> Option<&mut Observed> {
+    observed(event).filter(|seen| seen.synced && !seen.revoked.is_empty())
+}
+
+#[test]
+fn durable_notices_an_acknowledgement_of_nothing() {
+    broken("Durable", |history| last(history, true, acknowledged).request.push('x'));
+}
+
+#[test]
+fn durable_notices_a_revocation_lost_in_a_restart() {
+    broken("Durable", |history| {
+        let mut recovered = false;
+        for record in &mut history.events {
+            match &mut record.event {
+                Event::Recovered => recovered = true,
+                Event::Observed(seen) if record.node == AUTHORITY && std::mem::take(&mut recovered) => {
+                    seen.revoked.pop_first();
+                }
+                _ => {}
+            }
+        }
+    });
+}
+
+#[test]
+fn durable_notices_a_restart_that_goes_back() {
+    broken("Durable", |history| {
+        let seen = last(history, true, observed).clone();
+        let at = history.events.last().unwrap().at;
+        let seen = Event::Observed(Observed { revision: Revision(1), ..seen });
+        history.events.extend([Event::Recovered, seen].map(|event| Record { at, node: AUTHORITY, event }));
+    });
+}
+
+#[test]
+fn read_your_writes_notices_a_miss() {
+    broken("ReadYourWrites", |history| {
+        *last(history, false, |event| match event {
+            Event::Asked { found, .. } if *found == Found::Revoked => Some(found),
+            _ => None,
+        }) = Found::NotRevoked;
+    });
+}
+
+#[test]
+fn read_your_writes_notices_an_answer_from_before() {
+    broken("ReadYourWrites", |history| {
+        let asked =
+            Event::Asked { subject: 99, at_least: Revision(3), found: Found::NotRevoked, revision: Revision(2) };
+        history.events.push(Record { at: Duration::ZERO, node: 0, event: asked });
+    });
+}
+
+#[test]
+fn ordered_notices_a_step_back() {
+    broken("Ordered", |history| {
+        let index = some_advance(history);
+        if let Event::Advanced { from, to } = &mut history.events[index].event {
+            std::mem::swap(from, to);
+        }
+    });
+}
+
+#[test]
+fn ordered_notices_a_journal_out_of_order() {
+    broken("Ordered", |history| history.revised.swap(1, 2));
+}
+
+#[test]
+fn unique_notices_a_repetition() {
+    broken("Unique", |history| {
+        let again = history.events[some_advance(history)].clone();
+        history.events.insert(some_advance(history), again);
+    });
+}
+
+#[test]
+fn unique_notices_a_request_that_takes_effect_twice() {
+    broken("Unique", |history| {
+        let request = history.revised.iter().find_map(|revised| revised.requests.first().cloned()).unwrap();
+        history.revised.last_mut().unwrap().requests.push(request);
+    });
+}
+
+#[test]
+fn gapless_notices_a_missing_revision() {
+    broken("Gapless", |history| {
+        let index = some_advance(history);
+        history.events.remove(index);
+    });
+}
+
+#[test]
+fn atomic_notices_another_digest() {
+    broken("Atomic", |history| last(history, false, observed).digest = Digest::from_bytes([0xee; 16]));
+}
+
+#[test]
+fn atomic_notices_a_part_of_a_revision() {
+    broken("Atomic", |history| {
+        last(history, false, with_revocations).revoked.pop_first();
+    });
+}
+
+fn resumption(event: &mut Event) -> Option<(&mut Digest, &mut bool)> {
+    match event {
+        Event::Welcomed { held: Some((_, digest)), resumed, intact: true, .. } if *resumed => Some((digest, resumed)),
+        _ => None,
+    }
+}
+
+#[test]
+fn resumable_notices_a_needless_snapshot() {
+    broken("Resumable", |history| *last(history, false, |event| Some(resumption(event)?.1)) = false);
+}
+
+#[test]
+fn resumable_notices_a_wrong_state_gone_on_from() {
+    broken("Resumable", |history| {
+        *last(history, false, |event| Some(resumption(event)?.0)) = Digest::from_bytes([0xee; 16]);
+    });
+}
+
+#[test]
+fn bookmarkable_notices_an_overtaking_heartbeat() {
+    broken("Bookmarkable", |history| {
+        *last(history, false, |event| match event {
+            Event::Heartbeat { revision, .. } => Some(revision),
+            _ => None,
+        }) = Revision(u64::MAX);
+    });
+}
+
+#[test]
+fn monotonic_notices_a_replica_that_goes_back() {
+    broken("Monotonic", |history| last(history, false, observed).revision = Revision(1));
+}
+
+#[test]
+fn monotonic_notices_an_authority_that_goes_back() {
+    broken("Monotonic", |history| last(history, true, observed).revision = Revision(1));
+}
+
+#[test]
+fn monotonic_notices_a_return_behind_what_was_signed() {
+    broken("Monotonic", |history| {
+        let back = [Event::Diverged, Event::Swapped { to: Revision(1) }];
+        history.events.extend(back.map(|event| Record { at: Duration::ZERO, node: 0, event }));
+    });
+}
+
+#[test]
+fn convergent_notices_a_straggler() {
+    broken("Convergent", |history| last(history, false, observed).live = false);
+}
+
+#[test]
+fn honest_freshness_notices_a_flattering_claim() {
+    broken("HonestFreshness", |history| {
+        let seen = last(history, false, observed);
+        (seen.revision, seen.staleness) = (Revision(1), Duration::ZERO);
+    });
+}
+
+#[test]
+fn isolation_notices_a_log_without_bound() {
+    broken("Isolation", |history| {
+        *last(history, true, |event| match event {
+            Event::Load { log_bytes, .. } => Some(log_bytes),
+            _ => None,
+        }) = 1 << 20;
+    });
+}
+
+#[test]
+fn isolation_notices_a_writer_that_waits() {
+    broken("Isolation", |history| {
+        *last(history, true, |event| match event {
+            Event::Load { unanswered, .. } => Some(unanswered),
+            _ => None,
+        }) = 1;
+    });
+}
+
+#[test]
+fn fail_safe_notices_a_revocation_that_vanishes() {
+    broken("FailSafe", |history| last(history, false, with_revocations).revoked.clear());
+}
+
+#[test]
+fn no_false_negative_notices_a_miss() {
+    broken("NoFalseNegative", |history| {
+        last(history, true, with_revocations).revoked.pop_last();
+    });
+}
+
+#[test]
+fn no_false_positive_notices_an_invention() {
+    broken("NoFalsePositive", |history| {
+        last(history, false, observed).revoked.insert(u32::MAX);
+    });
+}
