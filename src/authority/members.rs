@@ -13,6 +13,8 @@
 //!   for its `max_staleness` and `clock_skew_max`. One that serves stale never runs out.
 //! - R3. What is stored of a policy is never stricter than what the member may be doing.
 
+mod seats;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -24,9 +26,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::journal::{MEMBERS_MAX, MemberChange, MemberTable, StoredMember};
-use crate::replication::frames::{Ack, Hello, NodeId, PolicyInForce, Role, Subtree};
-use crate::replication::propagation::{looser, loosest};
-use crate::replication::source::Members;
+use crate::replication::frames::{NodeId, PolicyInForce, Role, Subtree};
 use crate::revocation::ports::Pending;
 use crate::revocation::{RevocationSet, UnixMillis, WhenStale};
 
@@ -114,8 +114,10 @@ struct Book {
     trouble: Option<String>,
     /// There is a table to write.
     is_kept: bool,
-    /// Served, and not remembered: there were too many.
-    unlisted: u64,
+    /// Seats of those that are served and not remembered, because there were too many; bounded by the seats.
+    unlisted: BTreeSet<u64>,
+    /// How many of those were cut off: nobody knows what they serve now, and nothing but a restart forgets it.
+    lost: u64,
     stopping: bool,
 }
 
@@ -181,8 +183,8 @@ impl Roster {
         if let Some(trouble) = &book.trouble {
             return Some(trouble.clone());
         }
-        if book.unlisted > 0 {
-            let unlisted = book.unlisted;
+        let unlisted = book.lost.saturating_add(book.unlisted.len() as u64);
+        if unlisted > 0 {
             return Some(format!("{unlisted} subscribers are not remembered: the table holds {MEMBERS_MAX} members"));
         }
         let waiting = book.members.values().filter(|entry| entry.stored.is_none()).count();
@@ -342,68 +344,6 @@ impl Book {
                 let policy = PolicyInForce { max_staleness: stored.max_staleness, when_stale: stored.when_stale };
                 entry.stored = Some(policy);
             }
-        }
-    }
-}
-
-impl Members for Roster {
-    fn handle_hello(&self, seat: u64, hello: &Hello) -> Option<Pending<'static, ()>> {
-        let logged = PolicyInForce::of(&self.shared.set.policy());
-        let mut book = self.shared.book.lock();
-        let is_new = !book.members.contains_key(&hello.subscriber);
-        if is_new && book.members.len() >= MEMBERS_MAX {
-            book.unlisted += 1;
-            tracing::error!(limit = MEMBERS_MAX, "a subscriber is not remembered: too many members");
-            return None;
-        }
-        let id = hello.subscriber;
-        let place = Place::Seat(seat);
-        let (name, role) = (hello.name.clone(), hello.role);
-        let member = RosterMember { id, name, role, policy: logged, subtree: None, place };
-        let entry = book.members.entry(id).or_insert(Entry { member, stored: None });
-        entry.member.place = place;
-        entry.member.name.clone_from(&hello.name);
-        entry.member.role = hello.role;
-        // Until it says, it may be doing what it did before, or what the log says.
-        entry.member.policy = looser(entry.member.policy, logged);
-        if entry.stored == Some(entry.member.policy) {
-            return None;
-        }
-        self.shared.mark(&mut book, id);
-        Some(self.shared.admission(&book))
-    }
-
-    fn handle_ack(&self, seat: u64, member: NodeId, ack: &Ack) {
-        let mut book = self.shared.book.lock();
-        let Some(entry) = book.members.get_mut(&member).filter(|entry| entry.member.place == Place::Seat(seat)) else {
-            return;
-        };
-        if entry.member.subtree != ack.subtree {
-            entry.member.subtree.clone_from(&ack.subtree);
-        }
-        let Some(own) = ack.policy else { return };
-        entry.member.policy = loosest(own, ack.subtree.as_ref());
-        if entry.stored != Some(entry.member.policy) {
-            self.shared.mark(&mut book, member);
-        }
-    }
-
-    fn handle_leave(&self, seat: u64, member: NodeId, goodbye: bool) {
-        let (at, since) = (self.shared.clock.wall(), self.shared.clock.boot().0);
-        let mut book = self.shared.book.lock();
-        let Some(entry) = book.members.get_mut(&member) else {
-            book.unlisted = book.unlisted.saturating_sub(1);
-            return;
-        };
-        // It has taken another seat meanwhile.
-        if entry.member.place != Place::Seat(seat) {
-            return;
-        }
-        if goodbye {
-            book.members.remove(&member);
-            self.shared.mark(&mut book, member);
-        } else {
-            entry.member.place = Place::CutOff { at, since, at_start: false };
         }
     }
 }

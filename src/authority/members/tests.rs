@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::clock::ManualTime;
-use crate::replication::frames::ProtocolRange;
+use crate::replication::frames::{Ack, Hello, ProtocolRange};
+use crate::replication::source::Members as _;
 use crate::revocation::{Digest, Minute, Policy, Revision, SetKey};
 
 const SKEW: Duration = Duration::from_secs(30);
@@ -163,4 +164,28 @@ async fn without_a_table_everybody_is_served_and_the_trouble_told() {
     join(&roster, 1, 8).await;
     assert_eq!(standings(&roster), [(8, false)]);
     assert!(roster.trouble().unwrap().contains("members.sqlite"));
+}
+
+#[tokio::test]
+async fn a_full_table_serves_who_comes_and_says_so_until_their_goodbye() {
+    let world = World::new();
+    let roster = world.start();
+    join(&roster, 1, 1).await;
+    {
+        let mut book = roster.shared.book.lock();
+        let (_, member) = book.members.iter().next().map(|(id, entry)| (*id, entry.member.clone())).unwrap();
+        for n in 1..MEMBERS_MAX as u128 {
+            let id = NodeId((n << 64).to_be_bytes());
+            book.members
+                .insert(id, Entry { member: RosterMember { id, ..member.clone() }, stored: Some(member.policy) });
+        }
+    }
+    assert_eq!(roster.trouble(), None);
+    assert!(!join(&roster, 9, 200).await, "it is served without waiting");
+    assert!(roster.trouble().unwrap().contains("not remembered"));
+    roster.handle_leave(9, NodeId([200; 16]), true);
+    assert_eq!(roster.trouble(), None);
+    join(&roster, 10, 201).await;
+    roster.handle_leave(10, NodeId([201; 16]), false);
+    assert!(roster.trouble().is_some(), "it was cut off, and nobody remembers it");
 }
