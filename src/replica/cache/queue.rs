@@ -91,7 +91,11 @@ impl Shared {
             None => queue.jobs.iter().rposition(is_kept).map_or(0, |last| last + 1),
         };
         let before = queue.swaps();
-        queue.jobs.truncate(keep);
+        let mut index = 0;
+        queue.jobs.retain(|job| {
+            index += 1;
+            index <= keep || matches!(job, Job::Residues(_))
+        });
         let passed_over = before - queue.swaps();
         queue.record_bytes = queue.jobs.iter().map(Job::bytes).sum();
         queue.jobs.push_back(Job::Swap(Box::new(swap)));
@@ -100,7 +104,9 @@ impl Shared {
     }
 
     pub(super) fn push_residues(&self, generations: &[u64]) {
-        self.queue.lock().jobs.push_back(Job::Residues(generations.to_vec()));
+        let mut queue = self.queue.lock();
+        queue.jobs.retain(|job| !matches!(job, Job::Residues(_)));
+        queue.jobs.push_back(Job::Residues(generations.to_vec()));
         self.changed.notify_one();
     }
 
@@ -142,5 +148,79 @@ impl Job {
             Self::Record(_, body) => body.len(),
             _ => 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::frames::SnapshotEnd;
+    use crate::replication::{PublicKey, Signature};
+    use crate::revocation::{
+        Chain, Epoch, Minute, Policy, Revision, SetKey, SnapshotBuilder, SnapshotState, UnixMillis,
+    };
+
+    fn swap(revision: u64, residue: Option<u64>) -> Swap {
+        let (key, revision) = (SetKey::new([1; 16]), Revision(revision));
+        let floor = Minute::from_bits(1);
+        let state = SnapshotState { revision, floor, policy: Policy::default(), shapes: Vec::new() };
+        let built = SnapshotBuilder::new(&key, state).finish();
+        let end = SnapshotEnd {
+            revision,
+            digest: built.header.digest,
+            chain: Chain::default(),
+            sha256: built.sha256,
+            signature: Signature([0; 64]),
+            source_time: UnixMillis(0),
+        };
+        let snapshot = Arc::new(SignedSnapshot { header: built.header, chunks: Vec::new(), end });
+        let epoch = Epoch { generation: 1, id: [1; 16] };
+        let descent = Descent { epoch, parent: None, set_key: key, public_key: PublicKey([1; 32]) };
+        Swap { descent, snapshot, deltas: Vec::new(), residue }
+    }
+
+    fn drain(shared: &Shared) -> String {
+        shared.stop();
+        let mut seen = Vec::new();
+        while let Step::Do(job) = shared.next(false) {
+            seen.push(match job {
+                Job::Swap(swap) => format!("swap {}", swap.snapshot.end.revision.0),
+                Job::Record(..) => "record".to_owned(),
+                Job::Gap => "gap".to_owned(),
+                Job::Residues(_) => "residues".to_owned(),
+            });
+        }
+        seen.join(", ")
+    }
+
+    #[test]
+    fn the_newest_snapshot_wins_over_those_that_wait() {
+        let shared = Shared::default();
+        assert!(shared.push_record(1, Bytes::from_static(b"old")));
+        assert_eq!(shared.push_swap(swap(1, None)), 0);
+        assert!(shared.push_record(1, Bytes::from_static(b"old")));
+        shared.push_residues(&[]);
+        assert_eq!(shared.push_swap(swap(2, None)), 1);
+        assert!(shared.push_record(1, Bytes::from_static(b"new")));
+        assert_eq!(drain(&shared), "residues, swap 2, record");
+    }
+
+    #[test]
+    fn what_belongs_to_a_set_that_stays_in_force_is_not_passed_over() {
+        let shared = Shared::default();
+        assert!(shared.push_record(1, Bytes::from_static(b"its last")));
+        assert_eq!(shared.push_swap(swap(1, Some(7))), 0);
+        assert!(shared.push_record(1, Bytes::from_static(b"old")));
+        assert_eq!(shared.push_swap(swap(2, None)), 0);
+        assert_eq!(drain(&shared), "record, swap 1, swap 2");
+    }
+
+    #[test]
+    fn a_queue_that_is_full_has_a_gap() {
+        let shared = Shared::default();
+        let large = Bytes::from(vec![0; RECORD_BYTES_MAX / 2]);
+        assert!(shared.push_record(1, large.clone()) && shared.push_record(1, large.clone()));
+        assert!(!shared.push_record(1, large));
+        assert_eq!(drain(&shared), "record, record, gap");
     }
 }
