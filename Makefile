@@ -13,10 +13,10 @@ DATA_DIR ?= target/run-data
 # Debian packages that building and testing need.
 PACKAGES := build-essential curl python3 python3-venv
 
-.PHONY: help run demo test bench setup lint doc tidy unit features clean-data
+.PHONY: help run demo test bench bench-fleet setup lint doc tidy unit features clean-data
 
 help: ## This list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 run: setup ## Start the server on 127.0.0.1:7009 and print what to type next
 	@$(CARGO) build --profile fast --bin rescind
@@ -46,6 +46,9 @@ doc:
 
 bench: setup ## One table of measured ratios
 	@scripts/bench.sh
+
+bench-fleet: setup ## What thousands of subscribers cost, as one table
+	@scripts/bench-fleet.sh
 
 setup:
 	@scripts/setup.sh $(PACKAGES)
