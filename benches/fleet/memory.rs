@@ -1,13 +1,15 @@
 //! What a subscriber costs the server's memory.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rescind::replication::subscription::STALLED_AFTER;
 
 use crate::server::{Server, Writer};
 use crate::subscriber::{Fleet, Stall};
 use crate::table::{Target, row};
 
 const CONNECTED: usize = 5000;
-const STALLED: usize = 500;
+const STALLED: usize = 200;
 
 fn settle() {
     std::thread::sleep(Duration::from_secs(3));
@@ -32,8 +34,10 @@ pub(crate) fn idle() {
     row("  bare hyper", bare, " KiB", Target::None);
 }
 
-/// The server's growth while 500 subscribers are sent what overruns every buffer of theirs, in KiB.
+/// The server's growth while 200 subscribers are sent what overruns every buffer of theirs, in KiB.
 fn growth(stall: Option<Stall>) -> f64 {
+    /// More than half a window, so that the client grants as much again and the server takes its next batch from the log.
+    const ALLOWED_BYTES: usize = 48 << 10;
     let server = Server::real();
     let fleet = Fleet::live(server.address, STALLED);
     let mut writer = Writer::to(&server);
@@ -42,9 +46,14 @@ fn growth(stall: Option<Stall>) -> f64 {
     if let Some(stall) = stall {
         fleet.stall(STALLED, stall);
     }
-    // Small frames first: they cost the most beside their bytes.
-    writer.write_times(2000, 1);
-    writer.write_times(30, 1000);
+    // Small frames: they cost the most beside their bytes.
+    for round in 1..=2 {
+        let begin = Instant::now();
+        writer.write_times(1500, 1);
+        // Beyond this the server would rightly cut them.
+        assert!(begin.elapsed() < STALLED_AFTER, "the writes took {:?}", begin.elapsed());
+        fleet.allow(round * ALLOWED_BYTES);
+    }
     settle();
     let after = server.process.resident_kib();
     assert_eq!(fleet.gone(), 0);

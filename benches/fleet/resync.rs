@@ -121,7 +121,7 @@ impl Drop for Origin {
     fn drop(&mut self) {
         self.hub.stop();
         self.stop.cancel();
-        self.runtime.block_on(tokio::time::sleep(Duration::from_secs(2)));
+        self.runtime.block_on(async { tokio::time::sleep(Duration::from_secs(2)).await });
     }
 }
 

@@ -28,6 +28,26 @@ impl Process {
         line.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()
     }
 
+    /// Waits until the process has nothing to do: what it does in the background would be counted as growth.
+    pub(crate) fn until_idle(&self) {
+        /// Of a hundred a second.
+        const TICKS_IDLE: u64 = 4;
+        let ticks = || -> u64 {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
+            let fields = stat.rsplit(')').next().unwrap();
+            fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+        };
+        let begin = Instant::now();
+        loop {
+            let before = ticks();
+            std::thread::sleep(Duration::from_secs(1));
+            if ticks() - before <= TICKS_IDLE {
+                return;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(180), "the server is always busy");
+        }
+    }
+
     /// Resident memory, in KiB.
     pub(crate) fn resident_kib(&self) -> f64 {
         self.kib("VmRSS:")

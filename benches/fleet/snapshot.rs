@@ -28,7 +28,7 @@ fn filled() -> Server {
 /// Ten snapshots at once, and the cold start of a replica.
 pub(crate) fn joiners() {
     let server = filled();
-    std::thread::sleep(Duration::from_secs(3));
+    server.process.until_idle();
     let begin = server.process.resident_kib();
     let done = Arc::new(AtomicBool::new(false));
     let peak = std::thread::scope(|scope| {

@@ -22,6 +22,9 @@ use tokio::time::{MissedTickBehavior, interval_at, sleep};
 
 use crate::table::mix;
 
+/// More than the overhead of all small frames that fit into a window.
+const DATA_FRAME_BUDGET: usize = 16 << 20;
+
 /// What a subscriber can go on from.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Held {
@@ -57,8 +60,10 @@ pub(crate) struct Notes {
     snapshots: AtomicUsize,
     /// The first so many stall,
     stalled: AtomicUsize,
-    /// in this way.
+    /// in this way,
     stall: AtomicU8,
+    /// and then still read so many bytes each.
+    allowed: AtomicUsize,
     last: Mutex<Held>,
     arrivals: Mutex<Vec<(u64, Instant)>>,
 }
@@ -79,13 +84,13 @@ impl Fleet {
         let places = Arc::new(Semaphore::new(options.at_once));
         for index in 0..options.count {
             let (notes, places) = (Arc::clone(&notes), Arc::clone(&places));
-            let held = options.held.clone();
+            let (held, count) = (options.held.clone(), options.count);
             runtime.spawn(async move {
                 let subscriber = Subscriber { index, notes: Arc::clone(&notes), head: None, applied: 0, live: false };
                 let place = places.acquire_owned().await.unwrap();
                 let ended = subscriber.run(server, held, place).await;
                 if notes.gone.fetch_add(1, Ordering::Relaxed) == 0 {
-                    eprintln!("a subscriber is gone: {ended:?}");
+                    eprintln!("one of {count} subscribers is gone: {ended:?}");
                 }
             });
         }
@@ -135,6 +140,11 @@ impl Fleet {
         self.notes.stall.store(how as u8, Ordering::Relaxed);
         self.notes.stalled.store(count, Ordering::Relaxed);
     }
+
+    /// Those that do not read their stream take so many bytes more.
+    pub(crate) fn allow(&self, bytes: usize) {
+        self.notes.allowed.store(bytes, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Fleet {
@@ -146,8 +156,12 @@ impl Drop for Fleet {
 }
 
 impl Notes {
-    fn stalls(&self, index: usize, how: Stall) -> bool {
-        index < self.stalled.load(Ordering::Relaxed) && self.stall.load(Ordering::Relaxed) == how as u8
+    fn stalls(&self, index: usize) -> bool {
+        index < self.stalled.load(Ordering::Relaxed)
+    }
+
+    fn stalls_socket(&self, index: usize) -> bool {
+        self.stalls(index) && self.stall.load(Ordering::Relaxed) == Stall::Socket as u8
     }
 }
 
@@ -169,18 +183,25 @@ impl Subscriber {
         let phase = Duration::from_millis(mix(self.index as u64) % 1000);
         let mut ack = interval_at(tokio::time::Instant::now() + phase, Duration::from_secs(1));
         ack.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut read_stalled = 0;
         loop {
-            while self.notes.stalls(self.index, Stall::Stream) || self.notes.stalls(self.index, Stall::Socket) {
+            while self.notes.stalls(self.index) && read_stalled >= self.notes.allowed.load(Ordering::Relaxed) {
                 sleep(Duration::from_millis(100)).await;
             }
             tokio::select! {
                 data = body.data() => {
                     let Some(data) = data.transpose()? else { return Ok(()) };
+                    if self.notes.stalls(self.index) {
+                        read_stalled += data.len();
+                    }
                     body.flow_control().release_capacity(data.len())?;
                     self.take(&mut pending, data)?;
                     place = place.filter(|_| !self.live);
                 }
-                _ = ack.tick(), if self.live => send.send_data(ack_message(self.applied), false)?,
+                _ = ack.tick(), if self.live => {
+                    // When it fails the stream has ended; what was said last stands in the body.
+                    let _ = send.send_data(ack_message(self.applied), false);
+                }
             }
         }
     }
@@ -192,13 +213,16 @@ impl Subscriber {
     ) -> Result<(h2::SendStream<Bytes>, h2::RecvStream), Failure> {
         let socket = TcpStream::connect(server).await?;
         socket.set_nodelay(true)?;
-        let (client, connection) = h2::client::handshake(socket).await?;
+        // By default a client with small windows leaves a server that sends many small frames it does not read: here the
+        // server's part is measured.
+        let mut builder = h2::client::Builder::new();
+        let (client, connection) = builder.data_frame_budget(DATA_FRAME_BUDGET).handshake::<_, Bytes>(socket).await?;
         let (notes, index) = (Arc::clone(&self.notes), self.index);
         tokio::spawn(async move {
             let mut connection = Box::pin(connection);
             let ended = std::future::poll_fn(|cx| {
                 // Nothing will wake it: a stalled socket stays so.
-                if notes.stalls(index, Stall::Socket) { Poll::Pending } else { Pin::new(&mut connection).poll(cx) }
+                if notes.stalls_socket(index) { Poll::Pending } else { Pin::new(&mut connection).poll(cx) }
             });
             let _ = ended.await;
         });
