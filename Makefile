@@ -13,10 +13,10 @@ DATA_DIR ?= target/run-data
 # Debian packages that building and testing need.
 PACKAGES := build-essential curl python3 python3-venv
 
-.PHONY: help run demo demo-fleet test sim bench setup lint doc tidy chaos unit features clean-data
+.PHONY: help run demo demo-fleet test sim bench bench-fleet setup lint doc tidy chaos unit features clean-data
 
 help: ## This list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 run: setup ## Start the server on 127.0.0.1:7009 and print what to type next
 	@$(CARGO) build --profile fast --bin rescind
@@ -57,6 +57,9 @@ sim: setup ## The simulation over SEEDS=1000 seeds; `make sim SEED=17` runs one
 
 bench: setup ## One table of measured ratios
 	@scripts/bench.sh
+
+bench-fleet: setup ## What thousands of subscribers cost, as one table
+	@scripts/bench-fleet.sh
 
 setup:
 	@scripts/setup.sh $(PACKAGES)

@@ -97,7 +97,7 @@ impl Authority {
         let mut half = || random.next_u64().to_le_bytes();
         let identity = Identity {
             epoch: Epoch { generation: 5, id: [half(), half()].concat().try_into().unwrap() },
-            parent: None,
+            ancestors: Vec::new(),
             set_key: SetKey::new([half(), half()].concat().try_into().unwrap()),
             signing_seed: SigningSeed::new([half(), half(), half(), half()].concat().try_into().unwrap()),
             format_version: 1,
@@ -129,7 +129,7 @@ impl Authority {
         let start = hub::Start {
             node: NodeId([0xaa; 16]),
             epoch: self.identity.epoch,
-            parent: None,
+            ancestors: Vec::new(),
             set_key: self.identity.set_key.clone(),
             signer: Signer::from_seed(self.identity.signing_seed.expose()),
             point: LogPoint {

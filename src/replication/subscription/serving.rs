@@ -1,5 +1,7 @@
 //! After Welcome: snapshot, backlog, log.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use super::{BATCH_BYTES, Mode, STALLED_AFTER, Stage, Step, Subscription};
@@ -7,6 +9,9 @@ use crate::replication::frames::{DeltaFrame, GoAwayReason, SnapshotBegin, Snapsh
 use crate::replication::log::{Cursor, LogRead};
 use crate::replication::source::{HistoryError, SnapshotOffer, SnapshotPermit, Source};
 use crate::revocation::Revision;
+
+/// Room for so many frames is kept when a batch was sent.
+const BATCH_FRAMES_KEPT: usize = 8;
 
 impl Subscription {
     pub(super) fn begin_snapshot(
@@ -91,6 +96,10 @@ impl Subscription {
 
     fn take_batched(&mut self) -> Option<Step> {
         let (frame, cursor) = self.batch.pop_front()?;
+        if self.batch.is_empty() && self.batch.capacity() > BATCH_FRAMES_KEPT {
+            // Most subscribers catch up once and then take one frame at a time.
+            self.batch = VecDeque::new();
+        }
         self.cursor = cursor;
         self.sent = self.sent.max(cursor.revision);
         Some(Step::Send(frame))

@@ -29,6 +29,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tonic::Streaming;
 use tonic::body::Body;
+use tonic::codec::BufferSettings;
 use tonic::server::NamedService;
 use tonic_prost::ProstCodec;
 use tower::Service;
@@ -42,6 +43,11 @@ use body::FrameBody;
 
 /// The largest message of a subscriber, in bytes: an ack of a relay with its longest laggards' names, several times over.
 const INBOUND_BYTES_MAX: usize = 16 << 10;
+/// What a subscription sets aside for what its subscriber sends, in bytes: an ack of a leaf. A Hello or a relay's report
+/// takes more for as long as it is read. tonic's own choice is 8 KiB, idle or not.
+const INBOUND_BUFFER_BYTES: usize = 128;
+/// For encoders only; nothing is encoded through tonic here.
+const YIELD_BYTES: usize = 32 << 10;
 /// Frames on their way to the transport, per subscriber. Shared bytes for the most part; the rest waits in the log.
 const CHANNEL_FRAMES: usize = 8;
 
@@ -86,7 +92,10 @@ impl SubscribeService {
                 .into_http();
         };
         let address = Peer::of(request.extensions()).to_string();
-        let decoder = ProstCodec::<pb::SubscribeResponse, pb::SubscribeRequest>::raw_decoder(Default::default());
+        let decoder = ProstCodec::<pb::SubscribeResponse, pb::SubscribeRequest>::raw_decoder(BufferSettings::new(
+            INBOUND_BUFFER_BYTES,
+            YIELD_BYTES,
+        ));
         let inbound = Streaming::new_request(decoder, request.into_body(), None, Some(INBOUND_BYTES_MAX));
         let (out, frames) = mpsc::channel(CHANNEL_FRAMES);
         self.tasks.spawn(driver::drive(feed, address, inbound, out, self.stalled_after));

@@ -1,0 +1,50 @@
+//! What a fleet of subscribers costs: delay, memory, storms, snapshots.
+//!
+//! Servers run in processes of their own: the real binary, and a bare hyper server that sends the same bytes. The light
+//! subscribers take an address, so that rows through a relay need only another one. `fleet ROW...` measures only those.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a bench"
+)]
+
+mod bare;
+mod delay;
+mod memory;
+mod resync;
+mod server;
+mod snapshot;
+mod storm;
+mod subscriber;
+#[path = "../table/mod.rs"]
+mod table;
+
+/// The rows, by the name that chooses them.
+const ROWS: [(&str, fn()); 8] = [
+    ("revisions", delay::many_revisions),
+    ("subscribers", delay::many_subscribers),
+    ("idle", memory::idle),
+    ("stalled", memory::stalled),
+    ("writes", delay::stalled_tenth),
+    ("storm", storm::reconnects),
+    ("joiners", snapshot::joiners),
+    ("resync", snapshot::resync),
+];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    if arguments.iter().any(|argument| argument == "role=bare") {
+        return runtime().block_on(bare::serve());
+    }
+    if let Some(url) = arguments.iter().find_map(|argument| argument.strip_prefix("replica=")) {
+        return runtime().block_on(resync::follow(url));
+    }
+    for (name, measure) in ROWS {
+        if arguments.is_empty() || arguments.iter().any(|argument| argument == name) {
+            measure();
+        }
+    }
+}
