@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rescind::authority::Image;
-use rescind::authority::hub::{self, Hub};
 use rescind::client::Client;
 use rescind::clock::Clock;
+use rescind::hub::{self, Hub};
 use rescind::replication::frames::NodeId;
 use rescind::replication::source::HistoryError;
 use rescind::replication::{LogPoint, Signer};
@@ -95,8 +95,8 @@ impl Origin {
         let hub = Hub::new(hub::Options::default(), start, Clock::system(), Arc::new(GrpcEncoder), Arc::new(NoHistory));
         hub.prepare(&image).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        let listener = runtime.block_on(Listener::bind(address, "--listen")).unwrap();
-        let address = listener.address();
+        let listener = runtime.block_on(Listener::bind(address.into(), "--listen")).unwrap();
+        let address = listener.address().tcp().expect("it is TCP");
         let app = tonic::service::Routes::new(subscribe_service(hub.clone())).prepare().into_axum_router();
         let stop = CancellationToken::new();
         let bounds = Bounds { stop_grace: Duration::from_secs(1), ..Bounds::connections(10) };

@@ -69,6 +69,7 @@ impl Driver {
         if let Some(cache) = cache {
             keepers.push(Box::new(cache.begin(&mut follower, &replica)));
         }
+        let residues = replica.residues();
         let (stop, stopped) = oneshot::channel();
         let task = Task {
             follower,
@@ -81,6 +82,7 @@ impl Driver {
             observer,
             keepers,
             subtree,
+            residues,
             stale: false,
         };
         let task = runtime.spawn(task.run(stopped));
@@ -125,6 +127,8 @@ struct Task {
     observer: Option<Box<dyn Observe>>,
     keepers: Vec<Box<dyn Keep>>,
     subtree: Option<watch::Receiver<Subtree>>,
+    /// The generations of the sets of earlier epochs in force when last looked at.
+    residues: Vec<u64>,
     /// The set was staler than policy accepts when last looked at.
     stale: bool,
 }
@@ -227,6 +231,7 @@ impl Task {
                 Action::Publish(status) => {
                     self.replica.publish(None, status);
                     self.keepers.iter_mut().for_each(|keeper| keeper.handle_status(&status));
+                    self.watch_residues();
                     self.tell(|_| Event::Status);
                 }
                 Action::Verified(verified) => {
@@ -275,6 +280,15 @@ impl Task {
         }
         tracing::error!(server = self.server(), %alarm, "replica alarm");
         self.tell(|_| Event::Alarm(alarm));
+    }
+
+    /// Says which sets of earlier epochs are still in force, when one was let go.
+    fn watch_residues(&mut self) {
+        let residues = self.replica.residues();
+        if residues != self.residues {
+            self.keepers.iter_mut().for_each(|keeper| keeper.handle_residues(&residues));
+            self.residues = residues;
+        }
     }
 
     /// Loud when the set becomes staler than policy accepts: once, and once more when that is over.

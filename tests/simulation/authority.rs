@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rescind::hub::{self, Hub};
 use rescind::authority::manual::{self, ManualAuthority};
 use rescind::authority::{Image, Options, Publish, Published, RecoverError};
 use rescind::clock::{Clock, ManualTime};
+use rescind::hub::{self, Hub};
 use rescind::journal::memory::MemoryDisk;
 use rescind::journal::{Identity, Journal as _, JournalReader, ReadError, SigningSeed};
 use rescind::replication::frames::NodeId;
@@ -129,7 +129,7 @@ impl Authority {
         let start = hub::Start {
             node: NodeId([0xaa; 16]),
             epoch: self.identity.epoch,
-            ancestors: Vec::new(),
+            parent: None,
             set_key: self.identity.set_key.clone(),
             signer: Signer::from_seed(self.identity.signing_seed.expose()),
             point: LogPoint {
