@@ -9,7 +9,7 @@
 //! Knows bytes and cursors; neither sockets nor what the bytes mean. Encoding is injected, and so is the history.
 //!
 //! # Invariants
-//! - H1. [`Hub::publish`] waits for no subscriber: it appends and leaves a note; [`Hub::run`] wakes.
+//! - H1. [`Hub::append`] waits for no subscriber: it appends and leaves a note; [`Hub::run`] wakes.
 //! - H2. A heartbeat is signed for the log's end and stands there: it overtakes no delta.
 //! - H3. Memory is bounded whatever subscribers do: the log by bytes, snapshots by two generations, places by number.
 
