@@ -12,3 +12,4 @@ fi
 [[ "$(ulimit -n)" == unlimited || "$(ulimit -n)" -ge "$descriptors" ]] || ulimit -n "$descriptors"
 lscpu 2>/dev/null | grep -E 'Model name|^CPU\(s\)' || true
 "$cargo" bench --quiet --bench fleet -- "$@"
+[[ $# -gt 0 ]] || "$cargo" bench --quiet --bench cold_start
