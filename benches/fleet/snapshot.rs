@@ -70,7 +70,6 @@ fn cold_start(server: &Server) {
         .collect();
     seconds.sort_by(f64::total_cmp);
     row("cold start of a replica over loopback, 1M entries (of 3)", seconds[1], " s", Target::AtMost(1.0));
-    // The cold start from a cache on disk belongs here, once replicas keep one.
 }
 
 /// What a replica's memory comes to while it is sent everything again.
