@@ -61,9 +61,13 @@ impl Fixture {
 
     /// Waits until the replica has come so far; virtual time bounds it.
     async fn reaches(&self, revision: Revision) {
+        self.sees(|status| status.revision == revision && status.epoch.is_some()).await;
+    }
+
+    /// Waits for a status; virtual time bounds it.
+    async fn sees(&self, wanted: impl FnMut(&FollowerStatus) -> bool) {
         let mut statuses = self.driver.replica().subscribe();
-        let reached = statuses.wait_for(|status| status.revision == revision && status.epoch.is_some());
-        tokio::time::timeout(Duration::from_secs(60), reached).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(60), statuses.wait_for(wanted)).await.unwrap().unwrap();
     }
 
     /// Waits until the hub of the moment is another one than `before`.
@@ -129,8 +133,8 @@ async fn what_the_authority_sent_is_served_again_byte_by_byte() {
     let delta = ToSubscriber::Delta(DeltaFrame { ack_now: false, ..delta });
     let word = authority.heartbeat(fixture.wall());
     peer.send([delta.clone(), word.clone()]).await;
-    fixture.reaches(Revision(2)).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // Live is published after the word was passed on.
+    fixture.sees(|status| status.revision == Revision(2) && status.state == FollowerState::Live).await;
     let hub = fixture.relay.hub().unwrap();
     assert_eq!(frames(&hub, Revision(1)), [encoded(&delta), encoded(&word)]);
     let now = Moment { boot: Duration::from_millis(BEGIN.0), wall: BEGIN };
