@@ -230,11 +230,6 @@ impl Replica {
         &self.counters
     }
 
-    /// The live entries of the set that is served.
-    pub(super) fn entries(&self) -> u64 {
-        self.view.load().set.as_ref().map_or(0, |set| set.entries())
-    }
-
     /// Now, on both clocks.
     pub(super) fn now(&self) -> Moment {
         Moment { boot: self.clock.boot().0, wall: self.clock.wall() }
