@@ -64,7 +64,7 @@ use super::frames::{
 };
 use super::moment::Moment;
 use super::signature::PublicKey;
-use crate::revocation::Revision;
+use crate::revocation::{LifetimePolicy, Revision};
 
 /// How often [`Follower::handle_tick`] is to be called.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -100,6 +100,8 @@ pub struct FollowerOptions {
     pub entries_max: u64,
     /// Where it is stricter than the logged policy, it is in force.
     pub local_policy: Option<PolicyInForce>,
+    /// What a miss means here for a token that may have outlived an entry: counts where it is stricter than the logged policy.
+    pub lifetime_policy: LifetimePolicy,
     /// Serves stale whatever policy says: for an operator who must keep things going, and says so in every ack.
     pub break_glass: bool,
     /// Hands on what it verified ([`Action::Verified`], [`SetSwap::provenance`]): for a relay, or a cache on disk.
@@ -122,6 +124,7 @@ impl FollowerOptions {
             public_key: None,
             entries_max: ENTRIES_MAX,
             local_policy: None,
+            lifetime_policy: LifetimePolicy::Warn,
             break_glass: false,
             keeps: false,
             seed,
