@@ -3,6 +3,7 @@
 //! Stopping lets every request that has begun finish, for as long as [`Bounds::stop_grace`]; then connections are cut.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use tower::ServiceExt;
 use super::address::Address;
 use super::peer::Peer;
 use super::preface::Prefaced;
-use super::socket::{Accepted, Refused, Socket};
+use super::socket::{Refused, Socket};
 
 /// Requests under way on one connection. hyper's own default, which its builder drops when told nothing.
 const STREAMS_MAX: u32 = 200;
@@ -129,44 +130,57 @@ impl Listener {
     /// Answers with `app`. Returns once `stop` is cancelled and all connections are closed, at most
     /// [`Bounds::stop_grace`] later.
     pub async fn serve(self, app: Router, bounds: Bounds, stop: CancellationToken) {
-        let free = Arc::new(Semaphore::new(bounds.connections_max));
-        let mut connections = JoinSet::new();
-        loop {
-            while connections.try_join_next().is_some() {}
-            let accepted = tokio::select! {
-                () = stop.cancelled() => break,
-                accepted = self.accept(&free) => accepted,
-            };
-            match accepted {
-                Ok((permit, stream, peer)) => {
-                    let (app, stop) = (app.clone(), stop.clone());
-                    connections.spawn(async move {
-                        match stream {
-                            Accepted::Tcp(stream) => serve_connection(stream, peer, app, stop).await,
-                            Accepted::Unix(stream) => serve_connection(stream, peer, app, stop).await,
-                        }
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "accept failed");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+        serve_from(self.socket, app, bounds, stop).await;
+    }
+}
+
+/// Where connections come from: a bound socket, or a network that a test makes.
+#[doc(hidden)]
+pub trait Accept: Send + Sync {
+    /// A connection.
+    type Connection: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next one, and who is at its far end.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Connection, Peer)>> + Send;
+}
+
+/// What [`Listener::serve`] does with its socket. `from` is dropped before connections are waited for.
+#[doc(hidden)]
+pub async fn serve_from<A: Accept>(from: A, app: Router, bounds: Bounds, stop: CancellationToken) {
+    let free = Arc::new(Semaphore::new(bounds.connections_max));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = accept(&from, &free) => accepted,
+        };
+        match accepted {
+            Ok((permit, connection, peer)) => {
+                let (app, stop) = (app.clone(), stop.clone());
+                connections.spawn(async move {
+                    serve_connection(connection, peer, app, stop).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
-        drop(self.socket);
-        let closed = timeout(bounds.stop_grace, async { while connections.join_next().await.is_some() {} }).await;
-        if closed.is_err() {
-            tracing::warn!(connections = connections.len(), "connections are cut");
-            connections.shutdown().await;
-        }
     }
+    drop(from);
+    let closed = timeout(bounds.stop_grace, async { while connections.join_next().await.is_some() {} }).await;
+    if closed.is_err() {
+        tracing::warn!(connections = connections.len(), "connections are cut");
+        connections.shutdown().await;
+    }
+}
 
-    async fn accept(&self, free: &Arc<Semaphore>) -> io::Result<(OwnedSemaphorePermit, Accepted, Peer)> {
-        let permit = Arc::clone(free).acquire_owned().await.map_err(io::Error::other)?;
-        let (stream, peer) = self.socket.accept().await?;
-        Ok((permit, stream, peer))
-    }
+async fn accept<A: Accept>(from: &A, free: &Arc<Semaphore>) -> io::Result<(OwnedSemaphorePermit, A::Connection, Peer)> {
+    let permit = Arc::clone(free).acquire_owned().await.map_err(io::Error::other)?;
+    let (connection, peer) = from.accept().await?;
+    Ok((permit, connection, peer))
 }
 
 /// Serves one connection to its end, whatever it runs over.

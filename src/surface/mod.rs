@@ -36,6 +36,8 @@ use tonic_health::server::HealthReporter;
 pub use address::{Address, AddressError};
 pub use ask::{Node, Refusal};
 pub use grpc::{SubscribeService, subscribe_service};
+#[doc(hidden)]
+pub use listener::{Accept, serve_from};
 pub use listener::{BindError, Bounds, Listener};
 pub use peer::Peer;
 pub use violations::Violations;

@@ -14,8 +14,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
+use tokio_util::either::Either;
 
 use super::address::Address;
+use super::listener::Accept;
 use super::peer::Peer;
 use crate::wire::SocketPath;
 
@@ -33,12 +35,6 @@ pub(super) enum Socket {
         _file: UnixFile,
         listener: UnixListener,
     },
-}
-
-/// A connection.
-pub(super) enum Accepted {
-    Tcp(TcpStream),
-    Unix(UnixStream),
 }
 
 /// Why a socket is not bound.
@@ -75,15 +71,19 @@ impl Socket {
             }
         }
     }
+}
 
-    pub(super) async fn accept(&self) -> io::Result<(Accepted, Peer)> {
+impl Accept for Socket {
+    type Connection = Either<TcpStream, UnixStream>;
+
+    async fn accept(&self) -> io::Result<(Self::Connection, Peer)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok((Accepted::Tcp(stream), peer.into()))
+                Ok((Either::Left(stream), peer.into()))
             }
-            Self::Unix { listener, .. } => Ok((Accepted::Unix(listener.accept().await?.0), Peer::Unix)),
+            Self::Unix { listener, .. } => Ok((Either::Right(listener.accept().await?.0), Peer::Unix)),
         }
     }
 }
