@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::{Code, Status, Streaming};
 
 use crate::replication::frames::{GoAwayReason, ToServer};
@@ -64,19 +64,22 @@ pub(super) async fn drive(
         let step = subscription.poll(feed.now(), source(&feed));
         note_mode(&mut mode, &subscription, seat.as_mut());
         let came = match step {
-            Step::Send(frame) => match send(&out, frame, listening.then_some(&mut inbound), stalled_after).await {
-                Sent::Taken => None,
-                Sent::Meanwhile(came, frame) => {
-                    // The frame is due all the same; what came must not wait behind it for long.
-                    listening &= handle(came, &mut subscription, seat.as_mut(), &feed).await;
-                    match timeout(stalled_after, out.send(frame)).await {
-                        Ok(Ok(())) => None,
-                        _ => return,
+            Step::Send(frame) => {
+                let deadline = Instant::now() + stalled_after;
+                match send(&out, frame, listening.then_some(&mut inbound), deadline).await {
+                    Sent::Taken => None,
+                    Sent::Meanwhile(came, frame) => {
+                        // The frame is due all the same; what came must not wait behind it for long.
+                        listening &= handle(came, &mut subscription, seat.as_mut(), &feed).await;
+                        match timeout_at(deadline, out.send(frame)).await {
+                            Ok(Ok(())) => None,
+                            _ => return,
+                        }
                     }
+                    Sent::Goodbye => return part(&out, seat.as_mut()).await,
+                    Sent::Stalled => return,
                 }
-                Sent::Goodbye => return part(&out, seat.as_mut()).await,
-                Sent::Stalled => return,
-            },
+            }
             Step::ReadHistory { from, bytes_max } => {
                 let deltas = read_history(&feed, from, bytes_max).await;
                 subscription.handle_history(feed.now(), deltas, source(&feed));
@@ -124,7 +127,7 @@ async fn send(
     out: &mpsc::Sender<Bytes>,
     frame: Bytes,
     inbound: Option<&mut Streaming<pb::SubscribeRequest>>,
-    stalled_after: Duration,
+    deadline: Instant,
 ) -> Sent {
     let came = async {
         match inbound {
@@ -139,7 +142,7 @@ async fn send(
             Inbound::Broken => Sent::Stalled,
             came => Sent::Meanwhile(came, frame),
         },
-        room = timeout(stalled_after, out.reserve()) => match room {
+        room = timeout_at(deadline, out.reserve()) => match room {
             Ok(Ok(room)) => {
                 room.send(frame);
                 Sent::Taken
