@@ -40,7 +40,9 @@ pub(super) struct Link {
     pub(super) head: Revision,
     pub(super) sender: SenderFreshness,
     pub(super) dead_after: Duration,
-    /// When the last frame came.
+    /// When it began to get what it lacks.
+    pub(super) behind_since: Duration,
+    /// When the last frame came that was no heartbeat.
     pub(super) frame_at: Duration,
     /// When the last signed news came.
     pub(super) word_at: Duration,
@@ -81,6 +83,7 @@ impl Follower {
             head: welcome.head,
             sender,
             dead_after: welcome.dead_after.clamp(DEAD_AFTER_MIN, DEAD_AFTER_MAX),
+            behind_since: now.boot,
             frame_at: now.boot,
             word_at: now.boot,
             live_since: None,
