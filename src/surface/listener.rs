@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::address::Address;
+use super::connections::Connections;
 use super::peer::Peer;
 use super::preface::Prefaced;
 use super::socket::{Refused, Socket};
@@ -105,6 +106,7 @@ pub enum BindError {
 pub struct Listener {
     socket: Socket,
     address: Address,
+    connections: Arc<Connections>,
 }
 
 impl Listener {
@@ -114,7 +116,7 @@ impl Listener {
     /// When the address is taken or cannot be bound.
     pub async fn bind(address: Address, flag: &'static str) -> Result<Self, BindError> {
         match Socket::bind(&address).await {
-            Ok((socket, address)) => Ok(Self { socket, address }),
+            Ok((socket, address)) => Ok(Self { socket, address, connections: Arc::default() }),
             Err(Refused::Taken) => Err(BindError::Taken { address, flag }),
             Err(Refused::NotSocket) => Err(BindError::NotSocket { address, flag }),
             Err(Refused::Io(source)) => Err(BindError::Io { address, flag, source }),
@@ -127,10 +129,16 @@ impl Listener {
         &self.address
     }
 
+    /// Its connections, counted from when it serves.
+    #[must_use]
+    pub fn connections(&self) -> Arc<Connections> {
+        Arc::clone(&self.connections)
+    }
+
     /// Answers with `app`. Returns once `stop` is cancelled and all connections are closed, at most
     /// [`Bounds::stop_grace`] later.
     pub async fn serve(self, app: Router, bounds: Bounds, stop: CancellationToken) {
-        serve_from(self.socket, app, bounds, stop).await;
+        serve_from(self.socket, app, bounds, self.connections, stop).await;
     }
 }
 
@@ -146,7 +154,13 @@ pub trait Accept: Send + Sync {
 
 /// What [`Listener::serve`] does with its socket. `from` is dropped before connections are waited for.
 #[doc(hidden)]
-pub async fn serve_from<A: Accept>(from: A, app: Router, bounds: Bounds, stop: CancellationToken) {
+pub async fn serve_from<A: Accept>(
+    from: A,
+    app: Router,
+    bounds: Bounds,
+    counted: Arc<Connections>,
+    stop: CancellationToken,
+) {
     let free = Arc::new(Semaphore::new(bounds.connections_max));
     let mut connections = JoinSet::new();
     loop {
@@ -157,9 +171,9 @@ pub async fn serve_from<A: Accept>(from: A, app: Router, bounds: Bounds, stop: C
         };
         match accepted {
             Ok((permit, connection, peer)) => {
-                let (app, stop) = (app.clone(), stop.clone());
+                let (app, counted, stop) = (app.clone(), Arc::clone(&counted), stop.clone());
                 connections.spawn(async move {
-                    serve_connection(connection, peer, app, stop).await;
+                    serve_connection(connection, peer, app, &counted, stop).await;
                     drop(permit);
                 });
             }
@@ -184,10 +198,11 @@ async fn accept<A: Accept>(from: &A, free: &Arc<Semaphore>) -> io::Result<(Owned
 }
 
 /// Serves one connection to its end, whatever it runs over.
-async fn serve_connection<I>(io: I, peer: Peer, app: Router, stop: CancellationToken)
+async fn serve_connection<I>(io: I, peer: Peer, app: Router, counted: &Connections, stop: CancellationToken)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let open = counted.begin();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
         let app = app.clone();
@@ -203,8 +218,12 @@ where
             connection.await
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, error, "connection ended");
+    match ended {
+        Err(error) if open.note(&*error) => {
+            tracing::info!(%peer, error, "a connection was closed for what came over it")
+        }
+        Err(error) => tracing::debug!(%peer, error, "connection ended"),
+        Ok(()) => {}
     }
 }
 

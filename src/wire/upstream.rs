@@ -156,6 +156,8 @@ fn lost(status: &Status) -> UpstreamError {
         Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded | Code::Internal => {
             UpstreamError::Unreachable(innermost(status))
         }
+        // Said by the codec at this end: the message is larger than any frame.
+        Code::OutOfRange => UpstreamError::Malformed(status.message().to_owned()),
         code => UpstreamError::Refused(format!("{code:?}: {}", status.message())),
     }
 }

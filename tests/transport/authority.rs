@@ -17,7 +17,7 @@ use rescind::replication::source::HistoryError;
 use rescind::replication::{LogPoint, Signer};
 use rescind::revocation::ports::{Caller, CutoffChoice, ExpiryChoice, Revoke, RevokeRequest, Target};
 use rescind::revocation::{Epoch, Policy, Revision, Selector, SetKey, TestedClaim, UnixMillis};
-use rescind::surface::{Bounds, serve_from, subscribe_service};
+use rescind::surface::{Bounds, SentAway, serve_from, subscribe_service};
 use rescind::wire::replication::GrpcEncoder;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +45,7 @@ pub struct Authority {
 struct Running {
     hub: Arc<Hub>,
     manual: ManualAuthority,
+    sent_away: Arc<SentAway>,
 }
 
 struct Outlet(Arc<Hub>);
@@ -125,10 +126,12 @@ impl Authority {
         hub.prepare(&recovered.image)?;
         let manual = ManualAuthority::start(recovered, Arc::new(Outlet(Arc::clone(&hub))));
         let feeding = tokio::spawn(Arc::clone(&hub).run());
-        let app = Routes::new(subscribe_service(Arc::clone(&hub))).prepare().into_axum_router();
+        let service = subscribe_service(Arc::clone(&hub));
+        let sent_away = service.sent_away();
+        let app = Routes::new(service).prepare().into_axum_router();
         let listener = SimListener::bind().await?;
-        *self.running.lock() = Some(Running { hub, manual });
-        serve_from(listener, app, Bounds::connections(1000), CancellationToken::new()).await;
+        *self.running.lock() = Some(Running { hub, manual, sent_away });
+        serve_from(listener, app, Bounds::connections(1000), Arc::default(), CancellationToken::new()).await;
         feeding.await?;
         Ok(())
     }
@@ -136,6 +139,11 @@ impl Authority {
     /// It is gone, as far as the test is concerned.
     pub fn crash(&self) {
         *self.running.lock() = None;
+    }
+
+    /// Whom this run has sent away.
+    pub fn sent_away(&self) -> Option<Arc<SentAway>> {
+        self.running.lock().as_ref().map(|running| Arc::clone(&running.sent_away))
     }
 
     pub fn hub(&self) -> Option<Arc<Hub>> {

@@ -11,7 +11,7 @@ use rescind::relay::Relay;
 use rescind::replica::cache;
 use rescind::replica::{Driver, DriverOptions, FollowerOptions, NodeId, Replica};
 use rescind::replication::frames::Role;
-use rescind::surface::{Bounds, serve_from, subscribe_service};
+use rescind::surface::{Bounds, SentAway, SubscribeService, serve_from, subscribe_service};
 use rescind::wire::replication::GrpcEncoder;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +36,7 @@ pub struct Node {
 #[derive(Clone)]
 struct Running {
     replica: Arc<Replica>,
-    relay: Option<Arc<Relay>>,
+    relay: Option<(Arc<Relay>, SubscribeService)>,
     stop: CancellationToken,
 }
 
@@ -70,7 +70,12 @@ impl Node {
     }
 
     pub fn hub(&self) -> Option<Arc<hub::Hub>> {
-        self.running.lock().as_ref()?.relay.as_ref()?.hub()
+        self.running.lock().as_ref()?.relay.as_ref()?.0.hub()
+    }
+
+    /// Whom this run has sent away, if it is a relay.
+    pub fn sent_away(&self) -> Option<Arc<SentAway>> {
+        Some(self.running.lock().as_ref()?.relay.as_ref()?.1.sent_away())
     }
 
     /// It is gone, as far as the test is concerned.
@@ -81,7 +86,7 @@ impl Node {
     /// Says goodbye on both sides and ends.
     pub fn stop(&self) {
         if let Some(running) = self.running.lock().take() {
-            running.relay.inspect(|relay| relay.stop());
+            running.relay.inspect(|(relay, _)| relay.stop());
             running.stop.cancel();
         }
     }
@@ -112,11 +117,12 @@ impl Node {
             &Handle::current(),
         );
         let (replica, stop) = (Arc::clone(driver.replica()), CancellationToken::new());
-        *self.running.lock() = Some(Running { replica, relay: relay.clone(), stop: stop.clone() });
-        if let Some(relay) = relay {
-            let summing = tokio::spawn(Arc::clone(&relay).run());
-            let app = Routes::new(subscribe_service(relay)).prepare().into_axum_router();
-            serve_from(SimListener::bind().await?, app, Bounds::connections(1000), stop).await;
+        let served = relay.map(|relay| (Arc::clone(&relay), subscribe_service(relay)));
+        *self.running.lock() = Some(Running { replica, relay: served.clone(), stop: stop.clone() });
+        if let Some((relay, service)) = served {
+            let summing = tokio::spawn(relay.run());
+            let app = Routes::new(service).prepare().into_axum_router();
+            serve_from(SimListener::bind().await?, app, Bounds::connections(1000), Arc::default(), stop).await;
             summing.abort();
         } else {
             stop.cancelled().await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rescind::replication::frames::Role;
+use rescind::replication::frames::{GoAwayReason, Role};
 use rescind::wire::pb;
 use rescind::wire::pb::go_away::Reason;
 use rescind::wire::pb::replication_service_client::ReplicationServiceClient;
@@ -58,6 +58,12 @@ fn fleet(seed: u64) -> World {
     world
 }
 
+/// How many a server has sent away for taking or acknowledging nothing.
+fn stalled(world: &World, server: &str) -> u64 {
+    let sent_away = if server == AUTHORITY { world.authority.sent_away() } else { world.nodes[0].sent_away() };
+    sent_away.unwrap().counts()[GoAwayReason::Stalled as usize]
+}
+
 fn by_hand(world: &World, server: &str) -> usize {
     let hub = if server == AUTHORITY { world.authority.hub() } else { world.nodes[0].hub() };
     hub.unwrap().subscribers().iter().filter(|subscriber| subscriber.name == "by hand").count()
@@ -85,6 +91,7 @@ fn a_subscriber_that_never_acks_is_sent_away_after_thirty_seconds() {
         world.run_for(SECOND);
         let away = told.lock().take().expect("it was told why");
         assert_eq!((away.reason(), away.detail.as_str()), (Reason::Stalled, "no ack for 30 s"), "{server}");
+        assert_eq!(stalled(&world, server), 1);
         world.assert_converges(30 * SECOND);
     }
 }
@@ -115,6 +122,7 @@ fn a_reader_that_takes_nothing_is_cut_after_thirty_seconds_however_often_it_acks
             by_hand(world, server) == 0
         });
         assert!(cut >= 30 * SECOND && cut <= 33 * SECOND, "{server} cut it after {cut:?}");
+        assert_eq!(stalled(&world, server), 1);
         world.assert_converges(30 * SECOND);
     }
 }
