@@ -279,7 +279,7 @@ async fn more_connections_than_there_is_room_for_wait_and_cost_nobody() {
     std::fs::write(&config, format!("limits.connections = {ROOM}\n")).unwrap();
     let mut scene = Scene::with(&["--config", config.to_str().unwrap()]).await;
     for target in scene.targets() {
-        let flood: Vec<Http2> = (0..2 * ROOM).map(|_| Http2::connect(target.listen, SUBSCRIBE)).collect();
+        let flood: Vec<Http2> = (0..10 * ROOM).map(|_| Http2::connect(target.listen, SUBSCRIBE)).collect();
         wait_until("all places are taken", LIMIT, || {
             (metric(target.ops, "rescind_connections") as u64 == ROOM).then_some(())
         });
