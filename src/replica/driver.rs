@@ -170,6 +170,7 @@ impl Task {
             LinkInput::Lost(error) => {
                 self.link = Link::Idle;
                 self.lost = error.to_string();
+                self.replica.counters().count_break((&error).into());
                 self.following.follower.handle_disconnect(&self.lost);
             }
         }
@@ -199,6 +200,7 @@ impl Task {
                 Action::Disconnect { reason } => {
                     self.link = Link::Idle;
                     self.lost = reason.to_string();
+                    self.replica.counters().count_break((&reason).into());
                 }
                 Action::Swap(swap) => self.swap(&swap),
                 Action::Rebuild(rebuild) => {

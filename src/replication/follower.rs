@@ -74,6 +74,8 @@ const STEADY_AFTER: Duration = Duration::from_secs(60);
 const WELCOME_WITHIN: Duration = Duration::from_secs(10);
 /// How long no frame at all may come while a snapshot or a backlog does; a server may need some time to find one.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// How long it may take to come as far as the server, whatever goes on arriving: the largest set at 2 MB/s.
+const CATCH_UP_MAX: Duration = Duration::from_secs(15 * 60);
 /// After so many failed resyncs a diverged follower listens, merging what it hears, and tries again more and more rarely.
 const RESYNCS_MAX: u32 = 3;
 /// The most entries held unless options say otherwise: about 3 GiB.
@@ -233,7 +235,7 @@ impl Follower {
         if !welcomed || matches!(frame, ToSubscriber::Welcome(_)) {
             return self.break_off(DisconnectReason::Unexpected { frame: name_of(&frame) });
         }
-        self.note_frame(now);
+        self.note_frame(now, &frame);
         let ack_now = self.handle_stream(now, frame);
         self.acks.handle_frame(ack_now);
         self.send_due_ack(now);
@@ -321,15 +323,21 @@ impl Follower {
         if link.resync_at.is_some_and(|at| now.boot >= at) {
             return Some(DisconnectReason::Resync);
         }
+        if link.live_since.is_none() && now.since(link.behind_since) > CATCH_UP_MAX {
+            return Some(DisconnectReason::Silent { limit: CATCH_UP_MAX });
+        }
         let (since, limit) = match link.live_since {
             Some(_) => (link.word_at, link.dead_after),
-            None => (link.frame_at, SILENCE_MAX.max(link.dead_after)),
+            None => (link.frame_at.max(link.word_at), SILENCE_MAX.max(link.dead_after)),
         };
         (now.since(since) > limit).then_some(DisconnectReason::Silent { limit })
     }
 
-    fn note_frame(&mut self, now: Moment) {
-        if let Phase::Following(link) = &mut self.phase {
+    /// A heartbeat alone brings nobody further; one that is news is noted as a word.
+    fn note_frame(&mut self, now: Moment, frame: &ToSubscriber) {
+        if let Phase::Following(link) = &mut self.phase
+            && !matches!(frame, ToSubscriber::Heartbeat(_))
+        {
             link.frame_at = now.boot;
         }
     }

@@ -360,6 +360,18 @@ pub enum GoAwayReason {
 }
 
 impl GoAwayReason {
+    /// All of them, each at the place of its discriminant.
+    pub const ALL: [Self; 8] = [
+        Self::Shutdown,
+        Self::Overloaded,
+        Self::Protocol,
+        Self::BehindSubscriber,
+        Self::Stalled,
+        Self::Malformed,
+        Self::OldEpoch,
+        Self::Loop,
+    ];
+
     /// The name used in logs and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -31,7 +31,7 @@ pub(super) enum Incoming {
 impl Follower {
     pub(super) fn handle_snapshot_begin(&mut self, begin: &SnapshotBegin) {
         let Phase::Following(link) = &mut self.phase else { return };
-        link.live_since = None;
+        (link.live_since, link.behind_since) = (None, link.frame_at);
         if let Some(Incoming::Building(..) | Incoming::Skipping) = self.incoming {
             return self.break_off(DisconnectReason::Unexpected { frame: "snapshot_begin" });
         }
