@@ -46,6 +46,7 @@ struct Running {
     hub: Arc<Hub>,
     manual: ManualAuthority,
     sent_away: Arc<SentAway>,
+    stop: CancellationToken,
 }
 
 struct Outlet(Arc<Hub>);
@@ -130,8 +131,9 @@ impl Authority {
         let sent_away = service.sent_away();
         let app = Routes::new(service).prepare().into_axum_router();
         let listener = SimListener::bind().await?;
-        *self.running.lock() = Some(Running { hub, manual, sent_away });
-        serve_from(listener, app, Bounds::connections(1000), Arc::default(), CancellationToken::new()).await;
+        let stop = CancellationToken::new();
+        *self.running.lock() = Some(Running { hub, manual, sent_away, stop: stop.clone() });
+        serve_from(listener, app, Bounds::connections(1000), Arc::default(), stop).await;
         feeding.await?;
         Ok(())
     }
@@ -139,6 +141,14 @@ impl Authority {
     /// It is gone, as far as the test is concerned.
     pub fn crash(&self) {
         *self.running.lock() = None;
+    }
+
+    /// Says goodbye to its subscribers and ends.
+    pub fn stop(&self) {
+        if let Some(running) = self.running.lock().take() {
+            running.hub.stop();
+            running.stop.cancel();
+        }
     }
 
     /// Whom this run has sent away.
