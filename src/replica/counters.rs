@@ -33,6 +33,8 @@ pub enum Break {
     Refused,
     /// What it sent is no frame.
     Malformed,
+    /// What it sent was not signed for by the authority.
+    Unsigned,
     /// A frame came out of turn.
     Unexpected,
     /// What it sent contradicts the set.
@@ -82,10 +84,11 @@ pub struct Counts {
 
 impl Break {
     /// All of them, each at the place of its discriminant.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Unreachable,
         Self::Refused,
         Self::Malformed,
+        Self::Unsigned,
         Self::Unexpected,
         Self::Diverged,
         Self::ResyncFailed,
@@ -104,6 +107,7 @@ impl Break {
             Self::Unreachable => "unreachable",
             Self::Refused => "refused",
             Self::Malformed => "malformed",
+            Self::Unsigned => "unsigned",
             Self::Unexpected => "unexpected",
             Self::Diverged => "diverged",
             Self::ResyncFailed => "resync_failed",
@@ -125,6 +129,7 @@ impl From<&DisconnectReason> for Break {
             DisconnectReason::Resync => Self::Resync,
             DisconnectReason::Refresh => Self::Refresh,
             DisconnectReason::Malformed { .. } => Self::Malformed,
+            DisconnectReason::Unsigned => Self::Unsigned,
             DisconnectReason::Unexpected { .. } => Self::Unexpected,
             DisconnectReason::Refused(_) => Self::Refused,
             DisconnectReason::OverLimit => Self::OverLimit,

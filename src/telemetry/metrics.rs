@@ -100,10 +100,11 @@ pub struct Metrics {
 pub const SENT_AWAY: [&str; 8] =
     ["shutdown", "overloaded", "protocol", "behind_subscriber", "stalled", "malformed", "old_epoch", "loop"];
 /// The reasons for which a connection to an upstream ends.
-pub const UPSTREAM_BREAKS: [&str; 12] = [
+pub const UPSTREAM_BREAKS: [&str; 13] = [
     "unreachable",
     "refused",
     "malformed",
+    "unsigned",
     "unexpected",
     "diverged",
     "resync_failed",

@@ -11,7 +11,7 @@ use rescind::authority::{Image, Options, Publish, Published};
 use rescind::clock::{Clock, ManualTime};
 use rescind::hub::{self, Hub};
 use rescind::journal::memory::MemoryDisk;
-use rescind::journal::{Identity, Journal as _, JournalReader, ReadError, SigningSeed};
+use rescind::journal::{Identity, Journal as _, JournalReader, ReadError, Record, SigningSeed};
 use rescind::replication::frames::NodeId;
 use rescind::replication::source::HistoryError;
 use rescind::replication::{LogPoint, Signer};
@@ -68,12 +68,17 @@ impl Publish for Outlet {
 struct Kept(Arc<dyn JournalReader>);
 
 impl hub::History for Kept {
-    fn deltas(&self, from: Revision, bytes_max: usize) -> Result<Vec<(Revision, Bytes)>, HistoryError> {
+    fn deltas(&self, from: Revision, bytes_max: usize) -> Result<Vec<hub::Logged>, HistoryError> {
         let records = self.0.read(from, bytes_max, 64).map_err(|error| match error {
             ReadError::Pruned { .. } => HistoryError::Compacted(from),
             error => HistoryError::Unavailable(error.to_string()),
         })?;
-        Ok(records.into_iter().map(|record| (record.revision, Bytes::from(record.delta))).collect())
+        let logged = |record: Record| hub::Logged {
+            revision: record.revision,
+            canonical: Bytes::from(record.delta),
+            chain: record.chain_after,
+        };
+        Ok(records.into_iter().map(logged).collect())
     }
 }
 
@@ -109,7 +114,7 @@ impl Authority {
         let start = hub::Start {
             node: NodeId([0xaa; 16]),
             epoch: self.identity.epoch,
-            parent: None,
+            ancestors: Vec::new(),
             set_key: self.identity.set_key.clone(),
             signer: Signer::from_seed(self.identity.signing_seed.expose()),
             point: LogPoint {

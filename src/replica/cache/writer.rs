@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::file::{
-    FORMAT, KIND_DELTA, SNAPSHOT_MAGIC, create_empty, deltas_head, deltas_name, encode_descent, encode_end, record,
-    sync_dir, write_section,
+    FORMAT, KIND_DELTA, KIND_SIGNED_DELTA, SNAPSHOT_MAGIC, create_empty, deltas_head, deltas_name, encode_descent,
+    encode_end, record, sync_dir, write_section,
 };
 use super::queue::{Job, SYNC_INTERVAL, Shared, Step, Swap};
 use super::read::{DELTAS_FACTOR_MAX, Tail, refresh_bytes, reopen};
@@ -109,7 +109,7 @@ impl Writer {
         current.file.write_all(&record)?;
         current.bytes += record.len() as u64;
         current.dirty = true;
-        if kind == KIND_DELTA {
+        if matches!(kind, KIND_DELTA | KIND_SIGNED_DELTA) {
             current.revision = current.revision.next();
         }
         shared.writes.fetch_add(1, Ordering::Relaxed);
@@ -180,8 +180,8 @@ impl Writer {
         let head = deltas_head(&swap.snapshot.end.signature);
         out.write_all(&head)?;
         let mut bytes = head.len() as u64;
-        for canonical in &swap.deltas {
-            let record = record(KIND_DELTA, canonical);
+        for (kind, body) in &swap.deltas {
+            let record = record(*kind, body);
             out.write_all(&record)?;
             bytes += record.len() as u64;
         }
