@@ -73,6 +73,9 @@ fn an_agent_whose_upstream_dies_goes_on_at_the_next_one_where_it_was() {
     revoke(&server, "trudy");
     wait_until("the leaf has moved on", LIMIT, || is_revoked(&leaf.url, "trudy"));
     assert_eq!(leaf.metric(SNAPSHOTS), 1.0, "it resumed");
+    assert_eq!(common::metric(server.ops, "rescind_connections_broken_total"), 0.0, "to be killed is no breach");
+    let malformed = "rescind_subscribers_sent_away_total{reason=\"malformed\"}";
+    assert_eq!(common::metric(server.ops, malformed), 0.0, "nor is it one of the protocol");
     second.signal("-STOP");
     revoke(&server, "oscar");
     first.start();
