@@ -15,6 +15,7 @@ use common::http2::{Ended, Http2};
 use common::server::Server;
 use common::{metric, resident_bytes, wait_until};
 use rescind::client::Client;
+use rescind::replica::Break;
 use rescind::wire::pb::go_away::Reason;
 use rescind::wire::pb::replication_service_client::ReplicationServiceClient;
 use rescind::wire::pb::subscribe_request::Frame as Asked;
@@ -93,7 +94,10 @@ impl Scene {
         let position = wire::position(&revoked.position.unwrap()).unwrap();
         for client in &self.clients {
             client.reached(position, LIMIT).await.unwrap();
-            assert_eq!(client.status().counts.connections, 1, "it was cut off in between");
+            // A machine that is starved can make a server fall silent; nothing else excuses a new connection.
+            let counts = client.status().counts;
+            let silent = counts.breaks[Break::Silent as usize];
+            assert_eq!(counts.connections, 1 + silent, "it was cut off in between: {counts:?}");
         }
         assert!(self.server.is_alive() && self.agent.is_alive());
         for target in self.targets() {
@@ -240,6 +244,8 @@ async fn ten_thousand_streams_of_one_connection_are_served_two_hundred_at_a_time
         streams.shutdown().await;
         drop(channel);
         wait_until("they are gone", LIMIT, || (target.subscribers() == before).then_some(()));
+        // However HTTP/2 takes thousands of cancellations: none of these broke the protocol of subscriptions.
+        assert_eq!(target.sent_away("malformed"), 0.0);
         scene.assert_served().await;
     }
 }
@@ -263,6 +269,7 @@ async fn ten_thousand_streams_against_the_rules_close_the_connection() {
             (metric(target.ops, "rescind_connections_broken_total") == 1.0).then_some(())
         });
         wait_until("they are gone", LIMIT, || (target.subscribers() == before).then_some(()));
+        assert_eq!(target.sent_away("malformed"), 0.0);
         let log = scene.log_of(&target);
         assert!(log.contains("a connection was closed for what came over it"), "{log}");
         scene.assert_served().await;
@@ -289,5 +296,6 @@ async fn more_connections_than_there_is_room_for_wait_and_cost_nobody() {
         wait_until("there is room again", LIMIT, || {
             ((metric(target.ops, "rescind_connections") as u64) < ROOM).then_some(())
         });
+        assert_eq!(metric(target.ops, "rescind_connections_broken_total"), 0.0, "to leave is no crime");
     }
 }

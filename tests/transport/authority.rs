@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use rescind::authority::manual::{self, ManualAuthority};
 use rescind::authority::{Image, Options, Publish, Published};
@@ -45,6 +46,7 @@ struct Running {
     hub: Arc<Hub>,
     manual: ManualAuthority,
     sent_away: Arc<SentAway>,
+    stop: CancellationToken,
 }
 
 struct Outlet(Arc<Hub>);
@@ -73,7 +75,7 @@ impl hub::History for Kept {
         })?;
         let logged = |record: Record| hub::Logged {
             revision: record.revision,
-            canonical: record.delta.into(),
+            canonical: Bytes::from(record.delta),
             chain: record.chain_after,
         };
         Ok(records.into_iter().map(logged).collect())
@@ -134,8 +136,9 @@ impl Authority {
         let sent_away = service.sent_away();
         let app = Routes::new(service).prepare().into_axum_router();
         let listener = SimListener::bind().await?;
-        *self.running.lock() = Some(Running { hub, manual, sent_away });
-        serve_from(listener, app, Bounds::connections(1000), Arc::default(), CancellationToken::new()).await;
+        let stop = CancellationToken::new();
+        *self.running.lock() = Some(Running { hub, manual, sent_away, stop: stop.clone() });
+        serve_from(listener, app, Bounds::connections(1000), Arc::default(), stop).await;
         feeding.await?;
         Ok(())
     }
@@ -143,6 +146,14 @@ impl Authority {
     /// It is gone, as far as the test is concerned.
     pub fn crash(&self) {
         *self.running.lock() = None;
+    }
+
+    /// Says goodbye to its subscribers and ends.
+    pub fn stop(&self) {
+        if let Some(running) = self.running.lock().take() {
+            running.hub.stop();
+            running.stop.cancel();
+        }
     }
 
     /// Whom this run has sent away.

@@ -21,7 +21,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// What may be sent to it ahead of its reading, in bytes: HTTP/2's own choice.
 const WINDOW_BYTES: u32 = 64 << 10;
 /// The hub's window, the transport's buffer and the frames on their way to it, with room to spare.
-const FILL_BYTES: u64 = 640 << 10;
+const FILL_BYTES: u64 = 448 << 10;
 
 /// A subscription by hand, on the host that this runs on.
 async fn subscribe(host: &str) -> (mpsc::Sender<pb::SubscribeRequest>, tonic::Streaming<pb::SubscribeResponse>) {

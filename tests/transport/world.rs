@@ -138,6 +138,14 @@ impl World {
         }
     }
 
+    /// The process on a host is told to end.
+    pub fn stop(&mut self, host: &str) {
+        match self.node(host) {
+            Some(node) => node.stop(),
+            None => self.authority.stop(),
+        }
+    }
+
     /// And is started again.
     pub fn restart(&mut self, host: &str) {
         self.sim.bounce(host);

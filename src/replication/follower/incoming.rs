@@ -152,11 +152,16 @@ impl Follower {
     }
 
     pub(super) fn refuse_size(&mut self, limit: u64, entries: u64) {
+        self.note_over_limit(limit, entries);
+        self.break_off(DisconnectReason::OverLimit);
+    }
+
+    /// There is more than may be held; said once.
+    pub(super) fn note_over_limit(&mut self, limit: u64, entries: u64) {
         if !self.over_limit {
             self.raise(Alarm::OverLimit { limit, entries });
         }
         self.over_limit = true;
-        self.break_off(DisconnectReason::OverLimit);
     }
 
     pub(super) fn raise(&mut self, alarm: Alarm) {

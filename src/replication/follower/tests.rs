@@ -357,7 +357,8 @@ fn another_server_is_moved_to_only_while_suspect_and_if_it_heard_the_authority_l
     assert!(!follower.handle_probed(at(1000), &offer(|_| ())), "the server followed is alive");
     follower.handle_tick(at(3101));
     drain(&mut follower);
-    let refused: [(&str, fn(&mut Welcome)); 5] = [
+    type Offer = (&'static str, fn(&mut Welcome));
+    let refused: [Offer; 5] = [
         ("heard no later", |welcome| welcome.source_time = UnixMillis(T0 + 100)),
         ("a time to come", |welcome| welcome.source_time = UnixMillis(T0 + 60_000)),
         ("behind", |welcome| welcome.head = Revision(0)),

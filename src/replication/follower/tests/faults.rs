@@ -45,6 +45,29 @@ fn a_diverged_follower_revokes_what_it_hears_and_takes_nothing_back() {
     assert_eq!(follower.status().revision, Revision(4));
 }
 
+/// What a diverged follower hears is not signed for: a server could go on for ever.
+#[test]
+fn a_diverged_follower_takes_over_no_more_than_it_may_hold() {
+    let (mut authority, mut follower) = diverged();
+    follower.options.entries_max = 4;
+    subscribe(&mut follower, at(1000), [welcome(&authority, WelcomeMode::Snapshot)]);
+    follower.incoming = Some(Incoming::Listening);
+    let mut alarms = Vec::new();
+    for subject in 0..100 {
+        follower.handle_frame(at(1100), authority.commit(&format!("subject-{subject}"), false));
+        alarms.extend(drain(&mut follower).into_iter().filter_map(|action| match action {
+            Action::Alarm(alarm) => Some(alarm),
+            _ => None,
+        }));
+    }
+    assert_eq!(alarms, [Alarm::OverLimit { limit: 4, entries: 5 }], "said once");
+    assert_eq!(follower.held.as_ref().unwrap().writer().entries(), 4);
+    assert!(follower.status().over_limit);
+    assert!(
+        is_revoked(&follower, "alice") && is_revoked(&follower, "subject-1") && !is_revoked(&follower, "subject-2")
+    );
+}
+
 #[test]
 fn after_three_failed_resyncs_it_listens_and_tries_again_later() {
     let (mut authority, mut follower) = diverged();

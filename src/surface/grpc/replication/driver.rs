@@ -1,5 +1,6 @@
 //! Drives one subscription: moves frames, waits, and decides nothing.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -185,9 +186,11 @@ async fn next(inbound: &mut Streaming<pb::SubscribeRequest>) -> Inbound {
     }
 }
 
-/// Bytes that are no message deserve an answer; a connection that broke can get none.
+/// Bytes that are no message deserve an answer; a connection that broke can get none. What the transport says has a
+/// source, what the codec says has none.
 fn broken(status: &Status) -> Inbound {
     match status.code() {
+        _ if status.source().is_some() => Inbound::Broken,
         Code::Internal | Code::OutOfRange | Code::Unimplemented | Code::ResourceExhausted => {
             Inbound::Malformed(status.message().to_owned())
         }
