@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use self::link::{Link, LinkInput};
+use super::below::Below;
 use super::cache::Opened;
 use super::counters::count;
 use super::event::{Event, Observe};
@@ -40,7 +41,7 @@ pub struct DriverOptions {
     /// Are told what was verified.
     pub keepers: Vec<Box<dyn Keep>>,
     /// What lies below this process, if it is a relay.
-    pub subtree: Option<watch::Receiver<Subtree>>,
+    pub below: Option<Below>,
     /// A cache on disk to begin from and to keep; its subscriber takes the place of the follower's.
     pub cache: Option<Opened>,
 }
@@ -60,7 +61,7 @@ impl Driver {
     /// verified.
     #[must_use]
     pub fn spawn(options: DriverOptions, runtime: &Handle) -> Self {
-        let DriverOptions { mut follower, upstreams, clock, observer, mut keepers, subtree, cache } = options;
+        let DriverOptions { mut follower, upstreams, clock, observer, mut keepers, below, cache } = options;
         follower.keeps = !keepers.is_empty() || cache.is_some();
         follower.subscriber = cache.as_ref().map_or(follower.subscriber, Opened::subscriber);
         let (local_policy, break_glass) = (follower.local_policy, follower.break_glass);
@@ -81,7 +82,7 @@ impl Driver {
             rebuilds: JoinSet::new(),
             observer,
             keepers,
-            subtree,
+            below,
             residues,
             stale: false,
         };
@@ -105,11 +106,11 @@ impl Driver {
 }
 
 /// What lies below, when that has changed; never, for a leaf.
-async fn next_subtree(subtree: &mut Option<watch::Receiver<Subtree>>) -> Subtree {
-    if let Some(receiver) = subtree
-        && receiver.changed().await.is_ok()
+async fn next_subtree(below: &mut Option<Below>) -> Subtree {
+    if let Some(Below { subtree, .. }) = below
+        && subtree.changed().await.is_ok()
     {
-        return receiver.borrow_and_update().clone();
+        return subtree.borrow_and_update().clone();
     }
     std::future::pending().await
 }
@@ -126,7 +127,7 @@ struct Task {
     rebuilds: JoinSet<()>,
     observer: Option<Box<dyn Observe>>,
     keepers: Vec<Box<dyn Keep>>,
-    subtree: Option<watch::Receiver<Subtree>>,
+    below: Option<Below>,
     /// The generations of the sets of earlier epochs in force when last looked at.
     residues: Vec<u64>,
     /// The set was staler than policy accepts when last looked at.
@@ -149,11 +150,12 @@ impl Task {
                         self.follower.begin_refresh();
                     }
                 }
-                subtree = next_subtree(&mut self.subtree) => self.follower.handle_subtree(self.replica.now(), subtree),
+                subtree = next_subtree(&mut self.below) => self.follower.handle_subtree(self.replica.now(), subtree),
                 Some(_) = self.rebuilds.join_next() => {}
                 input = self.link.next() => self.handle_input(input),
             }
             self.carry_out();
+            self.link.flush();
             // A snapshot is much work in a row: others get their turn between its chunks.
             tokio::task::consume_budget().await;
         }
@@ -169,7 +171,8 @@ impl Task {
             LinkInput::Due => self.connect(),
             LinkInput::Connected(connection) => {
                 count(&self.replica.counters().connections);
-                self.link = Link::open(connection);
+                let roster = self.below.as_ref().map(|below| Arc::clone(&below.roster));
+                self.link = Link::open(connection, roster);
                 self.tell(|server| Event::Connected { server });
                 self.follower.handle_connected(self.replica.now());
             }

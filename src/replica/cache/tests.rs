@@ -34,7 +34,7 @@ fn spawn(dir: &Path, change: impl FnOnce(&mut FollowerOptions)) -> (Driver, Arc<
         clock: clock.clone(),
         observer: None,
         keepers: Vec::new(),
-        subtree: None,
+        below: None,
         cache: Some(open(dir, u64::MAX, clock).unwrap()),
     };
     (Driver::spawn(options, &tokio::runtime::Handle::current()), server, peers)
