@@ -184,6 +184,12 @@ impl Roster {
         forgot
     }
 
+    /// Resolves once everything that is known of members by now is durable, or known not to be.
+    pub async fn durable(&self) {
+        let ((), written) = self.shared.change_and_wait(|_, _| ());
+        written.await;
+    }
+
     /// Writes what is left, and ends the thread.
     pub fn stop(&self) {
         self.shared.book.lock().stopping = true;

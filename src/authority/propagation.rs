@@ -79,6 +79,10 @@ impl Propagator {
                 sleep(LOOK_INTERVAL).await;
             }
         };
+        if found.is_complete() {
+            // One that joined below a relay a moment ago may still be on its way to the disk.
+            self.roster.durable().await;
+        }
         let elapsed = self.clock.boot().since(begun);
         Ok(self.answer(&found, position.revision, elapsed).await)
     }

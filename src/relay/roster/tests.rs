@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::ManualTime;
 use crate::replication::fleet::Place;
-use crate::replication::frames::{ProtocolRange, Role};
+use crate::replication::frames::{ProtocolRange, Role, ToServer};
 use crate::revocation::{Digest, Revision, UnixMillis};
+use crate::wire::pb;
 
 const EPOCH: [u8; 16] = [7; 16];
 const LEAVES: usize = 5;
@@ -296,6 +297,57 @@ fn anything() -> impl Strategy<Value = Op> {
         2 => Just(Op::PassAll),
         6 => (1..NODES, 0..3usize, 0..4usize).prop_map(|(relay, sent, taken)| Op::Pass { relay, sent, taken }),
     ]
+}
+
+#[test]
+fn everybody_is_told_in_parts() {
+    let clock = Clock::manual(ManualTime::starting_at(UnixMillis(1_700_000_000_000)));
+    let below = Below::new(node_id(1), 1, clock);
+    let seats = below.seats(EPOCH);
+    for seat in 1..=400u64 {
+        let hello = hello(NodeId(u128::from(seat).to_be_bytes()), Role::Leaf);
+        assert!(seats.handle_hello(seat, "10.0.0.1:1", &hello).is_none());
+    }
+    below.begin();
+    (1..=200u64).for_each(|seat| seats.handle_leave(seat, NodeId(u128::from(seat).to_be_bytes()), true));
+    (201..=210u64).for_each(|seat| seats.handle_leave(seat, NodeId(u128::from(seat).to_be_bytes()), false));
+    let (mut entries, mut gone, mut parts) = (Vec::new(), Vec::new(), 0);
+    while let Some(part) = below.next_part() {
+        assert_eq!(part.begins, parts == 0);
+        assert_eq!(part.complete.is_some(), !below.is_pending());
+        parts += 1;
+        entries.extend(part.entries);
+        gone.extend(part.gone);
+    }
+    assert_eq!((entries.len(), gone.len()), (200, 200));
+    assert_eq!(entries.iter().filter(|entry| !entry.connected).count(), 10);
+    assert!(parts > 1, "{parts}");
+}
+
+#[test]
+fn large_entries_stay_below_what_a_message_may_be() {
+    use prost::Message as _;
+    let clock = Clock::manual(ManualTime::starting_at(UnixMillis(1_700_000_000_000)));
+    let below = Below::new(node_id(1), u64::MAX, clock);
+    let seats = below.seats(EPOCH);
+    for seat in 1..=100u64 {
+        let hello = Hello {
+            name: "x".repeat(128),
+            version: "x".repeat(64),
+            reconnect_reason: "x".repeat(256),
+            ..hello(NodeId(u128::from(seat).to_be_bytes()), Role::Relay)
+        };
+        assert!(seats.handle_hello(seat, &"x".repeat(300), &hello).is_none());
+        let policy = Some(PolicyInForce { max_staleness: Duration::from_secs(u64::MAX), ..PolicyInForce::LOOSEST });
+        seats.handle_ack(seat, hello.subscriber, &Ack { applied: Revision(u64::MAX), policy, ..ack() });
+    }
+    let mut told = 0;
+    while let Some(part) = below.next_part() {
+        told += part.entries.len();
+        let message = pb::SubscribeRequest::from(&ToServer::Roster(part));
+        assert!(message.encoded_len() < 16 << 10, "{} bytes", message.encoded_len());
+    }
+    assert_eq!(told, 100);
 }
 
 proptest! {
