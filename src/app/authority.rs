@@ -20,8 +20,8 @@ use crate::clock::Clock;
 use crate::config::ServerConfig;
 use crate::hub::{self, Hub};
 use crate::journal::index::IndexError;
-use crate::journal::{Index, JournalReader, ReadError};
-use crate::replication::frames::{NodeId, Parent};
+use crate::journal::{Index, JournalReader, ReadError, Record};
+use crate::replication::frames::NodeId;
 use crate::replication::source::{HistoryError, Source as _};
 use crate::replication::{LogPoint, Signer};
 use crate::revocation::Revision;
@@ -120,7 +120,7 @@ fn hub_of(recovered: &Recovered, clock: &Clock) -> Result<Arc<Hub>, ServeError> 
     let start = hub::Start {
         node: NodeId(node),
         epoch: identity.epoch,
-        parent: identity.parent().map(|parent| Parent { epoch: parent.epoch, revision: parent.last }),
+        ancestors: identity.ancestors.clone(),
         set_key: identity.set_key.clone(),
         signer: Signer::from_seed(identity.signing_seed.expose()),
         point: LogPoint {
@@ -142,14 +142,19 @@ fn hub_of(recovered: &Recovered, clock: &Clock) -> Result<Arc<Hub>, ServeError> 
 struct JournalHistory(Arc<dyn JournalReader>);
 
 impl hub::History for JournalHistory {
-    fn deltas(&self, from: Revision, bytes_max: usize) -> Result<Vec<(Revision, Bytes)>, HistoryError> {
+    fn deltas(&self, from: Revision, bytes_max: usize) -> Result<Vec<hub::Logged>, HistoryError> {
         /// Small records would otherwise be read by the hundred thousand.
         const RECORDS_MAX: usize = 4096;
         let records = self.0.read(from, bytes_max, RECORDS_MAX).map_err(|error| match error {
             ReadError::Pruned { .. } => HistoryError::Compacted(from),
             error => HistoryError::Unavailable(error.to_string()),
         })?;
-        Ok(records.into_iter().map(|record| (record.revision, Bytes::from(record.delta))).collect())
+        let logged = |record: Record| hub::Logged {
+            revision: record.revision,
+            canonical: Bytes::from(record.delta),
+            chain: record.chain_after,
+        };
+        Ok(records.into_iter().map(logged).collect())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The task that carries out what the follower asks for: one connection at a time, a timer, and jobs beside it.
 //!
 //! # Flow
-//! An input (a frame, a tick, a connection made or lost) goes to the follower; then its actions are carried out until
+//! An input (a frame, a tick, a connection made or lost) goes to the follower ([`Following`]); then its actions are carried out until
 //! there are none; then the next input is waited for. Nothing here waits inside an action.
 
 mod link;
@@ -19,14 +19,15 @@ use super::below::Below;
 use super::cache::Opened;
 use super::counters::count;
 use super::event::{Event, Observe};
+use super::following::Following;
 use super::handle::Replica;
 use super::keep::Keep;
 use super::upstream::Upstream;
 use crate::clock::Clock;
+use crate::replication::Action;
 use crate::replication::follower::{Alarm, FollowerOptions, FollowerState, SetSwap, TICK};
-use crate::replication::frames::{Subtree, ToSubscriber};
-use crate::replication::{Action, Follower};
-use crate::revocation::{Delta, Position};
+use crate::replication::frames::Subtree;
+use crate::revocation::Position;
 
 /// What a driver needs.
 pub struct DriverOptions {
@@ -61,19 +62,19 @@ impl Driver {
     /// verified.
     #[must_use]
     pub fn spawn(options: DriverOptions, runtime: &Handle) -> Self {
-        let DriverOptions { mut follower, upstreams, clock, observer, mut keepers, below, cache } = options;
+        let DriverOptions { mut follower, upstreams, clock, observer, keepers, below, cache } = options;
         follower.keeps = !keepers.is_empty() || cache.is_some();
         follower.subscriber = cache.as_ref().map_or(follower.subscriber, Opened::subscriber);
-        let (local_policy, break_glass) = (follower.local_policy, follower.break_glass);
-        let mut follower = Follower::new(follower);
-        let replica = Arc::new(Replica::new(follower.status(), local_policy, break_glass, clock));
+        let mut following = Following::new(follower, clock);
+        keepers.into_iter().for_each(|keeper| following.add_keeper(keeper));
         if let Some(cache) = cache {
-            keepers.push(Box::new(cache.begin(&mut follower, &replica)));
+            let keeper = cache.begin(&mut following);
+            following.add_keeper(Box::new(keeper));
         }
-        let residues = replica.residues();
+        let replica = Arc::clone(following.replica());
         let (stop, stopped) = oneshot::channel();
         let task = Task {
-            follower,
+            following,
             replica: Arc::clone(&replica),
             upstreams,
             current: None,
@@ -81,9 +82,7 @@ impl Driver {
             lost: String::new(),
             rebuilds: JoinSet::new(),
             observer,
-            keepers,
             below,
-            residues,
             stale: false,
         };
         let task = runtime.spawn(task.run(stopped));
@@ -116,7 +115,7 @@ async fn next_subtree(below: &mut Option<Below>) -> Subtree {
 }
 
 struct Task {
-    follower: Follower,
+    following: Following,
     replica: Arc<Replica>,
     upstreams: Vec<Arc<dyn Upstream>>,
     /// The server tried last, by its place in the list.
@@ -126,10 +125,7 @@ struct Task {
     lost: String,
     rebuilds: JoinSet<()>,
     observer: Option<Box<dyn Observe>>,
-    keepers: Vec<Box<dyn Keep>>,
     below: Option<Below>,
-    /// The generations of the sets of earlier epochs in force when last looked at.
-    residues: Vec<u64>,
     /// The set was staler than policy accepts when last looked at.
     stale: bool,
 }
@@ -144,13 +140,10 @@ impl Task {
                 biased;
                 _ = &mut stopped => break,
                 _ = ticks.tick() => {
-                    self.follower.handle_tick(self.replica.now());
+                    self.following.handle_tick();
                     self.watch_staleness();
-                    if self.keepers.iter_mut().any(|keeper| keeper.wants_refresh()) {
-                        self.follower.begin_refresh();
-                    }
                 }
-                subtree = next_subtree(&mut self.below) => self.follower.handle_subtree(self.replica.now(), subtree),
+                subtree = next_subtree(&mut self.below) => self.following.follower.handle_subtree(self.replica.now(), subtree),
                 Some(_) = self.rebuilds.join_next() => {}
                 input = self.link.next() => self.handle_input(input),
             }
@@ -162,7 +155,7 @@ impl Task {
         self.link.end().await;
         while self.rebuilds.join_next().await.is_some() {}
         // They may have to wait for the disk.
-        let keepers = std::mem::take(&mut self.keepers);
+        let keepers = self.following.take_keepers();
         let _ = tokio::task::spawn_blocking(move || drop(keepers)).await;
     }
 
@@ -174,13 +167,13 @@ impl Task {
                 let roster = self.below.as_ref().map(|below| Arc::clone(&below.roster));
                 self.link = Link::open(connection, roster);
                 self.tell(|server| Event::Connected { server });
-                self.follower.handle_connected(self.replica.now());
+                self.following.follower.handle_connected(self.replica.now());
             }
-            LinkInput::Frame(frame) => self.handle_frame(*frame),
+            LinkInput::Frame(frame) => self.following.follower.handle_frame(self.replica.now(), *frame),
             LinkInput::Lost(error) => {
                 self.link = Link::Idle;
                 self.lost = error.to_string();
-                self.follower.handle_disconnect(&self.lost);
+                self.following.follower.handle_disconnect(&self.lost);
             }
         }
     }
@@ -198,29 +191,12 @@ impl Task {
         }
     }
 
-    fn handle_frame(&mut self, frame: ToSubscriber) {
-        let before = self.follower.status().revision;
-        let canonical = match &frame {
-            ToSubscriber::Delta(delta) => Some(delta.canonical.clone()),
-            _ => None,
-        };
-        self.follower.handle_frame(self.replica.now(), frame);
-        let Some(canonical) = canonical.filter(|_| self.follower.status().revision > before) else { return };
-        count(&self.replica.counters().revisions);
-        self.carry_out();
-        // What was applied was decoded once already; it is decoded again only for somebody who listens.
-        if self.observer.is_some()
-            && let Ok(delta) = Delta::decode(&canonical)
-        {
-            let entries = self.replica.entries();
-            self.tell(|_| Event::Revision { delta: &delta, entries });
-        }
-    }
-
     /// Does all that the follower wants done.
     fn carry_out(&mut self) {
-        while let Some(action) = self.follower.poll_action() {
+        let mut applied = Vec::new();
+        while let Some(action) = self.following.poll() {
             match action {
+                Action::Applied { delta, entries } => applied.push((delta, entries)),
                 Action::Connect { after } => self.wait(after),
                 Action::Send(frame) => self.link.send(frame),
                 Action::Disconnect { reason } => {
@@ -231,18 +207,15 @@ impl Task {
                 Action::Rebuild(rebuild) => {
                     self.rebuilds.spawn_blocking(move || rebuild.run());
                 }
-                Action::Publish(status) => {
-                    self.replica.publish(None, status);
-                    self.keepers.iter_mut().for_each(|keeper| keeper.handle_status(&status));
-                    self.watch_residues();
-                    self.tell(|_| Event::Status);
-                }
-                Action::Verified(verified) => {
-                    let staleness = self.follower.status().staleness(self.replica.now());
-                    self.keepers.iter_mut().for_each(|keeper| keeper.handle_verified(&verified, staleness));
-                }
+                Action::Publish(_) => self.tell(|_| Event::Status),
+                Action::Verified(_) => {}
                 Action::Alarm(alarm) => self.raise(&alarm),
             }
+        }
+        // Readers know where the set stands by now.
+        for (delta, entries) in applied {
+            count(&self.replica.counters().revisions);
+            self.tell(|_| Event::Revision { delta: &delta, entries });
         }
     }
 
@@ -259,9 +232,7 @@ impl Task {
 
     fn swap(&mut self, swap: &SetSwap) {
         count(&self.replica.counters().snapshots);
-        let status = self.follower.status();
-        self.replica.publish(Some(swap), status);
-        self.keepers.iter_mut().for_each(|keeper| keeper.handle_swap(swap, &status));
+        let status = self.following.follower.status();
         let position = Position { epoch: swap.epoch.id, revision: swap.set.revision() };
         let entries = swap.set.entries();
         match &swap.epoch_change {
@@ -285,18 +256,9 @@ impl Task {
         self.tell(|_| Event::Alarm(alarm));
     }
 
-    /// Says which sets of earlier epochs are still in force, when one was let go.
-    fn watch_residues(&mut self) {
-        let residues = self.replica.residues();
-        if residues != self.residues {
-            self.keepers.iter_mut().for_each(|keeper| keeper.handle_residues(&residues));
-            self.residues = residues;
-        }
-    }
-
     /// Loud when the set becomes staler than policy accepts: once, and once more when that is over.
     fn watch_staleness(&mut self) {
-        let status = self.follower.status();
+        let status = self.following.follower.status();
         // On its way to the first word there is no age to speak of.
         if status.epoch.is_none() || matches!(status.state, FollowerState::Resuming | FollowerState::Snapshotting) {
             return;
@@ -319,8 +281,8 @@ impl Task {
     }
 
     fn tell<'a>(&'a mut self, event: impl FnOnce(&'a str) -> Event<'a>) {
-        let Self { observer: Some(observer), upstreams, current, follower, .. } = self else { return };
+        let Self { observer: Some(observer), upstreams, current, following, .. } = self else { return };
         let server = current.and_then(|current| upstreams.get(current)).map_or("", |upstream| upstream.name());
-        observer.handle_event(event(server), &follower.status());
+        observer.handle_event(event(server), &following.follower.status());
     }
 }

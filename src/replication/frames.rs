@@ -11,7 +11,8 @@ use bytes::Bytes;
 
 pub use roster::{ADDRESS_BYTES_MAX, About, PART_BYTES, PART_ITEMS_MAX, ROSTER_MAX, Roster, RosterEntry};
 
-use super::signature::{PublicKey, Signature};
+use super::lineage::Lineage;
+use super::signature::{PublicKey, Signature, Statement};
 use crate::revocation::{Chain, Digest, Epoch, Minute, Policy, Revision, SetKey, SnapshotChunk, UnixMillis, WhenStale};
 
 /// The protocol version that this build speaks.
@@ -232,15 +233,6 @@ pub enum WelcomeMode {
     Snapshot,
 }
 
-/// The epoch from which another was restored, and how far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parent {
-    /// The epoch.
-    pub epoch: Epoch,
-    /// The last of its revisions that lives on.
-    pub revision: Revision,
-}
-
 /// What both sides go by from here on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Welcome {
@@ -248,8 +240,8 @@ pub struct Welcome {
     pub protocol: u32,
     /// The epoch; a subscription never spans two.
     pub epoch: Epoch,
-    /// Where the epoch came from; `None` for a first one.
-    pub parent: Option<Parent>,
+    /// Where the epoch came from.
+    pub lineage: Lineage,
     /// The secret of its fingerprints and digests.
     pub set_key: SetKey,
     /// What follows.
@@ -270,7 +262,7 @@ pub struct Welcome {
     pub policy: Policy,
     /// The relays between the authority and the sender, nearest to the sender first; at most [`PATH_MAX`].
     pub path: Vec<NodeId>,
-    /// The key that signs heartbeats and snapshots.
+    /// The key that signs deltas, heartbeats and snapshots.
     pub public_key: PublicKey,
 }
 
@@ -328,6 +320,9 @@ pub struct SnapshotEnd {
 pub struct DeltaFrame {
     /// [`crate::revocation::Delta::encode`]; at most [`DELTA_BYTES_MAX`]. The chain runs over exactly these bytes.
     pub canonical: Bytes,
+    /// That of a heartbeat about the state after it, at the time it states ([`super::signature::Statement`]). `None` where
+    /// a later frame's covers it: through the chain, a signature is about everything up to its revision.
+    pub signature: Option<Signature>,
     /// Somebody waits: acknowledge at once.
     pub ack_now: bool,
 }
@@ -349,6 +344,15 @@ pub struct Heartbeat {
     pub ack_now: bool,
     /// Over [`super::signature::Statement`].
     pub signature: Signature,
+}
+
+impl Heartbeat {
+    /// What its signature is about, if it is of this epoch.
+    #[must_use]
+    pub fn statement(&self, protocol: u32, epoch: Epoch) -> Statement {
+        let Self { revision, digest, chain, floor, source_time, .. } = *self;
+        Statement { protocol, epoch, revision, digest, chain, floor, source_time }
+    }
 }
 
 /// Why a server ends a subscription.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::fleet::RosterFault;
-use super::frames::{Ack, GoAwayReason, Hello, NodeId, Parent, Roster, ToSubscriber};
+use super::frames::{Ack, DeltaFrame, GoAwayReason, Hello, NodeId, Roster, ToSubscriber};
+use super::lineage::Lineage;
 use super::log::{Cursor, LogRead};
 use super::moment::Moment;
 use super::signature::PublicKey;
@@ -30,7 +31,7 @@ pub struct Origin {
     /// The epoch.
     pub epoch: Epoch,
     /// Where it came from.
-    pub parent: Option<Parent>,
+    pub lineage: Lineage,
     /// Its secret.
     pub set_key: SetKey,
     /// The authority's key.
@@ -135,11 +136,11 @@ pub trait Feed: Source + Send + Sync {
     /// # Errors
     /// When there are too many, or the server stops.
     fn join(&self, address: &str) -> Result<Box<dyn Seat>, GoAwayReason>;
-    /// Canonical deltas from a revision on, contiguous. May block: call it where that hurts nobody.
+    /// Deltas from a revision on, contiguous, the last of them signed. May block: call it where that hurts nobody.
     ///
     /// # Errors
     /// When they are not kept or cannot be read.
-    fn read_history(&self, from: Revision, bytes_max: usize) -> Result<Vec<(Revision, Bytes)>, HistoryError>;
+    fn read_history(&self, from: Revision, bytes_max: usize) -> Result<Vec<(Revision, DeltaFrame)>, HistoryError>;
 }
 
 /// What surfaces serve: the feed of the moment.
@@ -162,7 +163,7 @@ pub trait Seat: Send {
     fn farewell(&self) -> Option<GoAwayReason>;
     /// Who it is.
     fn handle_hello(&mut self, hello: &Hello);
-    /// It holds so many revisions of the parent epoch that were not taken over.
+    /// It holds so many revisions of an earlier epoch that were not taken over.
     fn handle_history_lost(&mut self, revisions: u64);
     /// What it has applied.
     fn handle_ack(&mut self, ack: &Ack);

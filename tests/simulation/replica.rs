@@ -29,7 +29,8 @@ pub struct Replica {
     held: Option<(Revision, Digest)>,
     pub outbox: Vec<ToServer>,
     events: Vec<Event>,
-    swapped: bool,
+    /// The revision of what is served.
+    reached: Revision,
     gave_up: bool,
 }
 
@@ -55,7 +56,7 @@ impl Replica {
             held: None,
             outbox: Vec::new(),
             events: Vec::new(),
-            swapped: false,
+            reached: Revision(0),
             gave_up: false,
         };
         replica.carry_out(now);
@@ -111,7 +112,6 @@ impl Replica {
             self.follower.handle_disconnect("not a frame");
             return self.carry_out(now);
         };
-        let before = self.follower.status().revision;
         let heartbeat = match &frame {
             ToSubscriber::Heartbeat(heartbeat) if parcel.intact => Some(heartbeat.revision),
             _ => None,
@@ -132,17 +132,12 @@ impl Replica {
         }
         self.follower.handle_frame(now, frame);
         self.carry_out(now);
-        self.note(before, heartbeat);
+        self.note(heartbeat);
     }
 
-    fn note(&mut self, before: Revision, heartbeat: Option<Revision>) {
+    fn note(&mut self, heartbeat: Option<Revision>) {
         let status = self.follower.status();
         let after = status.revision;
-        if std::mem::take(&mut self.swapped) {
-            self.events.push(Event::Swapped { to: after });
-        } else if before != after {
-            self.events.push(Event::Advanced { from: before, to: after });
-        }
         let follows = matches!(status.state, FollowerState::Live | FollowerState::Resuming);
         if let Some(revision) = heartbeat.filter(|_| follows && !self.gave_up) {
             self.events.push(Event::Heartbeat { revision, applied: after });
@@ -166,8 +161,14 @@ impl Replica {
                     self.events.push(Event::Refused);
                 }
                 Action::Swap(swap) => {
-                    self.swapped = true;
+                    self.reached = swap.set.revision();
+                    self.events.push(Event::Swapped { to: self.reached });
                     self.served = Some(swap.set);
+                }
+                Action::Applied { delta, .. } => {
+                    let (from, to) = (self.reached, delta.revision);
+                    self.reached = to;
+                    self.events.push(Event::Advanced { from, to });
                 }
                 Action::Rebuild(rebuild) => rebuild.run(),
                 Action::Alarm(Alarm::Diverged(_)) => self.events.push(Event::Diverged),

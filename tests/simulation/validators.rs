@@ -102,8 +102,6 @@ fn unique(history: &History) -> Result<(), String> {
         for record in history.of(node) {
             match record.event {
                 Event::Restarted => applied.clear(),
-                // What was applied and turned out not to be the authority's is not in the new set.
-                Event::Swapped { to } => applied.retain(|revision| *revision <= to),
                 Event::Advanced { to, .. } if !applied.insert(to) => {
                     return Err(format!("{} applied {to} twice, at {:?}", name(node), record.at));
                 }
@@ -193,31 +191,19 @@ fn bookmarkable(history: &History) -> Result<(), String> {
     Ok(())
 }
 
-/// No replica goes back while it has its memory, nor does the authority. A replica that finds out that it was told lies
-/// may go back to what the authority signed, not further.
+/// No replica goes back while it has its memory, whatever it is told, nor does the authority.
 fn monotonic(history: &History) -> Result<(), String> {
     for node in history.nodes() {
-        let (mut furthest, mut signed) = (Revision(0), Revision(0));
+        let mut furthest = Revision(0);
         for record in history.of(node) {
             let revision = match record.event {
                 Event::Restarted if node != AUTHORITY => {
-                    (furthest, signed) = (Revision(0), Revision(0));
-                    continue;
-                }
-                Event::Diverged => {
-                    furthest = signed;
-                    continue;
-                }
-                Event::Heartbeat { revision, applied } => {
-                    signed = if revision == applied { revision } else { signed };
+                    furthest = Revision(0);
                     continue;
                 }
                 Event::Observed(ref seen) if seen.synced && !seen.diverged => seen.revision,
                 Event::Advanced { to, .. } => to,
-                Event::Swapped { to } => {
-                    signed = to;
-                    to
-                }
+                Event::Swapped { to } => to,
                 _ => continue,
             };
             if revision < furthest {

@@ -3,7 +3,8 @@
 //! - Snapshot: 16 B magic ‖ u32 format ‖ sections of u32 length ‖ u32 CRC-32C ‖ bytes: the descent, the header, each chunk,
 //!   the end.
 //! - Deltas: 16 B magic ‖ u32 format ‖ the snapshot's 64 B signature ‖ u32 CRC-32C of those ‖ records of u32 length ‖ u32
-//!   CRC-32C ‖ u8 kind and body: a canonical delta, a signed word, or the mark that the set came to be in doubt.
+//!   CRC-32C ‖ u8 kind and body: a canonical delta, with its 64 B signature before it or without, a signed word, or the
+//!   mark that the set came to be in doubt.
 //!
 //! The format belongs to protocol version 1: a signature of another version would not verify.
 
@@ -12,10 +13,14 @@ use std::io::{self, Read as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use crate::replication::follower::Descent;
-use crate::replication::frames::{DELTA_BYTES_MAX, Heartbeat, Parent, SnapshotEnd};
-use crate::replication::{PublicKey, Signature};
-use crate::revocation::{Chain, DecodeError, Digest, Epoch, Reader, Revision, SetKey, UnixMillis};
+use bytes::Bytes;
+
+use crate::replication::follower::{CachedDelta, Descent, KeptDelta};
+use crate::replication::frames::{DELTA_BYTES_MAX, Heartbeat, SnapshotEnd};
+use crate::replication::{Lineage, PublicKey, Signature};
+use crate::revocation::{
+    ANCESTORS_MAX, Ancestor, Chain, DecodeError, Digest, Epoch, Reader, Revision, SetKey, UnixMillis,
+};
 
 pub(super) const SNAPSHOT_MAGIC: &[u8; 16] = b"rescind-cache-sn";
 pub(super) const DELTAS_MAGIC: &[u8; 16] = b"rescind-cache-de";
@@ -23,14 +28,16 @@ pub(super) const DELTAS_MAGIC: &[u8; 16] = b"rescind-cache-de";
 pub(super) const FORMAT: u32 = 1;
 /// The length of what a file of deltas begins with.
 pub(super) const DELTAS_HEAD: usize = 16 + 4 + 64 + 4;
-/// The largest record: a delta and its kind.
-pub(super) const RECORD_BYTES_MAX: usize = DELTA_BYTES_MAX + 1;
+/// The largest record: a delta, its signature and its kind.
+pub(super) const RECORD_BYTES_MAX: usize = DELTA_BYTES_MAX + SIGNATURE + 1;
+const SIGNATURE: usize = 64;
 /// Length and CRC-32C, before a section or a record.
 pub(super) const FRAME: usize = 8;
 
 pub(super) const KIND_DELTA: u8 = 1;
 pub(super) const KIND_WORD: u8 = 2;
 pub(super) const KIND_DOUBT: u8 = 3;
+pub(super) const KIND_SIGNED_DELTA: u8 = 4;
 
 /// Makes a file, or opens it; only its owner may read it.
 pub(super) fn create(path: &Path) -> io::Result<File> {
@@ -109,11 +116,12 @@ fn read_epoch(reader: &mut Reader<'_>) -> Result<Epoch, DecodeError> {
 pub(super) fn encode_descent(descent: &Descent) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
     encode_epoch(descent.epoch, &mut out);
-    out.push(u8::from(descent.parent.is_some()));
-    if let Some(parent) = descent.parent {
-        encode_epoch(parent.epoch, &mut out);
-        out.extend_from_slice(&parent.revision.0.to_le_bytes());
+    out.push(descent.lineage.ancestors.len() as u8);
+    for ancestor in &descent.lineage.ancestors {
+        encode_epoch(ancestor.epoch, &mut out);
+        out.extend_from_slice(&ancestor.last.0.to_le_bytes());
     }
+    out.extend_from_slice(&descent.lineage.signature.0);
     out.extend_from_slice(descent.set_key.expose());
     out.extend_from_slice(&descent.public_key.0);
     out
@@ -122,14 +130,18 @@ pub(super) fn encode_descent(descent: &Descent) -> Vec<u8> {
 pub(super) fn decode_descent(bytes: &[u8]) -> Result<Descent, DecodeError> {
     let mut reader = Reader::new(bytes);
     let epoch = read_epoch(&mut reader)?;
-    let parent = match reader.u8()? {
-        0 => None,
-        1 => Some(Parent { epoch: read_epoch(&mut reader)?, revision: Revision(reader.u64()?) }),
-        _ => return Err(DecodeError::Invalid("parent")),
-    };
+    let count = usize::from(reader.u8()?);
+    if count > ANCESTORS_MAX {
+        return Err(DecodeError::TooMany { what: "ancestors", limit: ANCESTORS_MAX });
+    }
+    let mut ancestors = Vec::with_capacity(count);
+    for _ in 0..count {
+        ancestors.push(Ancestor { epoch: read_epoch(&mut reader)?, last: Revision(reader.u64()?) });
+    }
+    let lineage = Lineage { ancestors, signature: Signature(reader.array()?) };
     let (set_key, public_key) = (SetKey::new(reader.array()?), PublicKey(reader.array()?));
     reader.finish()?;
-    Ok(Descent { epoch, parent, set_key, public_key })
+    Ok(Descent { epoch, lineage, set_key, public_key })
 }
 
 pub(super) fn encode_end(end: &SnapshotEnd) -> Vec<u8> {
@@ -155,6 +167,21 @@ pub(super) fn decode_end(bytes: &[u8]) -> Result<SnapshotEnd, DecodeError> {
     };
     reader.finish()?;
     Ok(end)
+}
+
+/// A delta's kind and body.
+pub(super) fn encode_delta(delta: &KeptDelta) -> (u8, Bytes) {
+    match &delta.signature {
+        None => (KIND_DELTA, delta.canonical.clone()),
+        Some(signature) => (KIND_SIGNED_DELTA, [&signature.0[..], &delta.canonical].concat().into()),
+    }
+}
+
+/// The body of a [`KIND_SIGNED_DELTA`].
+pub(super) fn decode_signed_delta(mut body: Bytes) -> Result<CachedDelta, DecodeError> {
+    let signature = Signature(Reader::new(&body).array()?);
+    let canonical = body.split_off(SIGNATURE);
+    Ok(CachedDelta { canonical, signature: Some(signature) })
 }
 
 pub(super) fn encode_word(word: &Heartbeat) -> Vec<u8> {

@@ -104,7 +104,7 @@ impl Follower {
             (None, _) => beside.verified().0,
             (Some(held), None) => held.verified().0,
             // Whatever was merged in since was published before the server said Welcome.
-            (Some(held), Some(_)) => held.proven().max(link.head),
+            (Some(held), Some(_)) => held.verified().0.max(link.head),
         };
         if beside.verified().0 < least {
             return;
@@ -115,12 +115,8 @@ impl Follower {
 
     fn swap(&mut self, now: Moment, next: Replicated, provenance: Option<Box<Provenance>>) {
         let epoch_change = self.held.as_ref().filter(|held| held.epoch() != next.epoch()).map(|held| {
-            let parent = match &self.phase {
-                Phase::Following(link) => link.parent,
-                _ => None,
-            };
             let from = held.held();
-            let goes_on = parent.is_some_and(|p| p.epoch == from.epoch && from.revision <= p.revision);
+            let goes_on = matches!(&self.phase, Phase::Following(link) if link.lineage.goes_on_from(&from));
             EpochChange { from, to: next.epoch(), ancestor: goes_on && self.divergence.is_none() }
         });
         if epoch_change.is_some() {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::replication::frames::{Heartbeat, NodeId, Parent, SnapshotEnd};
+use crate::replication::frames::{Heartbeat, NodeId, SnapshotEnd};
+use crate::replication::lineage::Lineage;
 use crate::replication::log::LogPoint;
-use crate::replication::signature::PublicKey;
+use crate::replication::signature::{PublicKey, Signature};
 use crate::revocation::{Epoch, Policy, SetKey, SnapshotChunk, SnapshotHeader, UnixMillis};
 
 /// A whole snapshot as the authority signed it.
@@ -29,7 +30,7 @@ pub struct Descent {
     /// The epoch.
     pub epoch: Epoch,
     /// Where the epoch came from.
-    pub parent: Option<Parent>,
+    pub lineage: Lineage,
     /// Its secret.
     pub set_key: SetKey,
     /// The key that signs for it.
@@ -52,6 +53,8 @@ pub struct Provenance {
 pub struct KeptDelta {
     /// Its canonical bytes.
     pub canonical: Bytes,
+    /// The authority's, if it came with one that was verified; what comes later covers it otherwise.
+    pub signature: Option<Signature>,
     /// The time it states.
     pub source_time: UnixMillis,
     /// Where the state stands after it.

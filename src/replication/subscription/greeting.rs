@@ -2,13 +2,12 @@
 
 use super::{FUTURE_WAIT, SNAPSHOT_WAIT, Stage, Step, Subscription};
 use crate::replication::frames::{
-    GoAwayReason, Held, Hello, PROTOCOL, SnapshotReason, ToSubscriber, Welcome, WelcomeMode,
+    DeltaFrame, GoAwayReason, Held, Hello, PROTOCOL, SnapshotReason, ToSubscriber, Welcome, WelcomeMode,
 };
 use crate::replication::log::Cursor;
 use crate::replication::moment::Moment;
 use crate::replication::source::{HistoryError, Source};
 use crate::revocation::{Digest, Revision};
-use bytes::Bytes;
 
 /// The digest after a revision is the last part of its canonical delta.
 const DIGEST_BYTES: usize = 16;
@@ -28,8 +27,7 @@ impl Subscription {
             return self.begin_go_away(GoAwayReason::OldEpoch, "the subscriber follows a newer epoch");
         }
         if held.epoch != origin.epoch {
-            let parent = origin.parent.filter(|parent| parent.epoch == held.epoch);
-            self.history_lost = parent.map_or(0, |parent| held.revision.0.saturating_sub(parent.revision.0));
+            self.history_lost = origin.lineage.lost_of(&held);
             return self.owe_snapshot(SnapshotReason::OtherEpoch);
         }
         if held.revision > source.head(now).revision {
@@ -43,7 +41,7 @@ impl Subscription {
     pub fn handle_history(
         &mut self,
         now: Moment,
-        result: Result<Vec<(Revision, Bytes)>, HistoryError>,
+        result: Result<Vec<(Revision, DeltaFrame)>, HistoryError>,
         source: &dyn Source,
     ) {
         match &self.stage {
@@ -126,12 +124,12 @@ impl Subscription {
         &mut self,
         now: Moment,
         held: Option<Held>,
-        result: Result<Vec<(Revision, Bytes)>, HistoryError>,
+        result: Result<Vec<(Revision, DeltaFrame)>, HistoryError>,
         source: &dyn Source,
     ) {
         let first = result.ok().and_then(|deltas| deltas.into_iter().next());
         let digest = first.filter(|(revision, _)| Some(*revision) == held.map(|held| held.revision));
-        match (digest.and_then(|(_, canonical)| digest_after(&canonical)), held) {
+        match (digest.and_then(|(_, delta)| digest_after(&delta.canonical)), held) {
             (Some(digest), Some(held)) if digest == held.digest => self.resume(now, held.revision, source),
             (Some(_), _) => self.owe_snapshot(SnapshotReason::DigestDiffers),
             (None, _) => self.owe_snapshot(SnapshotReason::Compacted),
@@ -150,7 +148,7 @@ impl Subscription {
         let welcome = Welcome {
             protocol: PROTOCOL,
             epoch: origin.epoch,
-            parent: origin.parent,
+            lineage: origin.lineage.clone(),
             set_key: origin.set_key.clone(),
             mode,
             head: head.revision,

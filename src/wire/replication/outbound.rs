@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::replication::frames as f;
 use crate::replication::frames::{GoAwayReason, NodeId, SnapshotReason, ToServer, ToSubscriber, WelcomeMode};
 use crate::replication::subscription::Mode;
-use crate::revocation::{Epoch, WhenStale};
+use crate::revocation::{Ancestor, Epoch, WhenStale};
 use crate::wire::pb;
 
 pub(super) fn to_server(frame: &ToServer) -> pb::subscribe_request::Frame {
@@ -41,9 +41,11 @@ pub(super) fn to_subscriber(frame: &ToSubscriber) -> pb::subscribe_response::Fra
             signature: end.signature.0.to_vec(),
             source_time_millis: end.source_time.0,
         }),
-        ToSubscriber::Delta(delta) => {
-            Frame::Delta(pb::Delta { canonical: delta.canonical.clone(), ack_now: delta.ack_now })
-        }
+        ToSubscriber::Delta(delta) => Frame::Delta(pb::Delta {
+            canonical: delta.canonical.clone(),
+            ack_now: delta.ack_now,
+            signature: delta.signature.map(|signature| signature.0.to_vec()).unwrap_or_default(),
+        }),
         ToSubscriber::Heartbeat(heartbeat) => Frame::Heartbeat(pb::Heartbeat {
             revision: heartbeat.revision.0,
             source_time_millis: heartbeat.source_time.0,
@@ -105,10 +107,8 @@ fn welcome_message(welcome: &f::Welcome) -> pb::Welcome {
     pb::Welcome {
         protocol: welcome.protocol,
         epoch: Some(epoch_message(welcome.epoch)),
-        parent: welcome.parent.map(|parent| pb::welcome::Parent {
-            epoch: Some(epoch_message(parent.epoch)),
-            revision: parent.revision.0,
-        }),
+        ancestors: welcome.lineage.ancestors.iter().map(ancestor_message).collect(),
+        lineage_signature: welcome.lineage.signature.0.to_vec(),
         set_key: welcome.set_key.expose().to_vec(),
         mode: mode.into(),
         head_revision: welcome.head.0,
@@ -211,4 +211,8 @@ fn go_away_reason(reason: GoAwayReason) -> pb::go_away::Reason {
         GoAwayReason::OldEpoch => Reason::OldEpoch,
         GoAwayReason::Loop => Reason::Loop,
     }
+}
+
+fn ancestor_message(ancestor: &Ancestor) -> pb::welcome::Ancestor {
+    pb::welcome::Ancestor { epoch: Some(epoch_message(ancestor.epoch)), last_revision: ancestor.last.0 }
 }

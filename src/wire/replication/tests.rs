@@ -8,8 +8,10 @@ use prost::Message;
 use super::*;
 use crate::replication::frames::*;
 use crate::replication::subscription::Mode;
-use crate::replication::{PublicKey, Signature};
-use crate::revocation::{Chain, Digest, Epoch, Minute, Policy, Revision, SetKey, SnapshotChunk, UnixMillis, WhenStale};
+use crate::replication::{Lineage, PublicKey, Signature};
+use crate::revocation::{
+    Ancestor, Chain, Digest, Epoch, Minute, Policy, Revision, SetKey, SnapshotChunk, UnixMillis, WhenStale,
+};
 
 fn epoch() -> Epoch {
     Epoch { generation: 3, id: [4; 16] }
@@ -92,7 +94,10 @@ fn to_subscriber_frames() -> Vec<ToSubscriber> {
         ToSubscriber::Welcome(Box::new(Welcome {
             protocol: 1,
             epoch: epoch(),
-            parent: Some(Parent { epoch: Epoch { generation: 2, id: [9; 16] }, revision: Revision(3) }),
+            lineage: Lineage {
+                ancestors: vec![Ancestor { epoch: Epoch { generation: 2, id: [9; 16] }, last: Revision(3) }],
+                signature: Signature([22; 64]),
+            },
             set_key: SetKey::new([10; 16]),
             mode: WelcomeMode::Resume,
             head: Revision(12),
@@ -114,7 +119,12 @@ fn to_subscriber_frames() -> Vec<ToSubscriber> {
             signature: Signature([15; 64]),
             source_time: UnixMillis(16),
         }),
-        ToSubscriber::Delta(DeltaFrame { canonical: Bytes::from_static(b"delta"), ack_now: true }),
+        ToSubscriber::Delta(DeltaFrame { canonical: Bytes::from_static(b"delta"), signature: None, ack_now: true }),
+        ToSubscriber::Delta(DeltaFrame {
+            canonical: Bytes::from_static(b"delta"),
+            signature: Some(Signature([20; 64])),
+            ack_now: false,
+        }),
         ToSubscriber::Heartbeat(Heartbeat {
             revision: Revision(12),
             source_time: UnixMillis(17),
@@ -233,7 +243,7 @@ fn frames_over_their_limits_are_refused() {
     });
     let (limit, given) = (256 << 10, (256 << 10) + 1);
     assert_eq!(error, FrameError::TooLong { field: "snapshot_chunk.entries", limit, given });
-    let error = refused(&frames[4], |frame| {
+    let error = refused(&frames[5], |frame| {
         let Frame::Heartbeat(heartbeat) = frame else { panic!("not a heartbeat") };
         heartbeat.expiry_floor_minute = u32::MAX;
     });
@@ -243,7 +253,7 @@ fn frames_over_their_limits_are_refused() {
         welcome.policy.clear();
     });
     assert_eq!(error, FrameError::Invalid("welcome.policy"));
-    let error = refused(&frames[5], |frame| {
+    let error = refused(&frames[6], |frame| {
         let Frame::SnapshotBegin(begin) = frame else { panic!("not a begin") };
         begin.chunks = CHUNKS_MAX + 1;
     });
