@@ -33,10 +33,10 @@ pub enum Break {
     Refused,
     /// What it sent is no frame.
     Malformed,
-    /// What it sent was not signed for by the authority.
-    Unsigned,
     /// A frame came out of turn.
     Unexpected,
+    /// Too many deltas that the authority did not sign for.
+    Unsigned,
     /// What it sent contradicts the set.
     Diverged,
     /// Its snapshot could not be used.
@@ -88,8 +88,8 @@ impl Break {
         Self::Unreachable,
         Self::Refused,
         Self::Malformed,
-        Self::Unsigned,
         Self::Unexpected,
+        Self::Unsigned,
         Self::Diverged,
         Self::ResyncFailed,
         Self::Resync,
@@ -107,8 +107,8 @@ impl Break {
             Self::Unreachable => "unreachable",
             Self::Refused => "refused",
             Self::Malformed => "malformed",
-            Self::Unsigned => "unsigned",
             Self::Unexpected => "unexpected",
+            Self::Unsigned => "unsigned",
             Self::Diverged => "diverged",
             Self::ResyncFailed => "resync_failed",
             Self::Resync => "resync",
@@ -129,8 +129,8 @@ impl From<&DisconnectReason> for Break {
             DisconnectReason::Resync => Self::Resync,
             DisconnectReason::Refresh => Self::Refresh,
             DisconnectReason::Malformed { .. } => Self::Malformed,
-            DisconnectReason::Unsigned => Self::Unsigned,
             DisconnectReason::Unexpected { .. } => Self::Unexpected,
+            DisconnectReason::Unsigned => Self::Unsigned,
             DisconnectReason::Refused(_) => Self::Refused,
             DisconnectReason::OverLimit => Self::OverLimit,
             DisconnectReason::GoAway(_) => Self::GoAway,

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use rescind::authority::manual::{self, ManualAuthority};
 use rescind::authority::{Image, Options, Publish, Published};
@@ -75,7 +74,7 @@ impl hub::History for Kept {
         })?;
         let logged = |record: Record| hub::Logged {
             revision: record.revision,
-            canonical: Bytes::from(record.delta),
+            canonical: record.delta.into(),
             chain: record.chain_after,
         };
         Ok(records.into_iter().map(logged).collect())

@@ -271,7 +271,7 @@ async fn what_was_written_and_how_far_is_told() {
     let (_, condition) = fill_watched(dir.path(), &mut authority).await;
     let size = |path: PathBuf| fs::metadata(path).unwrap().len();
     let bytes = size(dir.path().join("snapshot")) + size(deltas_path(dir.path()));
-    // A snapshot and three deltas, which were signed for one by one.
+    // A snapshot and three deltas, which are signed: words about the same say no more.
     let (writes, revision) = (4, authority.revision());
     assert_eq!(condition, Condition { writes, failures: 0, is_broken: false, bytes, revision });
     let reopened = open(dir.path(), u64::MAX, Clock::system()).unwrap().gauge().read();

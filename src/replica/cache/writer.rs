@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::file::{
-    FORMAT, KIND_DELTA, KIND_SIGNED_DELTA, SNAPSHOT_MAGIC, create_empty, deltas_head, deltas_name, encode_descent,
-    encode_end, record, sync_dir, write_section,
+    FORMAT, KIND_DELTA, KIND_SIGNED_DELTA, KIND_WORD, SNAPSHOT_MAGIC, create_empty, deltas_head, deltas_name,
+    encode_descent, encode_end, record, sync_dir, write_section,
 };
 use super::queue::{Job, SYNC_INTERVAL, Shared, Step, Swap};
 use super::read::{DELTAS_FACTOR_MAX, Tail, refresh_bytes, reopen};
@@ -36,8 +36,10 @@ struct Current {
     path: PathBuf,
     bytes: u64,
     snapshot_bytes: u64,
-    /// The last revision written.
+    /// The last revision written that is signed for.
     revision: Revision,
+    /// How many came behind it.
+    unsigned: u64,
     dirty: bool,
     synced_at: BootTime,
 }
@@ -109,8 +111,9 @@ impl Writer {
         current.file.write_all(&record)?;
         current.bytes += record.len() as u64;
         current.dirty = true;
-        if matches!(kind, KIND_DELTA | KIND_SIGNED_DELTA) {
-            current.revision = current.revision.next();
+        current.unsigned += u64::from(matches!(kind, KIND_DELTA | KIND_SIGNED_DELTA));
+        if matches!(kind, KIND_SIGNED_DELTA | KIND_WORD) {
+            current.revision.0 += std::mem::take(&mut current.unsigned);
         }
         shared.writes.fetch_add(1, Ordering::Relaxed);
         shared.deltas_bytes.store(current.bytes, Ordering::Relaxed);
@@ -171,7 +174,8 @@ impl Writer {
         shared.deltas_bytes.store(bytes, Ordering::Relaxed);
         shared.snapshot_bytes.store(snapshot_bytes, Ordering::Relaxed);
         let synced_at = self.clock.boot();
-        self.current = Some(Current { file, path, bytes, snapshot_bytes, revision, dirty: false, synced_at });
+        self.current =
+            Some(Current { file, path, bytes, snapshot_bytes, revision, unsigned: 0, dirty: false, synced_at });
     }
 
     fn write_deltas(&self, name: &str, swap: &Swap) -> io::Result<(File, u64)> {

@@ -125,9 +125,11 @@ impl Follower {
         if self.pinned.is_some_and(|pinned| pinned != welcome.public_key) {
             return Err(Refusal::OtherKey);
         }
-        if welcome.lineage.verify(&welcome.public_key, welcome.epoch).is_err() {
-            return Err(Refusal::Lineage);
-        }
+        self.judge_epoch(welcome)?;
+        welcome.lineage.verify(&welcome.public_key, welcome.epoch).map_err(|_| Refusal::Lineage)
+    }
+
+    fn judge_epoch(&self, welcome: &Welcome) -> Result<(), Refusal> {
         let resumes = welcome.mode == WelcomeMode::Resume;
         let Some(held) = &self.held else {
             return if resumes { Err(Refusal::NothingToResume) } else { Ok(()) };
