@@ -49,6 +49,8 @@ pub enum Break {
     OverLimit,
     /// It said GoAway.
     GoAway,
+    /// Another server has heard the authority later.
+    Moved,
     /// It did not answer Hello.
     NoWelcome,
     /// The authority was not heard through it.
@@ -84,7 +86,7 @@ pub struct Counts {
 
 impl Break {
     /// All of them, each at the place of its discriminant.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Unreachable,
         Self::Refused,
         Self::Malformed,
@@ -96,6 +98,7 @@ impl Break {
         Self::Refresh,
         Self::OverLimit,
         Self::GoAway,
+        Self::Moved,
         Self::NoWelcome,
         Self::Silent,
     ];
@@ -115,6 +118,7 @@ impl Break {
             Self::Refresh => "refresh",
             Self::OverLimit => "over_limit",
             Self::GoAway => "go_away",
+            Self::Moved => "moved",
             Self::NoWelcome => "no_welcome",
             Self::Silent => "silent",
         }
@@ -134,6 +138,7 @@ impl From<&DisconnectReason> for Break {
             DisconnectReason::Refused(_) => Self::Refused,
             DisconnectReason::OverLimit => Self::OverLimit,
             DisconnectReason::GoAway(_) => Self::GoAway,
+            DisconnectReason::Moved => Self::Moved,
             DisconnectReason::NoWelcome { .. } => Self::NoWelcome,
             DisconnectReason::Silent { .. } => Self::Silent,
         }

@@ -137,6 +137,8 @@ pub struct Hello {
     pub path: Vec<NodeId>,
     /// The build; at most [`VERSION_BYTES_MAX`].
     pub version: String,
+    /// Only asks what Welcome says: the stream ends after it, and no place among the subscribers is taken.
+    pub probe: bool,
 }
 
 /// What a subscriber has applied.

@@ -134,6 +134,8 @@ enum Stage {
     Streaming {
         reading: bool,
     },
+    /// It only asked: Welcome is all it gets.
+    Answered,
     Leaving(GoAway),
     /// GoAway was handed over.
     Over(GoAway),
@@ -220,6 +222,7 @@ impl Subscription {
                 Stage::AwaitingSnapshot { .. } => self.poll_awaiting_snapshot(now, source),
                 Stage::Snapshot { .. } => self.poll_snapshot(source),
                 Stage::Streaming { .. } => self.poll_streaming(source),
+                Stage::Answered => Some(self.take_batched().unwrap_or(Step::Close)),
                 Stage::Leaving(away) => {
                     let frame = source.encode(&ToSubscriber::GoAway(away.clone()));
                     self.stage = Stage::Over(away.clone());

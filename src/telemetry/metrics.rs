@@ -100,7 +100,7 @@ pub struct Metrics {
 pub const SENT_AWAY: [&str; 8] =
     ["shutdown", "overloaded", "protocol", "behind_subscriber", "stalled", "malformed", "old_epoch", "loop"];
 /// The reasons for which a connection to an upstream ends.
-pub const UPSTREAM_BREAKS: [&str; 13] = [
+pub const UPSTREAM_BREAKS: [&str; 14] = [
     "unreachable",
     "refused",
     "malformed",
@@ -112,6 +112,7 @@ pub const UPSTREAM_BREAKS: [&str; 13] = [
     "refresh",
     "over_limit",
     "go_away",
+    "moved",
     "no_welcome",
     "silent",
 ];

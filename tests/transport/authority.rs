@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use rescind::authority::manual::{self, ManualAuthority};
 use rescind::authority::{Image, Options, Publish, Published};
@@ -74,7 +75,7 @@ impl hub::History for Kept {
         })?;
         let logged = |record: Record| hub::Logged {
             revision: record.revision,
-            canonical: record.delta.into(),
+            canonical: Bytes::from(record.delta),
             chain: record.chain_after,
         };
         Ok(records.into_iter().map(logged).collect())

@@ -99,6 +99,9 @@ pub enum DisconnectReason {
     /// The server said so.
     #[error("the server said go away: {} {:?}", .0.reason.name(), .0.detail)]
     GoAway(GoAway),
+    /// Another server is to be followed.
+    #[error("another server has heard the authority later")]
+    Moved,
     /// Hello was not answered.
     #[error("no welcome within {within:?}")]
     NoWelcome {

@@ -108,14 +108,14 @@ impl Follower {
 
     /// What the server says of its own freshness is not signed, and only makes what comes from it look older. A time that
     /// cannot be is no reason to call everything old.
-    fn sender_freshness(&self, now: Moment, welcome: &Welcome) -> SenderFreshness {
+    pub(super) fn sender_freshness(&self, now: Moment, welcome: &Welcome) -> SenderFreshness {
         let skew = u64::try_from(welcome.policy.clock_skew_max.as_millis()).unwrap_or(u64::MAX);
         let is_possible = welcome.source_time.0 <= now.wall.0.saturating_add(skew);
         let source_time = if is_possible { welcome.source_time } else { UnixMillis(0) };
         SenderFreshness { source_time, age: welcome.source_age, at: now.boot }
     }
 
-    fn judge(&self, welcome: &Welcome) -> Result<(), Refusal> {
+    pub(super) fn judge(&self, welcome: &Welcome) -> Result<(), Refusal> {
         if !ProtocolRange::SPOKEN.contains(welcome.protocol) {
             return Err(Refusal::Protocol(welcome.protocol));
         }

@@ -231,6 +231,7 @@ impl Follower {
             return;
         }
         self.suspect = false;
+        self.probes.reset();
         link.word_at = now.boot;
         if revision >= link.head && link.live_since.is_none() {
             link.live_since = Some(now.boot);

@@ -203,7 +203,9 @@ async fn handle(came: Inbound, subscription: &mut Subscription, seat: &mut dyn S
     match came {
         Inbound::Frame(frame) => {
             let greets = matches!(frame, ToServer::Hello(_));
-            if let ToServer::Hello(hello) = &frame {
+            if let ToServer::Hello(hello) = &frame
+                && !hello.probe
+            {
                 seat.handle_hello(hello);
                 if let Some(admission) = seat.admission() {
                     admission.await;

@@ -82,6 +82,7 @@ fn hello() -> ToServer {
         reconnect_reason: String::new(),
         path: Vec::new(),
         version: String::new(),
+        probe: false,
     }))
 }
 
@@ -177,6 +178,19 @@ async fn a_subscriber_is_greeted_fed_and_known_until_it_leaves() {
     until(|| hub.subscriber_count() == 0).await;
     hub.stop();
     running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_probe_gets_a_welcome_and_takes_no_place() {
+    let hub = hub();
+    let mut call = call(&mut subscribe_service(hub.clone()));
+    let ToServer::Hello(mut asked) = hello() else { panic!("no hello") };
+    asked.probe = true;
+    call.send(&ToServer::Hello(asked)).await;
+    assert!(matches!(call.receive().await, Some(ToSubscriber::Welcome(_))));
+    assert_eq!(call.receive().await, None);
+    until(|| hub.subscriber_count() == 0).await;
+    assert_eq!(hub.history_lost(), 0);
 }
 
 #[tokio::test]
