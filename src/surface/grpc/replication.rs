@@ -5,15 +5,17 @@
 //!
 //! ```text
 //! request body ── decode ──▶ Subscription ◀── poll ── Feed
-//!                                └─ bytes ──▶ channel ──▶ response body
+//!                                └─ frames ── pack ──▶ handoff ──▶ response body
 //! ```
 //!
-//! A subscriber that leaves is seen as the drop of the response body, which closes the channel; the task then ends and
+//! A subscriber that leaves is seen as the drop of the response body, of which the handoff tells; the task then ends and
 //! leaves its place.
 
 mod body;
 mod driver;
+mod handoff;
 mod listing;
+mod pack;
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +27,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tonic::Streaming;
 use tonic::body::Body;
@@ -48,8 +49,6 @@ const INBOUND_BYTES_MAX: usize = 16 << 10;
 const INBOUND_BUFFER_BYTES: usize = 128;
 /// For encoders only; nothing is encoded through tonic here.
 const YIELD_BYTES: usize = 32 << 10;
-/// Frames on their way to the transport, per subscriber. Shared bytes for the most part; the rest waits in the log.
-const CHANNEL_FRAMES: usize = 8;
 
 const SUBSCRIBE_PATH: &str = "/rescind.v1.ReplicationService/Subscribe";
 const LIST_PATH: &str = "/rescind.v1.ReplicationService/ListSubscribers";
@@ -97,7 +96,7 @@ impl SubscribeService {
             YIELD_BYTES,
         ));
         let inbound = Streaming::new_request(decoder, request.into_body(), None, Some(INBOUND_BYTES_MAX));
-        let (out, frames) = mpsc::channel(CHANNEL_FRAMES);
+        let (out, frames) = handoff::handoff();
         self.tasks.spawn(driver::drive(feed, address, inbound, out, self.stalled_after));
         Response::builder()
             .header(header::CONTENT_TYPE, GRPC)

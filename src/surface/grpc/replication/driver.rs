@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status, Streaming};
 
+use super::handoff::Giver;
+use super::pack::pack;
 use crate::replication::frames::{GoAwayReason, ToServer};
 use crate::replication::source::{HistoryError, Seat};
 use crate::replication::subscription::Mode;
@@ -38,7 +39,7 @@ pub(super) async fn drive(
     feed: Arc<dyn Feed>,
     address: String,
     mut inbound: Streaming<pb::SubscribeRequest>,
-    out: mpsc::Sender<Bytes>,
+    out: Giver,
     stalled_after: Duration,
 ) {
     let mut subscription = Subscription::new(feed.now());
@@ -47,8 +48,7 @@ pub(super) async fn drive(
         Err(reason) => {
             subscription.begin_go_away(reason, "no place");
             if let Step::Send(frame) = subscription.poll(feed.now(), source(&feed)) {
-                // Nobody is there to be told that nobody was told.
-                let _ = out.try_send(frame);
+                out.give(frame);
             }
             return;
         }
@@ -57,26 +57,34 @@ pub(super) async fn drive(
     seat.handle_mode(mode);
     // Cleared once the subscriber sent something that is no frame: it is told so, and not listened to any more.
     let mut listening = true;
+    // The step after the last chunk, if it is to be taken.
+    let mut ahead = None;
     loop {
         if let Some(reason) = seat.farewell() {
             subscription.begin_go_away(reason, "the server stops");
         }
-        let step = subscription.poll(feed.now(), source(&feed));
+        let step = ahead.take().unwrap_or_else(|| subscription.poll(feed.now(), source(&feed)));
         note_mode(&mut mode, &subscription, seat.as_mut());
         let came = match step {
-            Step::Send(frame) => match send(&out, frame, listening.then_some(&mut inbound), stalled_after).await {
-                Sent::Taken => None,
-                Sent::Meanwhile(came, frame) => {
-                    // The frame is due all the same; what came must not wait behind it for long.
-                    listening &= handle(came, &mut subscription, seat.as_mut(), &feed).await;
-                    match timeout(stalled_after, out.send(frame)).await {
-                        Ok(Ok(())) => None,
-                        _ => return,
+            Step::Send(frame) => {
+                match room(&out, listening.then_some(&mut inbound), stalled_after).await {
+                    Room::Made => {}
+                    Room::Meanwhile(came) => {
+                        // The frame is due all the same; what came must not wait behind it for long.
+                        listening &= handle(came, &mut subscription, seat.as_mut(), &feed).await;
+                        match timeout(stalled_after, out.room()).await {
+                            Ok(Ok(())) => {}
+                            _ => return,
+                        }
                     }
+                    Room::Goodbye => return part(&out, seat.as_mut()).await,
+                    Room::Stalled => return,
                 }
-                Sent::Goodbye => return part(&out, seat.as_mut()).await,
-                Sent::Stalled => return,
-            },
+                let (chunk, next) = pack(frame, || subscription.poll(feed.now(), source(&feed)));
+                out.give(chunk);
+                ahead = next;
+                None
+            }
             Step::ReadHistory { from, bytes_max } => {
                 let deltas = read_history(&feed, from, bytes_max).await;
                 subscription.handle_history(feed.now(), deltas, source(&feed));
@@ -88,7 +96,7 @@ pub(super) async fn drive(
                     came = next(&mut inbound), if listening => Some(came),
                     () = seat.changed() => None,
                     () = sleep(pause) => None,
-                    () = out.closed() => return,
+                    () = out.left() => return,
                 }
             }
             Step::Close => return,
@@ -103,16 +111,17 @@ pub(super) async fn drive(
 }
 
 /// Tells a goodbye from a stream that was abandoned.
-async fn part(out: &mpsc::Sender<Bytes>, seat: &mut dyn Seat) {
-    if timeout(GOODBYE_SETTLES, out.closed()).await.is_err() {
+async fn part(out: &Giver, seat: &mut dyn Seat) {
+    if timeout(GOODBYE_SETTLES, out.left()).await.is_err() {
         seat.handle_goodbye();
     }
 }
 
-enum Sent {
-    Taken,
-    /// Something came first; the frame is still to be sent.
-    Meanwhile(Inbound, Bytes),
+enum Room {
+    /// The next chunk may be given.
+    Made,
+    /// Something came first.
+    Meanwhile(Inbound),
     /// The subscriber ended its side.
     Goodbye,
     /// The subscriber took nothing for too long, or is gone.
@@ -120,12 +129,7 @@ enum Sent {
 }
 
 /// Waits for room. What the subscriber sends comes first, or a stream of frames would starve its acks.
-async fn send(
-    out: &mpsc::Sender<Bytes>,
-    frame: Bytes,
-    inbound: Option<&mut Streaming<pb::SubscribeRequest>>,
-    stalled_after: Duration,
-) -> Sent {
+async fn room(out: &Giver, inbound: Option<&mut Streaming<pb::SubscribeRequest>>, stalled_after: Duration) -> Room {
     let came = async {
         match inbound {
             Some(inbound) => next(inbound).await,
@@ -135,16 +139,13 @@ async fn send(
     tokio::select! {
         biased;
         came = came => match came {
-            Inbound::Goodbye => Sent::Goodbye,
-            Inbound::Broken => Sent::Stalled,
-            came => Sent::Meanwhile(came, frame),
+            Inbound::Goodbye => Room::Goodbye,
+            Inbound::Broken => Room::Stalled,
+            came => Room::Meanwhile(came),
         },
-        room = timeout(stalled_after, out.reserve()) => match room {
-            Ok(Ok(room)) => {
-                room.send(frame);
-                Sent::Taken
-            }
-            _ => Sent::Stalled,
+        room = timeout(stalled_after, out.room()) => match room {
+            Ok(Ok(())) => Room::Made,
+            _ => Room::Stalled,
         }
     }
 }

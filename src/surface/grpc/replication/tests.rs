@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::BodyExt;
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, StreamBody};
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
 use crate::clock::{Clock, ManualTime};
@@ -55,12 +56,16 @@ fn hub_of(epoch: Epoch, parent: Option<Parent>) -> Arc<Hub> {
 }
 
 fn publish(hub: &Hub, revision: u64) {
+    publish_as(hub, revision, format!("delta {revision}").into());
+}
+
+fn publish_as(hub: &Hub, revision: u64, canonical: Bytes) {
     hub.append(Published {
         revision: Revision(revision),
         source_time: UnixMillis(revision),
         floor: Minute::from_bits(7),
         policy: Policy::default(),
-        canonical: Bytes::from(format!("delta {revision}")),
+        canonical,
         digest: Digest::from_bytes([revision as u8; 16]),
         chain: Chain([revision as u8; 32]),
     })
@@ -95,6 +100,8 @@ fn framed(message: &impl Message) -> Bytes {
 struct Call {
     requests: mpsc::Sender<Bytes>,
     body: Body,
+    /// What came of frames that were not received yet.
+    pending: BytesMut,
 }
 
 /// A subscription is answered without waiting for anything.
@@ -108,8 +115,9 @@ fn at_once(mut response: Pending<'static, Result<Response<Body>, Infallible>>) -
 fn call(service: &mut SubscribeService) -> Call {
     let (requests, frames) = mpsc::channel(8);
     let request = Request::post(SUBSCRIBE_PATH).header(header::CONTENT_TYPE, GRPC);
-    let response = service.call(request.body(Body::new(FrameBody::new(frames))).unwrap());
-    Call { requests, body: at_once(response).into_body() }
+    let sent = ReceiverStream::new(frames).map(|bytes| Ok::<_, Infallible>(http_body::Frame::data(bytes)));
+    let response = service.call(request.body(Body::new(StreamBody::new(sent))).unwrap());
+    Call { requests, body: at_once(response).into_body(), pending: BytesMut::new() }
 }
 
 impl Call {
@@ -119,15 +127,19 @@ impl Call {
 
     /// The next frame; `None` once the stream has ended well.
     async fn receive(&mut self) -> Option<ToSubscriber> {
-        let frame = self.body.frame().await.unwrap().unwrap();
-        match frame.into_data() {
-            Ok(data) => Some(pb::SubscribeResponse::decode(&data[GRPC_PREFIX_BYTES..]).unwrap().try_into().unwrap()),
-            Err(frame) => {
-                assert_eq!(frame.into_trailers().unwrap()["grpc-status"], "0");
-                assert!(self.body.frame().await.is_none());
-                None
+        while self.pending.is_empty() {
+            match self.body.frame().await.unwrap().unwrap().into_data() {
+                Ok(data) => self.pending.extend_from_slice(&data),
+                Err(frame) => {
+                    assert_eq!(frame.into_trailers().unwrap()["grpc-status"], "0");
+                    assert!(self.body.frame().await.is_none());
+                    return None;
+                }
             }
         }
+        let prefix = self.pending.split_to(GRPC_PREFIX_BYTES);
+        let length = u32::from_be_bytes(*prefix.last_chunk().unwrap()) as usize;
+        Some(pb::SubscribeResponse::decode(self.pending.split_to(length)).unwrap().try_into().unwrap())
     }
 
     async fn receive_go_away(&mut self) -> GoAwayReason {
@@ -209,7 +221,8 @@ async fn a_server_that_stops_says_goodbye_and_drains() {
 async fn a_subscriber_that_reads_nothing_is_cut_and_costs_the_others_nothing() {
     let hub = hub();
     let mut service = SubscribeService { stalled_after: Duration::from_millis(20), ..subscribe_service(hub.clone()) };
-    (1..=100).for_each(|revision| publish(&hub, revision));
+    // More than one chunk.
+    (1..=100).for_each(|revision| publish_as(&hub, revision, vec![7; 1000].into()));
     let stalled = call(&mut service);
     stalled.send(&hello()).await;
     let mut reader = call(&mut service);
@@ -223,6 +236,33 @@ async fn a_subscriber_that_reads_nothing_is_cut_and_costs_the_others_nothing() {
     reader.send(&ack(100)).await;
     assert!(matches!(reader.receive().await, Some(ToSubscriber::Delta(delta)) if delta.canonical == "delta 101"));
     drop(stalled);
+}
+
+/// A client of the h2 crate with its default windows hangs up over some 230 small frames that it has not read.
+#[tokio::test]
+async fn small_frames_that_are_ready_together_come_in_a_few_chunks() {
+    const DELTAS: usize = 1000;
+    let hub = hub();
+    (1..=DELTAS as u64).for_each(|revision| publish(&hub, revision));
+    let mut call = call(&mut subscribe_service(hub.clone()));
+    call.send(&hello()).await;
+    let (mut chunks, mut bytes) = (0, Vec::new());
+    let last = format!("delta {DELTAS}");
+    while !bytes.windows(last.len()).any(|window| window == last.as_bytes()) {
+        let chunk = call.body.frame().await.unwrap().unwrap().into_data().unwrap();
+        bytes.extend_from_slice(&chunk);
+        chunks += 1;
+    }
+    assert!(chunks <= 1 + bytes.len() / (8 << 10), "{chunks} chunks of {} bytes", bytes.len());
+    call.pending = bytes.as_slice().into();
+    for revision in 1..=DELTAS {
+        let delta = loop {
+            if let Some(ToSubscriber::Delta(delta)) = call.receive().await {
+                break delta;
+            }
+        };
+        assert_eq!(delta.canonical, format!("delta {revision}"));
+    }
 }
 
 #[tokio::test]
@@ -250,7 +290,7 @@ async fn a_generated_client_can_subscribe_over_a_socket() {
     let mut client = pb::replication_service_client::ReplicationServiceClient::new(channel);
     let (requests, queue) = mpsc::channel(4);
     requests.send(pb::SubscribeRequest::from(&hello())).await.unwrap();
-    let outbound = tokio_stream::wrappers::ReceiverStream::new(queue);
+    let outbound = ReceiverStream::new(queue);
     let mut inbound = client.subscribe(outbound).await.unwrap().into_inner();
     let mut next = async || ToSubscriber::try_from(inbound.next().await.unwrap().unwrap()).unwrap();
     assert!(matches!(next().await, ToSubscriber::Welcome(_)));
