@@ -27,6 +27,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tonic::Streaming;
 use tonic::body::Body;
@@ -50,6 +51,10 @@ const INBOUND_BUFFER_BYTES: usize = 128;
 /// For encoders only; nothing is encoded through tonic here.
 const YIELD_BYTES: usize = 32 << 10;
 
+/// Reads of the history at once: it has one reading end, and a large record takes megabytes while it is decoded, which
+/// the allocator keeps for each thread that ever did so.
+const HISTORY_READS_MAX: usize = 1;
+
 const SUBSCRIBE_PATH: &str = "/rescind.v1.ReplicationService/Subscribe";
 const LIST_PATH: &str = "/rescind.v1.ReplicationService/ListSubscribers";
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -58,7 +63,13 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 #[must_use]
 pub fn subscribe_service(feeds: impl Feeds + 'static) -> SubscribeService {
     let propagates = Arc::new(NotAuthority);
-    SubscribeService { feeds: Arc::new(feeds), propagates, tasks: TaskTracker::new(), stalled_after: STALLED_AFTER }
+    SubscribeService {
+        feeds: Arc::new(feeds),
+        propagates,
+        tasks: TaskTracker::new(),
+        history: Arc::new(Semaphore::new(HISTORY_READS_MAX)),
+        stalled_after: STALLED_AFTER,
+    }
 }
 
 /// The service; clones share the subscriptions they run.
@@ -67,6 +78,8 @@ pub struct SubscribeService {
     feeds: Arc<dyn Feeds>,
     propagates: Arc<dyn Propagates>,
     tasks: TaskTracker,
+    /// The right to read the history.
+    history: Arc<Semaphore>,
     /// A subscriber that takes nothing for so long is cut.
     stalled_after: Duration,
 }
@@ -97,7 +110,7 @@ impl SubscribeService {
         ));
         let inbound = Streaming::new_request(decoder, request.into_body(), None, Some(INBOUND_BYTES_MAX));
         let (out, frames) = handoff::handoff();
-        self.tasks.spawn(driver::drive(feed, address, inbound, out, self.stalled_after));
+        self.tasks.spawn(driver::drive(feed, address, inbound, out, Arc::clone(&self.history), self.stalled_after));
         Response::builder()
             .header(header::CONTENT_TYPE, GRPC)
             .body(Body::new(FrameBody::new(frames)))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status, Streaming};
 
@@ -40,6 +41,7 @@ pub(super) async fn drive(
     address: String,
     mut inbound: Streaming<pb::SubscribeRequest>,
     out: Giver,
+    history: Arc<Semaphore>,
     stalled_after: Duration,
 ) {
     let mut subscription = Subscription::new(feed.now());
@@ -86,7 +88,7 @@ pub(super) async fn drive(
                 None
             }
             Step::ReadHistory { from, bytes_max } => {
-                let deltas = read_history(&feed, from, bytes_max).await;
+                let deltas = read_history(&feed, &history, from, bytes_max).await;
                 subscription.handle_history(feed.now(), deltas, source(&feed));
                 None
             }
@@ -207,12 +209,16 @@ fn note_mode(mode: &mut Mode, subscription: &Subscription, seat: &mut dyn Seat) 
     }
 }
 
+/// Reads on a thread where that hurts nobody, once it is this subscriber's turn.
 async fn read_history(
     feed: &Arc<dyn Feed>,
+    history: &Semaphore,
     from: Revision,
     bytes_max: usize,
 ) -> Result<Vec<(Revision, Bytes)>, HistoryError> {
     let feed = Arc::clone(feed);
+    // It is never closed.
+    let _turn = history.acquire().await;
     let read = tokio::task::spawn_blocking(move || feed.read_history(from, bytes_max));
     read.await.unwrap_or_else(|error| Err(HistoryError::Unavailable(error.to_string())))
 }

@@ -33,6 +33,10 @@ fn hub() -> Arc<Hub> {
 }
 
 fn hub_of(epoch: Epoch, parent: Option<Parent>) -> Arc<Hub> {
+    hub_over(epoch, parent, hub::Options::default(), Arc::new(NoHistory))
+}
+
+fn hub_over(epoch: Epoch, parent: Option<Parent>, options: hub::Options, history: Arc<dyn hub::History>) -> Arc<Hub> {
     let clock = Clock::manual(ManualTime::starting_at(UnixMillis(1_700_000_000_000)));
     let (key, floor) = (SetKey::new([5; 16]), Minute::from_bits(7));
     let digest = RevocationSet::create(key.clone(), Policy::default(), floor).0.digest();
@@ -47,7 +51,7 @@ fn hub_of(epoch: Epoch, parent: Option<Parent>) -> Arc<Hub> {
         policy: Policy::default(),
         oldest: Revision(1),
     };
-    let hub = Hub::new(hub::Options::default(), start, clock, Arc::new(GrpcEncoder), Arc::new(NoHistory));
+    let hub = Hub::new(options, start, clock, Arc::new(GrpcEncoder), history);
     let state = SnapshotState { revision: Revision(0), floor, policy: Policy::default(), shapes: Vec::new() };
     let built = SnapshotBuilder::new(&key, state).finish();
     let (header, sha256, source_time) = (built.header, built.sha256, UnixMillis(9));
@@ -263,6 +267,62 @@ async fn small_frames_that_are_ready_together_come_in_a_few_chunks() {
         };
         assert_eq!(delta.canonical, format!("delta {revision}"));
     }
+}
+
+/// A history that knows how many read it at once, and gives a second reader the time to come.
+#[derive(Default)]
+struct ReadOneByOne {
+    readers: std::sync::Mutex<Readers>,
+    joined: std::sync::Condvar,
+}
+
+#[derive(Default)]
+struct Readers {
+    now: usize,
+    most: usize,
+    reads: usize,
+}
+
+impl hub::History for ReadOneByOne {
+    fn deltas(&self, from: Revision, _: usize) -> Result<Vec<(Revision, Bytes)>, HistoryError> {
+        let mut readers = self.readers.lock().unwrap();
+        readers.now += 1;
+        readers.reads += 1;
+        readers.most = readers.most.max(readers.now);
+        self.joined.notify_all();
+        let alone = |readers: &mut Readers| readers.now < 2;
+        let mut readers = self.joined.wait_timeout_while(readers, Duration::from_millis(5), alone).unwrap().0;
+        readers.now -= 1;
+        Ok(vec![(from, Bytes::from(format!("delta {from}")))])
+    }
+}
+
+/// Large records once were decoded by as many threads as there were joiners, each with memory of its own.
+#[tokio::test]
+async fn the_history_is_read_by_one_subscriber_at_a_time() {
+    const KEPT: u64 = 10;
+    let history = Arc::new(ReadOneByOne::default());
+    let options = hub::Options { log_bytes_max: 1, ..hub::Options::default() };
+    let hub = hub_over(Epoch { generation: 1, id: [2; 16] }, None, options, history.clone());
+    (1..=KEPT).for_each(|revision| publish(&hub, revision));
+    let mut service = subscribe_service(hub.clone());
+    let mut calls: Vec<Call> = (0..4).map(|_| call(&mut service)).collect();
+    for call in &calls {
+        call.send(&hello()).await;
+    }
+    for call in &mut calls {
+        for revision in 1..=KEPT {
+            let delta = loop {
+                if let Some(ToSubscriber::Delta(delta)) = call.receive().await {
+                    break delta;
+                }
+            };
+            assert_eq!(delta.canonical, format!("delta {revision}"));
+        }
+    }
+    let readers = history.readers.lock().unwrap();
+    assert_eq!((readers.most, readers.now), (1, 0), "of {} reads", readers.reads);
+    assert!(readers.reads > calls.len(), "the log kept everything");
 }
 
 #[tokio::test]
