@@ -39,7 +39,8 @@ const HEADER_BYTES_MAX: u32 = 32 * 1024;
 const HEADER_FIELDS_MAX: usize = 64;
 /// The read buffer of an HTTP/1 connection, in bytes: holds one header section.
 const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
-/// What is buffered for one slow HTTP/2 stream, in bytes. The rest waits where it is shared.
+/// Above this much, in bytes, nothing more is taken from the body of a slow HTTP/2 response. What is taken counts whole,
+/// so that large chunks flow all the same; small ones take a place of some 330 bytes each beside their own.
 const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
 /// An idle HTTP/2 connection is asked for a sign of life this often,
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
@@ -53,7 +54,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The bounds of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// The most connections at once; more wait to be accepted. Each takes about 20 KiB.
+    /// The most connections at once; more wait to be accepted. Each takes about 25 KiB.
     pub connections_max: usize,
     /// How long requests that have begun may take once the server stops: 10 s by default, less than the 30 s that
     /// service managers wait before they kill.
@@ -131,6 +132,7 @@ impl Listener {
     pub async fn serve(self, app: Router, bounds: Bounds, stop: CancellationToken) {
         let free = Arc::new(Semaphore::new(bounds.connections_max));
         let mut connections = JoinSet::new();
+        let builder = Arc::new(builder());
         loop {
             while connections.try_join_next().is_some() {}
             let accepted = tokio::select! {
@@ -139,11 +141,11 @@ impl Listener {
             };
             match accepted {
                 Ok((permit, stream, peer)) => {
-                    let (app, stop) = (app.clone(), stop.clone());
+                    let (app, builder, stop) = (app.clone(), Arc::clone(&builder), stop.clone());
                     connections.spawn(async move {
                         match stream {
-                            Accepted::Tcp(stream) => serve_connection(stream, peer, app, stop).await,
-                            Accepted::Unix(stream) => serve_connection(stream, peer, app, stop).await,
+                            Accepted::Tcp(stream) => serve_connection(stream, peer, app, &builder, stop).await,
+                            Accepted::Unix(stream) => serve_connection(stream, peer, app, &builder, stop).await,
                         }
                         drop(permit);
                     });
@@ -170,16 +172,20 @@ impl Listener {
 }
 
 /// Serves one connection to its end, whatever it runs over.
-async fn serve_connection<I>(io: I, peer: Peer, app: Router, stop: CancellationToken)
-where
+async fn serve_connection<I>(
+    io: I,
+    peer: Peer,
+    app: Router,
+    builder: &auto::Builder<TokioExecutor>,
+    stop: CancellationToken,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
-        let app = app.clone();
-        async move { answer(app, request.map(Body::new)).await }
+        // In a box, because hyper keeps its room for as long as the response lasts.
+        Box::pin(answer(app.clone(), request.map(Body::new)))
     });
-    let builder = builder();
     let connection = builder.serve_connection(TokioIo::new(Prefaced::within(io, HEAD_TIMEOUT)), service);
     tokio::pin!(connection);
     let ended = tokio::select! {

@@ -36,78 +36,83 @@ enum Inbound {
 }
 
 /// Runs until the subscriber leaves, stalls, or was told to go.
-pub(super) async fn drive(
+#[allow(clippy::manual_async_fn, reason = "an async fn keeps the room of its arguments twice, here for hours")]
+pub(super) fn drive(
     feed: Arc<dyn Feed>,
     address: String,
     mut inbound: Streaming<pb::SubscribeRequest>,
     out: Giver,
     history: Arc<Semaphore>,
     stalled_after: Duration,
-) {
-    let mut subscription = Subscription::new(feed.now());
-    let mut seat = match feed.join(&address) {
-        Ok(seat) => seat,
-        Err(reason) => {
-            subscription.begin_go_away(reason, "no place");
-            if let Step::Send(frame) = subscription.poll(feed.now(), source(&feed)) {
-                out.give(frame);
-            }
-            return;
-        }
-    };
-    let mut mode = subscription.mode();
-    seat.handle_mode(mode);
-    // Cleared once the subscriber sent something that is no frame: it is told so, and not listened to any more.
-    let mut listening = true;
-    // The step after the last chunk, if it is to be taken.
-    let mut ahead = None;
-    loop {
-        if let Some(reason) = seat.farewell() {
-            subscription.begin_go_away(reason, "the server stops");
-        }
-        let step = ahead.take().unwrap_or_else(|| subscription.poll(feed.now(), source(&feed)));
-        note_mode(&mut mode, &subscription, seat.as_mut());
-        let came = match step {
-            Step::Send(frame) => {
-                match room(&out, listening.then_some(&mut inbound), stalled_after).await {
-                    Room::Made => {}
-                    Room::Meanwhile(came) => {
-                        // The frame is due all the same; what came must not wait behind it for long.
-                        listening &= handle(came, &mut subscription, seat.as_mut(), &feed).await;
-                        match timeout(stalled_after, out.room()).await {
-                            Ok(Ok(())) => {}
-                            _ => return,
-                        }
-                    }
-                    Room::Goodbye => return part(&out, seat.as_mut()).await,
-                    Room::Stalled => return,
+) -> impl Future<Output = ()> + Send {
+    async move {
+        let mut subscription = Subscription::new(feed.now());
+        let mut seat = match feed.join(&address) {
+            Ok(seat) => seat,
+            Err(reason) => {
+                subscription.begin_go_away(reason, "no place");
+                if let Step::Send(frame) = subscription.poll(feed.now(), source(&feed)) {
+                    out.give(frame);
                 }
-                let (chunk, next) = pack(frame, || subscription.poll(feed.now(), source(&feed)));
-                out.give(chunk);
-                ahead = next;
-                None
+                return;
             }
-            Step::ReadHistory { from, bytes_max } => {
-                let deltas = read_history(&feed, &history, from, bytes_max).await;
-                subscription.handle_history(feed.now(), deltas, source(&feed));
-                None
-            }
-            Step::Wait { until } => {
-                let pause = until.saturating_sub(feed.now().boot) + ROUNDING;
-                tokio::select! {
-                    came = next(&mut inbound), if listening => Some(came),
-                    () = seat.changed() => None,
-                    () = sleep(pause) => None,
-                    () = out.left() => return,
-                }
-            }
-            Step::Close => return,
         };
-        match came {
-            Some(Inbound::Goodbye) => return part(&out, seat.as_mut()).await,
-            Some(Inbound::Broken) => return,
-            Some(came) => listening &= handle(came, &mut subscription, seat.as_mut(), &feed).await,
-            None => {}
+        drop(address);
+        let mut mode = subscription.mode();
+        seat.handle_mode(mode);
+        // Cleared once the subscriber sent something that is no frame: it is told so, and not listened to any more.
+        let mut listening = true;
+        // Something came in the last turn.
+        let mut heard = false;
+        // What comes before the next poll.
+        let mut ahead = None;
+        loop {
+            if let Some(reason) = seat.farewell() {
+                subscription.begin_go_away(reason, "the server stops");
+            }
+            let step = ahead.take().unwrap_or_else(|| subscription.poll(feed.now(), source(&feed)));
+            note_mode(&mut mode, &subscription, seat.as_mut());
+            let came = match step {
+                Step::Send(frame) => {
+                    // What came must not wait behind a frame; nor the frame behind whoever sends without end.
+                    let listen = listening && !heard;
+                    match room(&out, listen.then_some(&mut inbound), stalled_after).await {
+                        Room::Made => {
+                            let (chunk, next) = pack(frame, || subscription.poll(feed.now(), source(&feed)));
+                            out.give(chunk);
+                            ahead = next;
+                            None
+                        }
+                        Room::Came(came) => {
+                            ahead = Some(Step::Send(frame));
+                            Some(came)
+                        }
+                        Room::Stalled => return,
+                    }
+                }
+                Step::ReadHistory { from, bytes_max } => {
+                    let deltas = read_history(&feed, &history, from, bytes_max).await;
+                    subscription.handle_history(feed.now(), deltas, source(&feed));
+                    None
+                }
+                Step::Wait { until } => {
+                    let pause = until.saturating_sub(feed.now().boot) + ROUNDING;
+                    tokio::select! {
+                        came = next(&mut inbound), if listening => Some(came),
+                        () = seat.changed() => None,
+                        () = sleep(pause) => None,
+                        () = out.left() => return,
+                    }
+                }
+                Step::Close => return,
+            };
+            heard = came.is_some();
+            match came {
+                Some(Inbound::Goodbye) => return part(&out, seat.as_mut()).await,
+                Some(Inbound::Broken) => return,
+                Some(came) => listening &= handle(came, &mut subscription, seat.as_mut(), &feed).await,
+                None => {}
+            }
         }
     }
 }
@@ -123,9 +128,7 @@ enum Room {
     /// The next chunk may be given.
     Made,
     /// Something came first.
-    Meanwhile(Inbound),
-    /// The subscriber ended its side.
-    Goodbye,
+    Came(Inbound),
     /// The subscriber took nothing for too long, or is gone.
     Stalled,
 }
@@ -140,11 +143,7 @@ async fn room(out: &Giver, inbound: Option<&mut Streaming<pb::SubscribeRequest>>
     };
     tokio::select! {
         biased;
-        came = came => match came {
-            Inbound::Goodbye => Room::Goodbye,
-            Inbound::Broken => Room::Stalled,
-            came => Room::Meanwhile(came),
-        },
+        came = came => Room::Came(came),
         room = timeout(stalled_after, out.room()) => match room {
             Ok(Ok(())) => Room::Made,
             _ => Room::Stalled,
