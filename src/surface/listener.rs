@@ -41,7 +41,7 @@ const HEADER_FIELDS_MAX: usize = 64;
 const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
 /// Above this much, in bytes, nothing more is taken from the body of a slow HTTP/2 response. What is taken counts whole,
 /// so that large chunks flow all the same; small ones take a place of some 330 bytes each beside their own.
-const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
+const SEND_BUFFER_BYTES_MAX: usize = 2 * 1024;
 /// An idle HTTP/2 connection is asked for a sign of life this often,
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// and closed when none comes for so long.

@@ -10,8 +10,9 @@ use bytes::Bytes;
 
 use crate::replication::Step;
 
-/// The most that is joined, in bytes: the DATA frame that every client must accept (RFC 9113 §4.2).
-const CHUNK_BYTES: usize = 16 << 10;
+/// The most that is joined, in bytes: many small frames, and little for a subscriber that stalls, which holds three chunks:
+/// on its way, handed over, and waiting for that.
+const CHUNK_BYTES: usize = 4 << 10;
 
 /// Joins `first` with the frames that `next` has ready. Returns with the chunk the step that was come to, unless it is to
 /// wait: waiting begins with looking again.

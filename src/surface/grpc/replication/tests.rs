@@ -257,7 +257,7 @@ async fn small_frames_that_are_ready_together_come_in_a_few_chunks() {
         bytes.extend_from_slice(&chunk);
         chunks += 1;
     }
-    assert!(chunks <= 1 + bytes.len() / (8 << 10), "{chunks} chunks of {} bytes", bytes.len());
+    assert!(chunks <= 1 + bytes.len() / (2 << 10), "{chunks} chunks of {} bytes", bytes.len());
     call.pending = bytes.as_slice().into();
     for revision in 1..=DELTAS {
         let delta = loop {
