@@ -1,5 +1,7 @@
 //! Subscriptions over real gRPC: fed, refused, stalled, stopped.
 
+mod stock_client;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -157,7 +159,7 @@ impl Call {
 }
 
 /// Lets the tasks run until the condition holds.
-async fn until(condition: impl Fn() -> bool) {
+async fn until(mut condition: impl FnMut() -> bool) {
     let held = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(1)).await;
