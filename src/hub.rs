@@ -49,7 +49,7 @@ use snapshots::Snapshots;
 pub struct Options {
     /// The shared log, in bytes; 64 MiB: minutes of heavy writing, so that the history is rarely read.
     pub log_bytes_max: usize,
-    /// Subscribers at once; 10,000, each about 20 KiB with its connection.
+    /// Subscribers at once; 10,000, each about 25 KiB with its connection.
     pub subscribers_max: usize,
     /// Snapshots sent at once; 32, so that a restarting fleet does not share the bandwidth into standstill.
     pub snapshots_max: usize,

@@ -1,6 +1,7 @@
 //! From the acknowledgement of a write to its being received by every subscriber, and what subscribers cost the writer.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::server::{Server, Writer, Written};
@@ -34,9 +35,18 @@ struct Propagation {
     sent: Delays,
 }
 
-fn propagation(server: &Server, subscribers: usize, per_second: u32) -> Propagation {
-    let fleet = Fleet::live(server.address, subscribers);
-    let mut writer = Writer::to(server);
+impl Propagation {
+    /// All of several turns.
+    fn of(turns: Vec<Self>) -> Self {
+        let (acknowledged, sent) =
+            turns.into_iter().map(|turn| (turn.acknowledged.0, turn.sent.0)).unzip::<_, _, Vec<_>, Vec<_>>();
+        Self { acknowledged: Delays::sorted(acknowledged.concat()), sent: Delays::sorted(sent.concat()) }
+    }
+}
+
+/// What subscribers at `address` see of what is written.
+fn propagation(writer: &mut Writer, address: SocketAddr, subscribers: usize, per_second: u32) -> Propagation {
+    let fleet = Fleet::live(address, subscribers);
     writer.write_steadily(per_second, WARM_UP);
     std::thread::sleep(LAST_FRAMES);
     fleet.arrivals();
@@ -55,9 +65,14 @@ fn propagation(server: &Server, subscribers: usize, per_second: u32) -> Propagat
     Propagation { acknowledged: since(|written| written.acknowledged), sent: since(|written| written.sent) }
 }
 
+/// What subscribers of the server itself see.
+fn direct(server: &Server, subscribers: usize, per_second: u32) -> Propagation {
+    propagation(&mut Writer::to(server), server.address, subscribers, per_second)
+}
+
 /// 250 subscribers, 200 revisions a second.
 pub(crate) fn many_revisions() {
-    let Propagation { acknowledged, sent } = propagation(&Server::real(), 250, 200);
+    let Propagation { acknowledged, sent } = direct(&Server::real(), 250, 200);
     row(
         "acknowledged -> received, 250 subscribers, 200 revisions/s, p50",
         acknowledged.at(0.5),
@@ -71,21 +86,47 @@ pub(crate) fn many_revisions() {
         Target::AtMost(25.0),
     );
     row("  sent -> received, p50", sent.at(0.5), " ms", Target::None);
-    let bare = propagation(&Server::bare(), 250, 200);
+    let bare = direct(&Server::bare(), 250, 200);
     row("  bare hyper, acknowledged -> received, p50", bare.acknowledged.at(0.5), " ms", Target::None);
     row("  bare hyper, acknowledged -> received, p99", bare.acknowledged.at(0.99), " ms", Target::None);
 }
 
 /// 1,000 subscribers, 20 revisions a second, beside the bare peer.
 pub(crate) fn many_subscribers() {
-    let real = propagation(&Server::real(), 1000, 20);
-    let bare = propagation(&Server::bare(), 1000, 20);
+    let real = direct(&Server::real(), 1000, 20);
+    let bare = direct(&Server::bare(), 1000, 20);
     let ratio = real.acknowledged.at(0.5) / bare.acknowledged.at(0.5);
     row("1,000 subscribers, 20 revisions/s, p50 against bare hyper", ratio, "x", Target::AtMost(1.5));
     for (what, Propagation { acknowledged, sent }) in [("rescind", real), ("bare hyper", bare)] {
         row(&format!("  {what}, acknowledged -> received, p50"), acknowledged.at(0.5), " ms", Target::None);
         row(&format!("  {what}, acknowledged -> received, p99"), acknowledged.at(0.99), " ms", Target::None);
         row(&format!("  {what}, sent -> received, p50"), sent.at(0.5), " ms", Target::None);
+    }
+}
+
+/// Both loads through one relay, against the server itself.
+pub(crate) fn through_relay() {
+    /// Turns of each kind, one after the other, so that both see the same neighbours.
+    const TURNS: usize = 2;
+    for (subscribers, per_second) in [(250, 200), (1000, 20)] {
+        let server = Server::real();
+        let relay = Server::relay_of(&server);
+        let mut writer = Writer::to(&server);
+        let (mut direct, mut relayed) = (Vec::new(), Vec::new());
+        for _ in 0..TURNS {
+            for (address, turns) in [(server.address, &mut direct), (relay.address, &mut relayed)] {
+                turns.push(propagation(&mut writer, address, subscribers, per_second));
+            }
+        }
+        let (direct, relayed) = (Propagation::of(direct), Propagation::of(relayed));
+        let more = relayed.acknowledged.at(0.5) - direct.acknowledged.at(0.5);
+        let load = format!("{subscribers} subscribers, {per_second} revisions/s");
+        row(&format!("{load}, p50 through one relay above direct"), more, " ms", Target::AtMost(1.0));
+        for (what, Propagation { acknowledged, sent }) in [("direct", direct), ("relayed", relayed)] {
+            row(&format!("  {what}, acknowledged -> received, p50"), acknowledged.at(0.5), " ms", Target::None);
+            row(&format!("  {what}, acknowledged -> received, p99"), acknowledged.at(0.99), " ms", Target::None);
+            row(&format!("  {what}, sent -> received, p50"), sent.at(0.5), " ms", Target::None);
+        }
     }
 }
 

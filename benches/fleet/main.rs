@@ -1,7 +1,7 @@
 //! What a fleet of subscribers costs: delay, memory, storms, snapshots.
 //!
-//! Servers run in processes of their own: the real binary, and a bare hyper server that sends the same bytes. The light
-//! subscribers take an address, so that rows through a relay need only another one. `fleet ROW...` measures only those.
+//! Servers run in processes of their own: the real binary, as a server and as a relay, and a bare hyper server that sends
+//! the same bytes. `fleet ROW...` measures only those rows.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -12,6 +12,7 @@
 
 mod bare;
 mod delay;
+mod kernel;
 mod memory;
 mod resync;
 mod server;
@@ -22,9 +23,10 @@ mod subscriber;
 mod table;
 
 /// The rows, by the name that chooses them.
-const ROWS: [(&str, fn()); 8] = [
+const ROWS: [(&str, fn()); 9] = [
     ("revisions", delay::many_revisions),
     ("subscribers", delay::many_subscribers),
+    ("relay", delay::through_relay),
     ("idle", memory::idle),
     ("stalled", memory::stalled),
     ("writes", delay::stalled_tenth),

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use rescind::replication::subscription::STALLED_AFTER;
 
+use crate::kernel;
 use crate::server::{Server, Writer};
-use crate::subscriber::{Fleet, Stall};
+use crate::subscriber::{Fleet, Options, Stall};
 use crate::table::{Target, row};
 
 const CONNECTED: usize = 5000;
@@ -39,10 +40,13 @@ fn growth(stall: Option<Stall>) -> f64 {
     /// More than half a window, so that the client grants as much again and the server takes its next batch from the log.
     const ALLOWED_BYTES: usize = 48 << 10;
     let server = Server::real();
-    let fleet = Fleet::live(server.address, STALLED);
+    let narrow = matches!(stall, Some(Stall::Socket));
+    let fleet = Fleet::live_with(server.address, Options { count: STALLED, at_once: 64, narrow, held: None });
+    let reader = Fleet::live(server.address, 1);
     let mut writer = Writer::to(&server);
     settle();
     let before = server.process.resident_kib();
+    let (begin, read_before) = (Instant::now(), reader.read());
     if let Some(stall) = stall {
         fleet.stall(STALLED, stall);
     }
@@ -56,8 +60,19 @@ fn growth(stall: Option<Stall>) -> f64 {
     }
     settle();
     let after = server.process.resident_kib();
+    if narrow {
+        assert!(begin.elapsed() < STALLED_AFTER, "nothing was taken for {:?}", begin.elapsed());
+        assert_stalled(&server, reader.read() - read_before);
+    }
     assert_eq!(fleet.gone(), 0);
     after - before
+}
+
+/// Of what was sent to each the kernel holds less than half: the rest waits in the server.
+fn assert_stalled(server: &Server, sent: usize) {
+    let held = kernel::unread(server.address);
+    let waiting = held.values().filter(|held| (1..sent / 2).contains(*held)).count();
+    assert!(waiting >= STALLED, "{waiting} of {STALLED} stall; {sent} bytes were sent, and the kernel holds {held:?}");
 }
 
 /// Stalled subscribers, against the same writes with all of them reading.

@@ -79,6 +79,13 @@ impl Server {
         Self::start(dir)
     }
 
+    /// `rescind agent`, which follows `upstream`; ready.
+    pub(crate) fn relay_of(upstream: &Self) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rescind"));
+        command.args(["agent", "--name", "relay", "--upstream", &upstream.url()]);
+        Self::spawn(command, None)
+    }
+
     /// The same data, in another process.
     pub(crate) fn restarted(mut self) -> Self {
         let dir = self.dir.take().unwrap();
@@ -87,15 +94,17 @@ impl Server {
     }
 
     fn start(dir: tempfile::TempDir) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rescind"));
+        command.args(["serve", "--data-dir"]).arg(dir.path());
+        Self::spawn(command, Some(dir))
+    }
+
+    fn spawn(mut command: Command, dir: Option<tempfile::TempDir>) -> Self {
         let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (address, ops) = (port(), port());
-        let child = Command::new(env!("CARGO_BIN_EXE_rescind"))
-            .args(["serve", "--listen", &address.to_string(), "--ops-listen", &ops.to_string(), "--data-dir"])
-            .arg(dir.path())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let server = Self { process: Process(child), address, ops: Some(ops), dir: Some(dir) };
+        command.args(["--listen", &address.to_string(), "--ops-listen", &ops.to_string()]);
+        let child = command.stderr(Stdio::null()).spawn().unwrap();
+        let server = Self { process: Process(child), address, ops: Some(ops), dir };
         server.until_ready();
         server
     }

@@ -40,7 +40,7 @@ pub(crate) fn joiners() {
             }
             peak
         });
-        let fleet = Fleet::connect(server.address, Options { count: JOINERS, at_once: JOINERS, held: None });
+        let fleet = Fleet::connect(server.address, Options { count: JOINERS, at_once: JOINERS, ..Options::default() });
         let took = fleet.until_live(Duration::from_secs(60));
         done.store(true, Ordering::Relaxed);
         assert_eq!(fleet.snapshots(), JOINERS);

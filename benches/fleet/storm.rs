@@ -21,7 +21,7 @@ pub(crate) fn reconnects() {
         first.held()
     };
     writer.write_times(MISSED, 1);
-    let options = Options { count: SUBSCRIBERS, at_once: SUBSCRIBERS, held: Some(held) };
+    let options = Options { count: SUBSCRIBERS, at_once: SUBSCRIBERS, held: Some(held), ..Options::default() };
     let fleet = Fleet::connect(server.address, options);
     let took = fleet.until_live(Duration::from_secs(60)).as_secs_f64();
     row("2,000 reconnect at once, all live", took, " s", Target::AtMost(5.0));

@@ -16,7 +16,8 @@ use prost::Message;
 use rescind::wire::pb;
 use rescind::wire::pb::subscribe_response::Frame;
 use rescind::wire::replication::GRPC_PREFIX_BYTES;
-use tokio::net::TcpStream;
+use socket2::SockRef;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval_at, sleep};
 
@@ -24,6 +25,13 @@ use crate::table::mix;
 
 /// More than the overhead of all small frames that fit into a window.
 const DATA_FRAME_BUDGET: usize = 16 << 20;
+
+/// Of a narrow socket, in bytes: the least that the kernel allows (about 2 KiB), and segments so small that it makes no more
+/// than some 70 KiB of the server's side, instead of 4 MiB.
+const NARROW_BUFFER: u32 = 1;
+const NARROW_SEGMENT: u32 = 536;
+/// What a stream may hold unread at the far end of a narrow socket, in bytes: more than the socket.
+const WIDE_WINDOW: u32 = 4 << 20;
 
 /// What a subscriber can go on from.
 #[derive(Clone, Debug, Default)]
@@ -34,13 +42,15 @@ pub(crate) struct Held {
 }
 
 /// How a fleet connects.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
     pub(crate) count: usize,
     /// So many connect at a time.
     pub(crate) at_once: usize,
     /// What all of them hold.
     pub(crate) held: Option<Held>,
+    /// The kernel holds little for them, and their windows are wide: who does not read its socket makes the server wait.
+    pub(crate) narrow: bool,
 }
 
 /// How subscribers stall.
@@ -64,6 +74,8 @@ pub(crate) struct Notes {
     stall: AtomicU8,
     /// and then still read so many bytes each.
     allowed: AtomicUsize,
+    /// The bytes that those which do not stall have read.
+    read: AtomicUsize,
     last: Mutex<Held>,
     arrivals: Mutex<Vec<(u64, Instant)>>,
 }
@@ -84,11 +96,12 @@ impl Fleet {
         let places = Arc::new(Semaphore::new(options.at_once));
         for index in 0..options.count {
             let (notes, places) = (Arc::clone(&notes), Arc::clone(&places));
-            let (held, count) = (options.held.clone(), options.count);
+            let options = options.clone();
             runtime.spawn(async move {
                 let subscriber = Subscriber { index, notes: Arc::clone(&notes), head: None, applied: 0, live: false };
                 let place = places.acquire_owned().await.unwrap();
-                let ended = subscriber.run(server, held, place).await;
+                let count = options.count;
+                let ended = subscriber.run(server, options, place).await;
                 if notes.gone.fetch_add(1, Ordering::Relaxed) == 0 {
                     eprintln!("one of {count} subscribers is gone: {ended:?}");
                 }
@@ -99,7 +112,12 @@ impl Fleet {
 
     /// Connects, and returns once all are live.
     pub(crate) fn live(server: SocketAddr, count: usize) -> Self {
-        let fleet = Self::connect(server, Options { count, at_once: 64, held: None });
+        Self::live_with(server, Options { count, at_once: 64, ..Options::default() })
+    }
+
+    /// The same, connecting as `options` say.
+    pub(crate) fn live_with(server: SocketAddr, options: Options) -> Self {
+        let fleet = Self::connect(server, options);
         fleet.until_live(Duration::from_secs(60));
         fleet
     }
@@ -118,6 +136,11 @@ impl Fleet {
     /// How many connections have ended.
     pub(crate) fn gone(&self) -> usize {
         self.notes.gone.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes those that do not stall have read.
+    pub(crate) fn read(&self) -> usize {
+        self.notes.read.load(Ordering::Relaxed)
     }
 
     /// How many were sent a snapshot.
@@ -176,8 +199,8 @@ struct Subscriber {
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 impl Subscriber {
-    async fn run<P>(mut self, server: SocketAddr, held: Option<Held>, place: P) -> Result<(), Failure> {
-        let (mut send, mut body) = self.open(server, held).await?;
+    async fn run<P>(mut self, server: SocketAddr, options: Options, place: P) -> Result<(), Failure> {
+        let (mut send, mut body) = self.open(server, options).await?;
         let mut place = Some(place);
         let mut pending = BytesMut::new();
         let phase = Duration::from_millis(mix(self.index as u64) % 1000);
@@ -193,6 +216,8 @@ impl Subscriber {
                     let Some(data) = data.transpose()? else { return Ok(()) };
                     if self.notes.stalls(self.index) {
                         read_stalled += data.len();
+                    } else {
+                        self.notes.read.fetch_add(data.len(), Ordering::Relaxed);
                     }
                     body.flow_control().release_capacity(data.len())?;
                     self.take(&mut pending, data)?;
@@ -209,13 +234,16 @@ impl Subscriber {
     async fn open(
         &self,
         server: SocketAddr,
-        held: Option<Held>,
+        Options { held, narrow, .. }: Options,
     ) -> Result<(h2::SendStream<Bytes>, h2::RecvStream), Failure> {
-        let socket = TcpStream::connect(server).await?;
+        let socket = if narrow { narrow_socket()?.connect(server).await? } else { TcpStream::connect(server).await? };
         socket.set_nodelay(true)?;
-        // By default a client with small windows leaves a server that sends many small frames it does not read: here the
-        // server's part is measured.
+        // By default a client leaves a server that sends it many small frames, one after the other, which it does not
+        // read: here the server's part is measured.
         let mut builder = h2::client::Builder::new();
+        if narrow {
+            builder.initial_window_size(WIDE_WINDOW).initial_connection_window_size(WIDE_WINDOW);
+        }
         let (client, connection) = builder.data_frame_budget(DATA_FRAME_BUDGET).handshake::<_, Bytes>(socket).await?;
         let (notes, index) = (Arc::clone(&self.notes), self.index);
         tokio::spawn(async move {
@@ -296,6 +324,13 @@ impl Subscriber {
             self.notes.live.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+fn narrow_socket() -> std::io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(NARROW_BUFFER)?;
+    SockRef::from(&socket).set_tcp_mss(NARROW_SEGMENT)?;
+    Ok(socket)
 }
 
 fn framed(frame: pb::subscribe_request::Frame) -> Bytes {

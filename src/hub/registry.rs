@@ -80,7 +80,8 @@ pub(super) struct Registry {
 #[derive(Default)]
 struct Subscribers {
     joined: u64,
-    connected: BTreeMap<u64, SubscriberStatus>,
+    /// In boxes: nodes are half empty.
+    connected: BTreeMap<u64, Box<SubscriberStatus>>,
 }
 
 /// A place among the subscribers.
@@ -153,7 +154,7 @@ impl Registry {
             policy: None,
             acked_at: None,
         };
-        subscribers.connected.insert(number, status);
+        subscribers.connected.insert(number, Box::new(status));
         drop(subscribers);
         self.heard.notify_one();
         let changes = self.shards[number as usize % SHARDS].subscribe();
@@ -162,7 +163,7 @@ impl Registry {
     }
 
     pub(super) fn list(&self) -> Vec<SubscriberStatus> {
-        self.subscribers.lock().connected.values().cloned().collect()
+        self.subscribers.lock().connected.values().map(|status| (**status).clone()).collect()
     }
 
     pub(super) fn has_laggard(&self, revision: Revision) -> bool {

@@ -42,7 +42,7 @@ pub const STALLED_AFTER: Duration = Duration::from_secs(30);
 const RECONNECT_WINDOW: Duration = Duration::from_secs(10);
 /// The frames taken from the log or the history at a time, in bytes: what a subscriber that stalls in the middle of them
 /// costs. Frames of the log are shared, but a small one takes half its bytes again for its place in the batch.
-const BATCH_BYTES: usize = 32 << 10;
+const BATCH_BYTES: usize = 16 << 10;
 
 /// How a subscriber is being served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

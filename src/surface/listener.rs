@@ -41,8 +41,9 @@ const HEADER_BYTES_MAX: u32 = 32 * 1024;
 const HEADER_FIELDS_MAX: usize = 64;
 /// The read buffer of an HTTP/1 connection, in bytes: holds one header section.
 const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
-/// What is buffered for one slow HTTP/2 stream, in bytes. The rest waits where it is shared.
-const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
+/// Above this much, in bytes, nothing more is taken from the body of a slow HTTP/2 response. What is taken counts whole,
+/// so that large chunks flow all the same; small ones take a place of some 330 bytes each beside their own.
+const SEND_BUFFER_BYTES_MAX: usize = 2 * 1024;
 /// An idle HTTP/2 connection is asked for a sign of life this often,
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// and closed when none comes for so long.
@@ -55,7 +56,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The bounds of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// The most connections at once; more wait to be accepted. Each takes about 20 KiB.
+    /// The most connections at once; more wait to be accepted. Each takes about 25 KiB.
     pub connections_max: usize,
     /// How long requests that have begun may take once the server stops: 10 s by default, less than the 30 s that
     /// service managers wait before they kill.
@@ -163,6 +164,7 @@ pub async fn serve_from<A: Accept>(
 ) {
     let free = Arc::new(Semaphore::new(bounds.connections_max));
     let mut connections = JoinSet::new();
+    let builder = Arc::new(builder());
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
@@ -171,9 +173,10 @@ pub async fn serve_from<A: Accept>(
         };
         match accepted {
             Ok((permit, connection, peer)) => {
-                let (app, counted, stop) = (app.clone(), Arc::clone(&counted), stop.clone());
+                let (app, builder, counted, stop) =
+                    (app.clone(), Arc::clone(&builder), Arc::clone(&counted), stop.clone());
                 connections.spawn(async move {
-                    serve_connection(connection, peer, app, &counted, stop).await;
+                    serve_connection(connection, peer, app, &builder, &counted, stop).await;
                     drop(permit);
                 });
             }
@@ -198,17 +201,22 @@ async fn accept<A: Accept>(from: &A, free: &Arc<Semaphore>) -> io::Result<(Owned
 }
 
 /// Serves one connection to its end, whatever it runs over.
-async fn serve_connection<I>(io: I, peer: Peer, app: Router, counted: &Connections, stop: CancellationToken)
-where
+async fn serve_connection<I>(
+    io: I,
+    peer: Peer,
+    app: Router,
+    builder: &auto::Builder<TokioExecutor>,
+    counted: &Connections,
+    stop: CancellationToken,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let open = counted.begin();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
-        let app = app.clone();
-        async move { answer(app, request.map(Body::new)).await }
+        // In a box, because hyper keeps its room for as long as the response lasts.
+        Box::pin(answer(app.clone(), request.map(Body::new)))
     });
-    let builder = builder();
     let connection = builder.serve_connection(TokioIo::new(Prefaced::within(io, HEAD_TIMEOUT)), service);
     tokio::pin!(connection);
     let ended = tokio::select! {

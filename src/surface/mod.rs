@@ -60,7 +60,7 @@ pub struct Options {
     pub hosts: Vec<String>,
     /// The HTTP status of a check that cannot tell: 503 by default.
     pub unknown_status: StatusCode,
-    /// The most connections at once, 10,000 by default; more wait to be accepted. Each takes about 20 KiB.
+    /// The most connections at once, 10,000 by default; more wait to be accepted. Each takes about 25 KiB.
     pub connections_max: usize,
     /// Whether the server is exposed without authentication: told in its status.
     pub insecure: bool,

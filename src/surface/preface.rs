@@ -18,13 +18,14 @@ pub(super) struct Prefaced<I> {
     io: I,
     /// How many of the first bytes are still to come.
     missing: usize,
-    deadline: Pin<Box<Sleep>>,
+    /// Until then; `None` once they came.
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl<I> Prefaced<I> {
     /// Gives `io` this long.
     pub(super) fn within(io: I, limit: Duration) -> Self {
-        Self { io, missing: PREFACE_BYTES, deadline: Box::pin(sleep(limit)) }
+        Self { io, missing: PREFACE_BYTES, deadline: Some(Box::pin(sleep(limit))) }
     }
 }
 
@@ -32,14 +33,16 @@ impl<I: AsyncRead + Unpin> AsyncRead for Prefaced<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
-        if self.missing == 0 {
-            return read;
-        }
         self.missing = self.missing.saturating_sub(buffer.filled().len() - before);
-        if read.is_pending() && self.deadline.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        if self.missing == 0 {
+            self.deadline = None;
         }
-        read
+        match &mut self.deadline {
+            Some(deadline) if read.is_pending() => {
+                deadline.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+            }
+            _ => read,
+        }
     }
 }
 

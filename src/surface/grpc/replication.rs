@@ -5,15 +5,17 @@
 //!
 //! ```text
 //! request body ── decode ──▶ Subscription ◀── poll ── Feed
-//!                                └─ bytes ──▶ channel ──▶ response body
+//!                                └─ frames ── pack ──▶ handoff ──▶ response body
 //! ```
 //!
-//! A subscriber that leaves is seen as the drop of the response body, which closes the channel; the task then ends and
+//! A subscriber that leaves is seen as the drop of the response body, of which the handoff tells; the task then ends and
 //! leaves its place.
 
 mod body;
 mod driver;
+mod handoff;
 mod listing;
+mod pack;
 mod sent_away;
 
 #[cfg(test)]
@@ -26,7 +28,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use tokio::sync::mpsc;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tonic::Streaming;
 use tonic::body::Body;
@@ -52,8 +54,10 @@ const INBOUND_BYTES_MAX: usize = 16 << 10;
 const INBOUND_BUFFER_BYTES: usize = 128;
 /// For encoders only; nothing is encoded through tonic here.
 const YIELD_BYTES: usize = 32 << 10;
-/// Frames on their way to the transport, per subscriber. Shared bytes for the most part; the rest waits in the log.
-const CHANNEL_FRAMES: usize = 8;
+
+/// Reads of the history at once: it has one reading end, and a large record takes megabytes while it is decoded, which
+/// the allocator keeps for each thread that ever did so.
+const HISTORY_READS_MAX: usize = 1;
 
 const SUBSCRIBE_PATH: &str = "/rescind.v1.ReplicationService/Subscribe";
 const LIST_PATH: &str = "/rescind.v1.ReplicationService/ListSubscribers";
@@ -69,6 +73,7 @@ pub fn subscribe_service(feeds: impl Feeds + 'static) -> SubscribeService {
         propagates,
         tasks: TaskTracker::new(),
         sent_away,
+        history: Arc::new(Semaphore::new(HISTORY_READS_MAX)),
         stalled_after: STALLED_AFTER,
     }
 }
@@ -80,6 +85,8 @@ pub struct SubscribeService {
     propagates: Arc<dyn Propagates>,
     tasks: TaskTracker,
     sent_away: Arc<SentAway>,
+    /// The right to read the history.
+    history: Arc<Semaphore>,
     /// A subscriber that takes nothing for so long is cut.
     stalled_after: Duration,
 }
@@ -115,8 +122,9 @@ impl SubscribeService {
             YIELD_BYTES,
         ));
         let inbound = Streaming::new_request(decoder, request.into_body(), None, Some(INBOUND_BYTES_MAX));
-        let (out, frames) = mpsc::channel(CHANNEL_FRAMES);
-        self.tasks.spawn(driver::drive(feed, subscriber, inbound, out, self.stalled_after));
+        let (out, frames) = handoff::handoff();
+        let history = Arc::clone(&self.history);
+        self.tasks.spawn(driver::drive(feed, subscriber, inbound, out, history, self.stalled_after));
         Response::builder()
             .header(header::CONTENT_TYPE, GRPC)
             .body(Body::new(FrameBody::new(frames)))

@@ -7,19 +7,20 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
-use tokio::sync::mpsc;
+
+use super::handoff::Taker;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const OK: HeaderValue = HeaderValue::from_static("0");
 
-/// Hands on what comes through a channel. A subscription ends well: why, its last frame has said.
+/// Hands on what its subscription gives. A subscription ends well: why, its last frame has said.
 pub(super) struct FrameBody {
-    frames: mpsc::Receiver<Bytes>,
+    frames: Taker,
     ended: bool,
 }
 
 impl FrameBody {
-    pub(super) fn new(frames: mpsc::Receiver<Bytes>) -> Self {
+    pub(super) fn new(frames: Taker) -> Self {
         Self { frames, ended: false }
     }
 }
@@ -32,7 +33,7 @@ impl http_body::Body for FrameBody {
         if self.ended {
             return Poll::Ready(None);
         }
-        Poll::Ready(Some(Ok(match ready!(self.frames.poll_recv(cx)) {
+        Poll::Ready(Some(Ok(match ready!(self.frames.poll_take(cx)) {
             Some(bytes) => Frame::data(bytes),
             None => {
                 self.ended = true;

@@ -4,11 +4,12 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::{Code, Status, Streaming};
 
+use super::handoff::Giver;
+use super::pack::pack;
 use super::sent_away::Subscriber;
 use crate::replication::frames::{DeltaFrame, GoAwayReason, ToServer};
 use crate::replication::source::{HistoryError, Seat};
@@ -36,84 +37,96 @@ enum Inbound {
 }
 
 /// Runs until the subscriber leaves, stalls, or was told to go.
-pub(super) async fn drive(
+#[allow(clippy::manual_async_fn, reason = "an async fn keeps the room of its arguments twice, here for hours")]
+pub(super) fn drive(
     feed: Arc<dyn Feed>,
     mut subscriber: Subscriber,
     mut inbound: Streaming<pb::SubscribeRequest>,
-    out: mpsc::Sender<Bytes>,
+    out: Giver,
+    history: Arc<Semaphore>,
     stalled_after: Duration,
-) {
-    let mut subscription = Subscription::new(feed.now());
-    let mut seat = match feed.join(&subscriber.address) {
-        Ok(seat) => seat,
-        Err(reason) => {
-            subscription.begin_go_away(reason, "no place");
-            subscriber.note(reason, "no place");
-            if let Step::Send(frame) = subscription.poll(feed.now(), source(&feed)) {
-                // Nobody is there to be told that nobody was told.
-                let _ = out.try_send(frame);
-            }
-            return;
-        }
-    };
-    let mut mode = subscription.mode();
-    seat.handle_mode(mode);
-    // Cleared once the subscriber sent something that is no frame: it is told so, and not listened to any more.
-    let mut listening = true;
-    loop {
-        if let Some(reason) = seat.farewell() {
-            subscription.begin_go_away(reason, "the server stops");
-        }
-        let step = subscription.poll(feed.now(), source(&feed));
-        note_mode(&mut mode, &subscription, seat.as_mut());
-        if let (Step::Send(_), Some(away)) = (&step, subscription.sent_away()) {
-            subscriber.note(away.reason, &away.detail);
-        }
-        let came = match step {
-            Step::Send(frame) => {
-                let deadline = Instant::now() + stalled_after;
-                match send(&out, frame, listening.then_some(&mut inbound), deadline).await {
-                    Sent::Taken => None,
-                    Sent::Meanwhile(came, frame) => {
-                        // The frame is due all the same; what came must not wait behind it for long.
-                        listening &= handle(came, &mut subscription, seat.as_mut(), &feed).await;
-                        match timeout_at(deadline, out.send(frame)).await {
-                            Ok(Ok(())) => None,
-                            Ok(Err(_)) => return,
-                            Err(_) => return cut(&subscription, &subscriber),
-                        }
-                    }
-                    Sent::Goodbye => return part(&out, seat.as_mut()).await,
-                    Sent::Stalled => return cut(&subscription, &subscriber),
-                    Sent::Gone => return,
+) -> impl Future<Output = ()> + Send {
+    async move {
+        let mut subscription = Subscription::new(feed.now());
+        let mut seat = match feed.join(&subscriber.address) {
+            Ok(seat) => seat,
+            Err(reason) => {
+                subscription.begin_go_away(reason, "no place");
+                subscriber.note(reason, "no place");
+                if let Step::Send(frame) = subscription.poll(feed.now(), source(&feed)) {
+                    out.give(frame);
                 }
+                return;
             }
-            Step::ReadHistory { from, bytes_max } => {
-                let deltas = read_history(&feed, from, bytes_max).await;
-                subscription.handle_history(feed.now(), deltas, source(&feed));
-                None
-            }
-            Step::Wait { until } => {
-                let pause = until.saturating_sub(feed.now().boot) + ROUNDING;
-                tokio::select! {
-                    came = next(&mut inbound), if listening => Some(came),
-                    () = seat.changed() => None,
-                    () = sleep(pause) => None,
-                    () = out.closed() => return,
-                }
-            }
-            Step::Close => return,
         };
-        match came {
-            Some(Inbound::Goodbye) => return part(&out, seat.as_mut()).await,
-            Some(Inbound::Broken) => return,
-            Some(came) => {
-                if let Inbound::Frame(ToServer::Hello(hello)) = &came {
-                    subscriber.name.clone_from(&hello.name);
-                }
-                listening &= handle(came, &mut subscription, seat.as_mut(), &feed).await;
+        let mut mode = subscription.mode();
+        seat.handle_mode(mode);
+        // Cleared once the subscriber sent something that is no frame: it is told so, and not listened to any more.
+        let mut listening = true;
+        // Something came in the last turn.
+        let mut heard = false;
+        // What comes before the next poll, and until when there must be room for it.
+        let (mut ahead, mut deadline) = (None, None);
+        loop {
+            if let Some(reason) = seat.farewell() {
+                subscription.begin_go_away(reason, "the server stops");
             }
-            None => {}
+            let step = ahead.take().unwrap_or_else(|| subscription.poll(feed.now(), source(&feed)));
+            note_mode(&mut mode, &subscription, seat.as_mut());
+            let came = match step {
+                Step::Send(frame) => {
+                    // What came must not wait behind a frame; nor the frame behind whoever sends without end.
+                    let listen = listening && !heard;
+                    let until = *deadline.get_or_insert_with(|| Instant::now() + stalled_after);
+                    match room(&out, listen.then_some(&mut inbound), until).await {
+                        Room::Made => {
+                            deadline = None;
+                            let (chunk, next) = pack(frame, || subscription.poll(feed.now(), source(&feed)));
+                            out.give(chunk);
+                            ahead = next;
+                            None
+                        }
+                        Room::Came(came) => {
+                            ahead = Some(Step::Send(frame));
+                            Some(came)
+                        }
+                        Room::Stalled => return cut(&subscription, &subscriber),
+                        Room::Left => return,
+                    }
+                }
+                Step::ReadHistory { from, bytes_max } => {
+                    let deltas = read_history(&feed, &history, from, bytes_max).await;
+                    subscription.handle_history(feed.now(), deltas, source(&feed));
+                    None
+                }
+                Step::Wait { until } => {
+                    let pause = until.saturating_sub(feed.now().boot) + ROUNDING;
+                    tokio::select! {
+                        came = next(&mut inbound), if listening => Some(came),
+                        () = seat.changed() => None,
+                        () = sleep(pause) => None,
+                        () = out.left() => return,
+                    }
+                }
+                Step::Close => {
+                    if let Some(away) = subscription.sent_away() {
+                        subscriber.note(away.reason, &away.detail);
+                    }
+                    return;
+                }
+            };
+            heard = came.is_some();
+            match came {
+                Some(Inbound::Goodbye) => return part(&out, seat.as_mut()).await,
+                Some(Inbound::Broken) => return,
+                Some(came) => {
+                    if let Inbound::Frame(ToServer::Hello(hello)) = &came {
+                        subscriber.name.clone_from(&hello.name);
+                    }
+                    listening &= handle(came, &mut subscription, seat.as_mut(), &feed).await;
+                }
+                None => {}
+            }
         }
     }
 }
@@ -126,31 +139,25 @@ fn cut(subscription: &Subscription, subscriber: &Subscriber) {
 }
 
 /// Tells a goodbye from a stream that was abandoned.
-async fn part(out: &mpsc::Sender<Bytes>, seat: &mut dyn Seat) {
-    if timeout(GOODBYE_SETTLES, out.closed()).await.is_err() {
+async fn part(out: &Giver, seat: &mut dyn Seat) {
+    if timeout(GOODBYE_SETTLES, out.left()).await.is_err() {
         seat.handle_goodbye();
     }
 }
 
-enum Sent {
-    Taken,
-    /// Something came first; the frame is still to be sent.
-    Meanwhile(Inbound, Bytes),
-    /// The subscriber ended its side.
-    Goodbye,
+enum Room {
+    /// The next chunk may be given.
+    Made,
+    /// Something came first.
+    Came(Inbound),
     /// The subscriber took nothing for too long.
     Stalled,
     /// It is gone.
-    Gone,
+    Left,
 }
 
 /// Waits for room. What the subscriber sends comes first, or a stream of frames would starve its acks.
-async fn send(
-    out: &mpsc::Sender<Bytes>,
-    frame: Bytes,
-    inbound: Option<&mut Streaming<pb::SubscribeRequest>>,
-    deadline: Instant,
-) -> Sent {
+async fn room(out: &Giver, inbound: Option<&mut Streaming<pb::SubscribeRequest>>, until: Instant) -> Room {
     let came = async {
         match inbound {
             Some(inbound) => next(inbound).await,
@@ -159,18 +166,11 @@ async fn send(
     };
     tokio::select! {
         biased;
-        came = came => match came {
-            Inbound::Goodbye => Sent::Goodbye,
-            Inbound::Broken => Sent::Gone,
-            came => Sent::Meanwhile(came, frame),
-        },
-        room = timeout_at(deadline, out.reserve()) => match room {
-            Ok(Ok(room)) => {
-                room.send(frame);
-                Sent::Taken
-            }
-            Ok(Err(_)) => Sent::Gone,
-            Err(_) => Sent::Stalled,
+        came = came => Room::Came(came),
+        room = timeout_at(until, out.room()) => match room {
+            Ok(Ok(())) => Room::Made,
+            Ok(Err(_)) => Room::Left,
+            Err(_) => Room::Stalled,
         }
     }
 }
@@ -241,12 +241,16 @@ fn note_mode(mode: &mut Mode, subscription: &Subscription, seat: &mut dyn Seat) 
     }
 }
 
+/// Reads on a thread where that hurts nobody, once it is this subscriber's turn.
 async fn read_history(
     feed: &Arc<dyn Feed>,
+    history: &Semaphore,
     from: Revision,
     bytes_max: usize,
 ) -> Result<Vec<(Revision, DeltaFrame)>, HistoryError> {
     let feed = Arc::clone(feed);
+    // It is never closed.
+    let _turn = history.acquire().await;
     let read = tokio::task::spawn_blocking(move || feed.read_history(from, bytes_max));
     read.await.unwrap_or_else(|error| Err(HistoryError::Unavailable(error.to_string())))
 }

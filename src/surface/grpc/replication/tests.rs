@@ -1,13 +1,16 @@
 //! Subscriptions over real gRPC: fed, refused, stalled, stopped.
 
+mod stock_client;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::BodyExt;
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, StreamBody};
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
 use crate::clock::{Clock, ManualTime};
@@ -32,10 +35,10 @@ fn hub() -> Arc<Hub> {
 }
 
 fn hub_of(epoch: Epoch, ancestors: Vec<Ancestor>) -> Arc<Hub> {
-    hub_with(hub::Options::default(), epoch, ancestors)
+    hub_over(epoch, ancestors, hub::Options::default(), Arc::new(NoHistory))
 }
 
-fn hub_with(options: hub::Options, epoch: Epoch, ancestors: Vec<Ancestor>) -> Arc<Hub> {
+fn hub_over(epoch: Epoch, ancestors: Vec<Ancestor>, options: hub::Options, history: Arc<dyn hub::History>) -> Arc<Hub> {
     let clock = Clock::manual(ManualTime::starting_at(UnixMillis(1_700_000_000_000)));
     let (key, floor) = (SetKey::new([5; 16]), Minute::from_bits(7));
     let digest = RevocationSet::create(key.clone(), Policy::default(), floor).0.digest();
@@ -50,7 +53,7 @@ fn hub_with(options: hub::Options, epoch: Epoch, ancestors: Vec<Ancestor>) -> Ar
         policy: Policy::default(),
         oldest: Revision(1),
     };
-    let hub = Hub::new(options, start, clock, Arc::new(GrpcEncoder), Arc::new(NoHistory));
+    let hub = Hub::new(options, start, clock, Arc::new(GrpcEncoder), history);
     let state = SnapshotState { revision: Revision(0), floor, policy: Policy::default(), shapes: Vec::new() };
     let built = SnapshotBuilder::new(&key, state).finish();
     let (header, sha256, source_time) = (built.header, built.sha256, UnixMillis(9));
@@ -59,12 +62,16 @@ fn hub_with(options: hub::Options, epoch: Epoch, ancestors: Vec<Ancestor>) -> Ar
 }
 
 fn publish(hub: &Hub, revision: u64) {
+    publish_as(hub, revision, format!("delta {revision}").into());
+}
+
+fn publish_as(hub: &Hub, revision: u64, canonical: Bytes) {
     hub.append(Published {
         revision: Revision(revision),
         source_time: UnixMillis(revision),
         floor: Minute::from_bits(7),
         policy: Policy::default(),
-        canonical: Bytes::from(format!("delta {revision}")),
+        canonical,
         digest: Digest::from_bytes([revision as u8; 16]),
         chain: Chain([revision as u8; 32]),
     })
@@ -100,6 +107,8 @@ fn framed(message: &impl Message) -> Bytes {
 struct Call {
     requests: mpsc::Sender<Bytes>,
     body: Body,
+    /// What came of frames that were not received yet.
+    pending: BytesMut,
 }
 
 /// A subscription is answered without waiting for anything.
@@ -113,8 +122,9 @@ fn at_once(mut response: Pending<'static, Result<Response<Body>, Infallible>>) -
 fn call(service: &mut SubscribeService) -> Call {
     let (requests, frames) = mpsc::channel(8);
     let request = Request::post(SUBSCRIBE_PATH).header(header::CONTENT_TYPE, GRPC);
-    let response = service.call(request.body(Body::new(FrameBody::new(frames))).unwrap());
-    Call { requests, body: at_once(response).into_body() }
+    let sent = ReceiverStream::new(frames).map(|bytes| Ok::<_, Infallible>(http_body::Frame::data(bytes)));
+    let response = service.call(request.body(Body::new(StreamBody::new(sent))).unwrap());
+    Call { requests, body: at_once(response).into_body(), pending: BytesMut::new() }
 }
 
 impl Call {
@@ -124,15 +134,19 @@ impl Call {
 
     /// The next frame; `None` once the stream has ended well.
     async fn receive(&mut self) -> Option<ToSubscriber> {
-        let frame = self.body.frame().await.unwrap().unwrap();
-        match frame.into_data() {
-            Ok(data) => Some(pb::SubscribeResponse::decode(&data[GRPC_PREFIX_BYTES..]).unwrap().try_into().unwrap()),
-            Err(frame) => {
-                assert_eq!(frame.into_trailers().unwrap()["grpc-status"], "0");
-                assert!(self.body.frame().await.is_none());
-                None
+        while self.pending.is_empty() {
+            match self.body.frame().await.unwrap().unwrap().into_data() {
+                Ok(data) => self.pending.extend_from_slice(&data),
+                Err(frame) => {
+                    assert_eq!(frame.into_trailers().unwrap()["grpc-status"], "0");
+                    assert!(self.body.frame().await.is_none());
+                    return None;
+                }
             }
         }
+        let prefix = self.pending.split_to(GRPC_PREFIX_BYTES);
+        let length = u32::from_be_bytes(*prefix.last_chunk().unwrap()) as usize;
+        Some(pb::SubscribeResponse::decode(self.pending.split_to(length)).unwrap().try_into().unwrap())
     }
 
     async fn receive_go_away(&mut self) -> GoAwayReason {
@@ -146,7 +160,7 @@ impl Call {
 }
 
 /// Lets the tasks run until the condition holds.
-async fn until(condition: impl Fn() -> bool) {
+async fn until(mut condition: impl FnMut() -> bool) {
     let held = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -227,7 +241,8 @@ async fn a_server_that_stops_says_goodbye_and_drains() {
 async fn a_subscriber_that_reads_nothing_is_cut_and_costs_the_others_nothing() {
     let hub = hub();
     let mut service = SubscribeService { stalled_after: Duration::from_millis(20), ..subscribe_service(hub.clone()) };
-    (1..=100).for_each(|revision| publish(&hub, revision));
+    // More than one chunk.
+    (1..=100).for_each(|revision| publish_as(&hub, revision, vec![7; 1000].into()));
     let stalled = call(&mut service);
     stalled.send(&hello()).await;
     let mut reader = call(&mut service);
@@ -243,10 +258,99 @@ async fn a_subscriber_that_reads_nothing_is_cut_and_costs_the_others_nothing() {
     drop(stalled);
 }
 
+/// A client of the h2 crate with its default windows hangs up over some 230 small frames that it has not read.
+#[tokio::test]
+async fn small_frames_that_are_ready_together_come_in_a_few_chunks() {
+    const DELTAS: usize = 1000;
+    let hub = hub();
+    (1..=DELTAS as u64).for_each(|revision| publish(&hub, revision));
+    let mut call = call(&mut subscribe_service(hub.clone()));
+    call.send(&hello()).await;
+    let (mut chunks, mut bytes) = (0, Vec::new());
+    let last = format!("delta {DELTAS}");
+    while !bytes.windows(last.len()).any(|window| window == last.as_bytes()) {
+        let chunk = call.body.frame().await.unwrap().unwrap().into_data().unwrap();
+        bytes.extend_from_slice(&chunk);
+        chunks += 1;
+    }
+    assert!(chunks <= 1 + bytes.len() / (2 << 10), "{chunks} chunks of {} bytes", bytes.len());
+    call.pending = bytes.as_slice().into();
+    for revision in 1..=DELTAS {
+        let delta = loop {
+            if let Some(ToSubscriber::Delta(delta)) = call.receive().await {
+                break delta;
+            }
+        };
+        assert_eq!(delta.canonical, format!("delta {revision}"));
+    }
+}
+
+fn logged(revision: Revision) -> hub::Logged {
+    let canonical = Delta::empty(revision, UnixMillis(revision.0), Minute::from_bits(7)).encode().into();
+    hub::Logged { revision, canonical, chain: Chain::default() }
+}
+
+/// A history that knows how many read it at once, and gives a second reader the time to come.
+#[derive(Default)]
+struct ReadOneByOne {
+    readers: std::sync::Mutex<Readers>,
+    joined: std::sync::Condvar,
+}
+
+#[derive(Default)]
+struct Readers {
+    now: usize,
+    most: usize,
+    reads: usize,
+}
+
+impl hub::History for ReadOneByOne {
+    fn deltas(&self, from: Revision, _: usize) -> Result<Vec<hub::Logged>, HistoryError> {
+        let mut readers = self.readers.lock().unwrap();
+        readers.now += 1;
+        readers.reads += 1;
+        readers.most = readers.most.max(readers.now);
+        self.joined.notify_all();
+        let alone = |readers: &mut Readers| readers.now < 2;
+        let mut readers = self.joined.wait_timeout_while(readers, Duration::from_millis(5), alone).unwrap().0;
+        readers.now -= 1;
+        Ok(vec![logged(from)])
+    }
+}
+
+/// Large records once were decoded by as many threads as there were joiners, each with memory of its own.
+#[tokio::test]
+async fn the_history_is_read_by_one_subscriber_at_a_time() {
+    const KEPT: u64 = 10;
+    let history = Arc::new(ReadOneByOne::default());
+    let options = hub::Options { log_bytes_max: 1, ..hub::Options::default() };
+    let hub = hub_over(Epoch { generation: 1, id: [2; 16] }, Vec::new(), options, history.clone());
+    (1..=KEPT).for_each(|revision| publish(&hub, revision));
+    let mut service = subscribe_service(hub.clone());
+    let mut calls: Vec<Call> = (0..4).map(|_| call(&mut service)).collect();
+    for call in &calls {
+        call.send(&hello()).await;
+    }
+    for call in &mut calls {
+        for revision in 1..=KEPT {
+            let delta = loop {
+                if let Some(ToSubscriber::Delta(delta)) = call.receive().await {
+                    break delta;
+                }
+            };
+            let kept: Bytes = if revision < KEPT { logged(Revision(revision)).canonical } else { "delta 10".into() };
+            assert_eq!(delta.canonical, kept);
+        }
+    }
+    let readers = history.readers.lock().unwrap();
+    assert_eq!((readers.most, readers.now), (1, 0), "of {} reads", readers.reads);
+    assert!(readers.reads > calls.len(), "the log kept everything");
+}
+
 #[tokio::test]
 async fn more_subscribers_than_there_is_room_for_are_sent_away_and_counted() {
     let options = hub::Options { subscribers_max: 2, ..hub::Options::default() };
-    let hub = hub_with(options, Epoch { generation: 1, id: [2; 16] }, Vec::new());
+    let hub = hub_over(Epoch { generation: 1, id: [2; 16] }, Vec::new(), options, Arc::new(NoHistory));
     let mut service = subscribe_service(hub.clone());
     let mut let_in = [call(&mut service), call(&mut service)];
     for call in &mut let_in {
@@ -290,7 +394,7 @@ async fn a_generated_client_can_subscribe_over_a_socket() {
     let mut client = pb::replication_service_client::ReplicationServiceClient::new(channel);
     let (requests, queue) = mpsc::channel(4);
     requests.send(pb::SubscribeRequest::from(&hello())).await.unwrap();
-    let outbound = tokio_stream::wrappers::ReceiverStream::new(queue);
+    let outbound = ReceiverStream::new(queue);
     let mut inbound = client.subscribe(outbound).await.unwrap().into_inner();
     let mut next = async || ToSubscriber::try_from(inbound.next().await.unwrap().unwrap()).unwrap();
     assert!(matches!(next().await, ToSubscriber::Welcome(_)));
