@@ -248,6 +248,7 @@ fn hello_below() -> Hello {
         min_revision: Revision(0),
         reconnect_reason: String::new(),
         path: Vec::new(),
+        probe: false,
         version: String::new(),
     }
 }

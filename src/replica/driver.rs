@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
+use tokio_stream::StreamExt as _;
 
 use self::link::{Link, LinkInput};
 use super::below::Below;
@@ -26,8 +27,11 @@ use super::upstream::Upstream;
 use crate::clock::Clock;
 use crate::replication::Action;
 use crate::replication::follower::{Alarm, FollowerOptions, FollowerState, SetSwap, TICK};
-use crate::replication::frames::Subtree;
+use crate::replication::frames::{Hello, Subtree, ToServer, ToSubscriber, Welcome};
 use crate::revocation::Position;
+
+/// How long another server may take to answer whether it hears the authority.
+const PROBE_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a driver needs.
 pub struct DriverOptions {
@@ -79,6 +83,8 @@ impl Driver {
             upstreams,
             current: None,
             link: Link::Idle,
+            asked: 0,
+            probing: JoinSet::new(),
             lost: String::new(),
             rebuilds: JoinSet::new(),
             observer,
@@ -104,6 +110,19 @@ impl Driver {
     }
 }
 
+/// What a server answers to a Hello that only asks; `None` when it does not within a while.
+async fn probe(upstream: &dyn Upstream, hello: Hello) -> Option<Welcome> {
+    let asked = async {
+        let mut connection = upstream.connect().await.ok()?;
+        connection.outgoing.send(ToServer::Hello(Box::new(hello))).await.ok()?;
+        match connection.incoming.next().await? {
+            Ok(ToSubscriber::Welcome(welcome)) => Some(*welcome),
+            _ => None,
+        }
+    };
+    tokio::time::timeout(PROBE_WITHIN, asked).await.ok().flatten()
+}
+
 /// What lies below, when that has changed; never, for a leaf.
 async fn next_subtree(below: &mut Option<Below>) -> Subtree {
     if let Some(Below { subtree, .. }) = below
@@ -121,6 +140,10 @@ struct Task {
     /// The server tried last, by its place in the list.
     current: Option<usize>,
     link: Link,
+    /// The server asked last while the current one is suspect, by its place in the list.
+    asked: usize,
+    /// At most one server is being asked.
+    probing: JoinSet<(usize, Option<Welcome>)>,
     /// Why there is no connection.
     lost: String,
     rebuilds: JoinSet<()>,
@@ -145,6 +168,7 @@ impl Task {
                 }
                 subtree = next_subtree(&mut self.below) => self.following.follower.handle_subtree(self.replica.now(), subtree),
                 Some(_) = self.rebuilds.join_next() => {}
+                Some(answer) = self.probing.join_next() => self.handle_probed(answer),
                 input = self.link.next() => self.handle_input(input),
             }
             self.carry_out();
@@ -173,6 +197,7 @@ impl Task {
             LinkInput::Lost(error) => {
                 self.link = Link::Idle;
                 self.lost = error.to_string();
+                self.replica.counters().count_break((&error).into());
                 self.following.follower.handle_disconnect(&self.lost);
             }
         }
@@ -191,6 +216,27 @@ impl Task {
         }
     }
 
+    /// Asks the next of the other servers, unless one is being asked already.
+    fn probe(&mut self, hello: Hello) {
+        let idle = self.probing.is_empty() && self.upstreams.len() > 1;
+        let Some(current) = self.current.filter(|_| idle) else { return };
+        let next = |index: usize| (index + 1) % self.upstreams.len();
+        self.asked = next(self.asked);
+        if self.asked == current {
+            self.asked = next(self.asked);
+        }
+        let (asked, upstream) = (self.asked, Arc::clone(&self.upstreams[self.asked]));
+        self.probing.spawn(async move { (asked, probe(&*upstream, hello).await) });
+    }
+
+    fn handle_probed(&mut self, answer: Result<(usize, Option<Welcome>), JoinError>) {
+        let Ok((asked, Some(welcome))) = answer else { return };
+        if self.following.follower.handle_probed(self.replica.now(), &welcome) {
+            // The next connection is to that one.
+            self.current = Some((asked + self.upstreams.len() - 1) % self.upstreams.len());
+        }
+    }
+
     /// Does all that the follower wants done.
     fn carry_out(&mut self) {
         let mut applied = Vec::new();
@@ -202,11 +248,13 @@ impl Task {
                 Action::Disconnect { reason } => {
                     self.link = Link::Idle;
                     self.lost = reason.to_string();
+                    self.replica.counters().count_break((&reason).into());
                 }
                 Action::Swap(swap) => self.swap(&swap),
                 Action::Rebuild(rebuild) => {
                     self.rebuilds.spawn_blocking(move || rebuild.run());
                 }
+                Action::Probe(hello) => self.probe(*hello),
                 Action::Publish(_) => self.tell(|_| Event::Status),
                 Action::Verified(_) => {}
                 Action::Alarm(alarm) => self.raise(&alarm),

@@ -31,7 +31,7 @@ pub(crate) mod testing;
 mod tests;
 
 pub use below::{Below, TellRoster};
-pub use counters::{Counters, Counts};
+pub use counters::{Break, Counters, Counts};
 pub use driver::{Driver, DriverOptions};
 pub use event::{Event, Observe};
 #[doc(hidden)]

@@ -139,8 +139,11 @@ enum Stage {
     Streaming {
         reading: bool,
     },
+    /// It only asked: Welcome is all it gets.
+    Answered,
     Leaving(GoAway),
-    Over,
+    /// GoAway was handed over.
+    Over(GoAway),
 }
 
 impl Subscription {
@@ -184,10 +187,19 @@ impl Subscription {
         self.history_lost
     }
 
+    /// Why it was sent away, once GoAway was handed over.
+    #[must_use]
+    pub fn sent_away(&self) -> Option<&GoAway> {
+        match &self.stage {
+            Stage::Over(away) => Some(away),
+            _ => None,
+        }
+    }
+
     /// The subscriber sent a frame.
     pub fn handle_frame(&mut self, now: Moment, frame: ToServer, source: &dyn Source) {
         match (&self.stage, frame) {
-            (Stage::Leaving(_) | Stage::Over, _) => {}
+            (Stage::Leaving(_) | Stage::Over(_), _) => {}
             (Stage::AwaitingHello { .. }, ToServer::Hello(hello)) => {
                 self.role = hello.role;
                 self.handle_hello(now, hello, source);
@@ -203,7 +215,7 @@ impl Subscription {
 
     /// Ends the subscription with a GoAway.
     pub fn begin_go_away(&mut self, reason: GoAwayReason, detail: &str) {
-        if matches!(self.stage, Stage::Leaving(_) | Stage::Over) {
+        if matches!(self.stage, Stage::Leaving(_) | Stage::Over(_)) {
             return;
         }
         let reconnect_window = match reason {
@@ -228,12 +240,13 @@ impl Subscription {
                 Stage::AwaitingSnapshot { .. } => self.poll_awaiting_snapshot(now, source),
                 Stage::Snapshot { .. } => self.poll_snapshot(source),
                 Stage::Streaming { .. } => self.poll_streaming(source),
+                Stage::Answered => Some(self.take_batched().unwrap_or(Step::Close)),
                 Stage::Leaving(away) => {
                     let frame = source.encode(&ToSubscriber::GoAway(away.clone()));
-                    self.stage = Stage::Over;
+                    self.stage = Stage::Over(away.clone());
                     Some(Step::Send(frame))
                 }
-                Stage::Over => Some(Step::Close),
+                Stage::Over(_) => Some(Step::Close),
             };
             if let Some(step) = step {
                 return step;

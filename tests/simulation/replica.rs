@@ -172,6 +172,8 @@ impl Replica {
                 }
                 Action::Rebuild(rebuild) => rebuild.run(),
                 Action::Alarm(Alarm::Diverged(_)) => self.events.push(Event::Diverged),
+                // There is no other server here.
+                Action::Probe(_) => {}
                 Action::Alarm(_) | Action::Publish(_) | Action::Verified(_) => {}
             }
         }

@@ -35,6 +35,7 @@ fn hello(id: NodeId, role: Role) -> Hello {
         min_revision: Revision(0),
         reconnect_reason: String::new(),
         path: Vec::new(),
+        probe: false,
         version: String::new(),
     }
 }

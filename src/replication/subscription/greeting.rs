@@ -22,7 +22,7 @@ impl Subscription {
         if hello.subscriber == origin.node || hello.path.contains(&origin.node) {
             return Some((GoAwayReason::Loop, "this server lies below the subscriber"));
         }
-        let is_newer = hello.held.is_some_and(|held| held.epoch.generation > origin.epoch.generation);
+        let is_newer = !hello.probe && hello.held.is_some_and(|held| held.epoch.generation > origin.epoch.generation);
         is_newer.then_some((GoAwayReason::OldEpoch, "the subscriber follows a newer epoch"))
     }
 
@@ -31,6 +31,11 @@ impl Subscription {
         let origin = source.origin();
         if let Some((reason, detail)) = Self::refusal(&hello, origin) {
             return self.begin_go_away(reason, detail);
+        }
+        if hello.probe {
+            self.push_welcome(now, WelcomeMode::Resume, source);
+            self.stage = Stage::Answered;
+            return;
         }
         let Some(held) = hello.held else { return self.owe_snapshot(SnapshotReason::Empty) };
         if held.epoch != origin.epoch {
