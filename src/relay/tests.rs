@@ -248,8 +248,8 @@ fn hello_below() -> Hello {
         min_revision: Revision(0),
         reconnect_reason: String::new(),
         path: Vec::new(),
-        probe: false,
         version: String::new(),
+        probe: false,
     }
 }
 

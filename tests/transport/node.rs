@@ -100,7 +100,8 @@ impl Node {
         let is_relay = self.role == Role::Relay;
         let relay = is_relay.then(|| {
             let options = hub::Options::default();
-            Relay::new(node, start, options, clock.clone(), Arc::new(GrpcEncoder), Handle::current())
+            let memory = u64::from(self.number) << 32 | start;
+            Relay::new(node, memory, options, clock.clone(), Arc::new(GrpcEncoder), Handle::current())
         });
         let leaf = FollowerOptions::leaf(node, &self.name, u64::from(self.number) * 1000 + start);
         let path = relay.iter().map(|_| node).collect();

@@ -35,8 +35,8 @@ fn hello(id: NodeId, role: Role) -> Hello {
         min_revision: Revision(0),
         reconnect_reason: String::new(),
         path: Vec::new(),
-        probe: false,
         version: String::new(),
+        probe: false,
     }
 }
 

@@ -29,8 +29,8 @@ fn hello(id: NodeId, role: Role, name: &str) -> Hello {
         min_revision: Revision(0),
         reconnect_reason: String::new(),
         path: Vec::new(),
-        probe: false,
         version: "1".to_owned(),
+        probe: false,
     }
 }
 
