@@ -206,6 +206,7 @@ async fn a_subscriber_that_breaks_the_protocol_is_told_why_and_sent_away() {
         assert_eq!(told.reason(), reason, "{name}: {told:?}");
         assert!(!told.detail.is_empty(), "{name}");
     }
+    assert_eq!(caller.status().await.members_cut_off, 0, "whoever is sent away at once is not missed");
     assert!(matches!(first_answer(&server, vec![Asked::Hello(hello())]).await, Frame::Welcome(_)));
     assert_eq!(caller.standing().await, before);
     assert!(server.is_alive() && !server.log_text().contains("panicked"), "{}", server.log_text());

@@ -22,8 +22,8 @@ use crate::replication::frames::{
 };
 use crate::replication::source::Members;
 use crate::replication::subscription::Mode;
-use crate::revocation::Policy;
 use crate::revocation::ports::Pending;
+use crate::revocation::{Policy, WhenStale};
 
 /// How often positions are told that nobody waits for.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
@@ -32,17 +32,21 @@ const GONE_BYTES: usize = 20;
 /// The most that wait to be told; beyond, everything is told again, which says as much.
 const PENDING_MAX: usize = 4 * ROSTER_MAX;
 
+/// With so many cut off, those that the next one above has known of for a while are let go of: it remembers them. A quarter
+/// of what there is room for.
+const CUT_OFF_MAX: u64 = ROSTER_MAX as u64 / 4;
+
 /// Tells everything on each new connection, and then what changed.
 pub(super) struct Below {
     node: NodeId,
-    /// Names this memory.
-    memory: u64,
     clock: Clock,
     book: Mutex<Book>,
 }
 
 struct Book {
     fleet: Fleet,
+    /// Names this memory: another one, whenever something is forgotten that was not told to be gone.
+    memory: u64,
     epoch: Option<[u8; 16]>,
     logged: Policy,
     /// How many hubs there were.
@@ -55,12 +59,15 @@ struct Book {
     begins: bool,
     /// Told up to this change.
     told: u64,
+    /// The same when positions were last told, if that was on this connection.
+    told_before: Option<u64>,
 }
 
 impl Below {
     pub(super) fn new(node: NodeId, memory: u64, clock: Clock) -> Arc<Self> {
         let book = Book {
             fleet: Fleet::new(Some(node), ROSTER_MAX),
+            memory,
             epoch: None,
             logged: Policy::default(),
             hubs: 0,
@@ -69,8 +76,9 @@ impl Below {
             moved_told_at: clock.boot().0,
             begins: true,
             told: 0,
+            told_before: None,
         };
-        Arc::new(Self { node, memory, clock, book: Mutex::new(book) })
+        Arc::new(Self { node, clock, book: Mutex::new(book) })
     }
 
     /// Where the seats of a new hub are told. What it serves is of this epoch.
@@ -108,15 +116,30 @@ impl Below {
         }
         if now.since(book.moved_told_at) >= REFRESH_INTERVAL {
             book.moved_told_at = now.boot;
-            let moved = std::mem::take(&mut book.moved);
-            book.pending.extend(moved);
+            book.refresh(now);
         }
         answer
     }
 }
 
 impl Book {
+    fn refresh(&mut self, now: Moment) {
+        let told_before = self.told_before.replace(self.told);
+        let is_told = !self.is_pending();
+        if let Some(told_before) = told_before.filter(|_| is_told && self.fleet.cut_off() > CUT_OFF_MAX) {
+            let count = self.fleet.let_go(now, told_before);
+            // Told with another memory, that they are missing does not say that they are gone.
+            self.fleet.take_changed();
+            self.memory = self.memory.wrapping_add(1);
+            self.begin();
+            tracing::info!(count, "subscribers that are cut off are left to the authority to remember");
+        }
+        let moved = std::mem::take(&mut self.moved);
+        self.pending.extend(moved);
+    }
+
     fn begin(&mut self) {
+        (self.told, self.told_before) = (0, None);
         self.begins = true;
         self.pending = self.fleet.members().map(|(id, _)| id).collect();
         self.moved.clear();
@@ -126,7 +149,7 @@ impl Book {
         self.begins || !self.pending.is_empty() || self.told != self.fleet.changes()
     }
 
-    fn next_part(&mut self, memory: u64, here: NodeId) -> Option<Roster> {
+    fn next_part(&mut self, here: NodeId) -> Option<Roster> {
         if !self.is_pending() {
             return None;
         }
@@ -148,6 +171,7 @@ impl Book {
         let complete = self.pending.is_empty().then(|| self.fleet.changes());
         self.told = complete.unwrap_or(self.told);
         let unlisted = self.fleet.unlisted().saturating_add(self.fleet.unlisted_below());
+        let memory = self.memory;
         Some(Roster { memory, begins, complete, epoch: self.epoch, entries, gone, unlisted })
     }
 }
@@ -162,7 +186,7 @@ impl TellRoster for Below {
     }
 
     fn next_part(&self) -> Option<Roster> {
-        self.change(|book, _| book.next_part(self.memory, self.node))
+        self.change(|book, _| book.next_part(self.node))
     }
 }
 
@@ -182,8 +206,9 @@ impl Seats {
 impl Members for Seats {
     fn handle_hello(&self, seat: u64, address: &str, hello: &Hello) -> Option<Pending<'static, ()>> {
         let listed = self.below.change(|book, now| {
-            let logged = PolicyInForce::of(&book.logged);
-            book.fleet.handle_hello(now, self.number(seat), address, hello, logged)
+            // What it did before, only the authority may know: until its first ack nothing is sure to bind it.
+            let unsaid = PolicyInForce { when_stale: WhenStale::ServeStale, ..PolicyInForce::of(&book.logged) };
+            book.fleet.handle_hello(now, self.number(seat), address, hello, unsaid)
         });
         if !listed {
             tracing::error!(limit = ROSTER_MAX, "a subscriber cannot be named to the authority: too many");

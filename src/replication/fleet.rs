@@ -16,6 +16,8 @@
 //! - T4. A policy is never held to be stricter than what the member may be doing.
 
 mod count;
+mod kept;
+mod places;
 mod roster;
 
 #[cfg(test)]
@@ -24,6 +26,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+pub use kept::Kept;
 pub use roster::RosterFault;
 
 use super::frames::{
@@ -31,7 +34,7 @@ use super::frames::{
 };
 use super::moment::Moment;
 use super::subscription::Mode;
-use crate::revocation::{Revision, UnixMillis, WhenStale};
+use crate::revocation::{Revision, WhenStale};
 use roster::Heard;
 
 /// Members, each in its place.
@@ -63,8 +66,8 @@ pub struct Member {
     about: About,
     seat: Option<u64>,
     below: Option<Below>,
-    /// Set while it has no place.
-    cut_off: Option<CutOff>,
+    /// On the boot-time clock, since when it has no place; set while that is so.
+    cut_off: Option<Duration>,
     /// The number of its last change.
     change: u64,
     /// The number of the change with which it came to its last place.
@@ -90,13 +93,6 @@ struct Below {
     stay: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct CutOff {
-    at: UnixMillis,
-    /// On the boot-time clock.
-    since: Duration,
-}
-
 /// Where a member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -106,25 +102,6 @@ pub enum Place {
     Below,
     /// Gone without a goodbye, or not back since the start.
     CutOff,
-}
-
-/// What is kept of a member over restarts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
-    /// Its process.
-    pub id: NodeId,
-    /// For people.
-    pub name: String,
-    /// What it does.
-    pub role: Role,
-    /// What it does when stale.
-    pub policy: PolicyInForce,
-    /// The relay it is or was connected to, if not to this process.
-    pub parent: Option<NodeId>,
-    /// The relay in a seat here that told of it.
-    pub via: Option<NodeId>,
-    /// Of a relay: the memory that it last told from, and up to which change.
-    pub heard: Option<(u64, u64)>,
 }
 
 /// What came of forgetting.
@@ -170,7 +147,7 @@ impl Member {
     }
 
     fn begin_cut(&mut self, now: Moment) {
-        self.cut_off = Some(CutOff { at: now.wall, since: now.boot });
+        self.cut_off = Some(now.boot);
         self.about.since = now.wall;
         (self.about.mode, self.about.ready) = (None, false);
     }
@@ -194,38 +171,6 @@ impl Fleet {
         }
     }
 
-    /// Takes back what was kept over a restart: all of them are cut off from now on.
-    pub fn restore(&mut self, now: Moment, kept: impl IntoIterator<Item = Kept>) {
-        for Kept { id, name, role, policy, parent, via, heard } in kept {
-            let mut member = Member {
-                about: About {
-                    name,
-                    role,
-                    version: String::new(),
-                    address: String::new(),
-                    since: now.wall,
-                    reconnect_reason: String::new(),
-                    policy,
-                    acked: Revision(0),
-                    ready: false,
-                    mode: None,
-                },
-                seat: None,
-                below: parent.map(|parent| Below { via, parent, present: false, report: 0, stay: 0 }),
-                cut_off: None,
-                change: 0,
-                joined: 0,
-                subtree: None,
-                heard: heard.map(|(memory, changes)| Heard::kept(memory, changes)),
-            };
-            member.begin_cut(now);
-            if let (Some(via), Some(_)) = (via, parent) {
-                self.below.entry(via).or_default().insert(id);
-            }
-            self.members.insert(id, member);
-        }
-    }
-
     /// Positions are of this epoch from now on: those of another say nothing any more.
     pub fn set_epoch(&mut self, epoch: [u8; 16]) {
         if self.epoch.replace(epoch) == Some(epoch) {
@@ -237,14 +182,15 @@ impl Fleet {
         self.touch_all();
     }
 
-    /// Somebody says Hello in a seat. Whether it is listed.
+    /// Somebody says Hello in a seat, and may do what it did before, or else `unsaid`, until its first ack. Whether it is
+    /// listed.
     pub fn handle_hello(
         &mut self,
         now: Moment,
         seat: u64,
         address: &str,
         hello: &Hello,
-        logged: PolicyInForce,
+        unsaid: PolicyInForce,
     ) -> bool {
         let id = hello.subscriber;
         if self.node == Some(id) {
@@ -263,14 +209,13 @@ impl Fleet {
             address: address[..address.floor_char_boundary(ADDRESS_BYTES_MAX)].to_owned(),
             since: now.wall,
             reconnect_reason: hello.reconnect_reason.clone(),
-            // Until it says, it may be doing what it did before, or what the log says (T4).
-            policy: known.map_or(logged, |known| known.about.policy.looser(logged)),
+            policy: known.map_or(unsaid, |known| known.about.policy.looser(unsaid)),
             acked: Revision(0),
             ready: false,
             mode: Some(Mode::CatchingUp),
         };
         self.end_stay(id);
-        // A relay that comes again tells everything again; until then those below it are where they were.
+        // Its stream before is over, noticed or not.
         if known_seat(&self.members, id).is_some() {
             self.cut_below(now, id);
         }
@@ -340,13 +285,21 @@ impl Fleet {
     /// Takes off those that cannot accept anything any more.
     pub fn expire(&mut self, now: Moment, skew: Duration) {
         let ran_out = |member: &Member| match (member.place(), member.cut_off) {
-            (Place::CutOff, Some(cut_off)) if member.about.policy.when_stale == WhenStale::Deny => {
-                now.since(cut_off.since) > member.about.policy.max_staleness.saturating_add(skew)
+            (Place::CutOff, Some(since)) if member.about.policy.when_stale == WhenStale::Deny => {
+                now.since(since) > member.about.policy.max_staleness.saturating_add(skew)
             }
             _ => false,
         };
         let gone: Vec<NodeId> = self.members.iter().filter(|(_, member)| ran_out(member)).map(|(id, _)| *id).collect();
         gone.into_iter().for_each(|id| self.remove(now, id));
+    }
+
+    /// Lets go of those that are cut off since a change or longer: somebody else remembers them. How many.
+    pub fn let_go(&mut self, now: Moment, change: u64) -> usize {
+        let is_old = |member: &Member| !member.is_connected() && member.change <= change;
+        let gone: Vec<NodeId> = self.members.iter().filter(|(_, member)| is_old(member)).map(|(id, _)| *id).collect();
+        gone.iter().for_each(|id| self.remove(now, *id));
+        gone.len()
     }
 
     /// Takes off the member with this id, or else all with this name (`relay/name` too), that are cut off.
@@ -395,17 +348,6 @@ impl Fleet {
         std::mem::take(&mut self.moved)
     }
 
-    /// What is to be kept of a member over restarts; `None` when nothing is.
-    #[must_use]
-    pub fn kept(&self, id: NodeId) -> Option<Kept> {
-        let member = self.members.get(&id)?;
-        let About { name, role, policy, .. } = &member.about;
-        let (parent, via) = (member.parent(), member.below.and_then(|below| below.via));
-        let via = via.filter(|_| parent.is_some());
-        let heard = member.heard.as_ref().and_then(Heard::to_keep);
-        Some(Kept { id, name: name.clone(), role: *role, policy: *policy, parent, via, heard })
-    }
-
     /// What is told of a member to the next one above `here`; `None` when it is none.
     #[must_use]
     pub fn entry(&self, id: NodeId, here: NodeId) -> Option<RosterEntry> {
@@ -428,78 +370,6 @@ impl Fleet {
             at = parent;
         }
         path
-    }
-
-    fn touch(&mut self, id: NodeId) {
-        self.changes += 1;
-        if let Some(member) = self.members.get_mut(&id) {
-            member.change = self.changes;
-        }
-        self.changed.insert(id);
-    }
-
-    fn touch_all(&mut self) {
-        let ids: Vec<NodeId> = self.members.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.touch(id));
-    }
-
-    fn remove(&mut self, now: Moment, id: NodeId) {
-        self.cut_below(now, id);
-        self.orphan_below(id);
-        self.leave_below(id);
-        if let Some(heard) = self.members.remove(&id).and_then(|member| member.heard) {
-            self.lost = self.lost.saturating_add(heard.unlisted());
-        }
-        self.touch(id);
-    }
-
-    fn note_joined(&mut self, id: NodeId) {
-        if let Some(member) = self.members.get_mut(&id) {
-            member.joined = member.change;
-        }
-    }
-
-    /// It is here now, whatever the relay that had it says of its stay there from here on.
-    fn end_stay(&mut self, id: NodeId) {
-        let below = self.members.get(&id).and_then(|member| member.below).filter(|below| below.present);
-        if let Some(Below { via: Some(via), stay, .. }) = below
-            && let Some(heard) = self.members.get_mut(&via).and_then(|relay| relay.heard.as_mut())
-        {
-            heard.end_stay(id, stay);
-        }
-        self.leave_below(id);
-    }
-
-    /// It has no place below a relay.
-    fn leave_below(&mut self, id: NodeId) {
-        let below = self.members.get_mut(&id).and_then(|member| member.below.take());
-        if let Some(via) = below.and_then(|below| below.via) {
-            self.unlink(via, id);
-        }
-    }
-
-    fn unlink(&mut self, via: NodeId, id: NodeId) {
-        if let Some(ids) = self.below.get_mut(&via) {
-            ids.remove(&id);
-            if ids.is_empty() {
-                self.below.remove(&via);
-            }
-        }
-    }
-
-    /// All below a relay are cut off, until it tells of them again.
-    fn cut_below(&mut self, now: Moment, relay: NodeId) {
-        for id in self.below.get(&relay).cloned().unwrap_or_default() {
-            let Some(member) = self.members.get_mut(&id) else { continue };
-            let was_present = member.is_present_below();
-            if let Some(below) = &mut member.below {
-                below.present = false;
-            }
-            if was_present && member.seat.is_none() {
-                member.begin_cut(now);
-                self.touch(id);
-            }
-        }
     }
 }
 

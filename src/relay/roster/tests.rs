@@ -275,7 +275,7 @@ impl World {
 }
 
 fn new_authority() -> Fleet {
-    let mut fleet = Fleet::new(None, 1000);
+    let mut fleet = Fleet::new(None, 100_000);
     fleet.set_epoch(EPOCH);
     fleet
 }
@@ -325,6 +325,44 @@ fn everybody_is_told_in_parts() {
     assert!(parts > 1, "{parts}");
 }
 
+/// Everything that is told now.
+fn told(below: &Below) -> Vec<Roster> {
+    std::iter::from_fn(|| below.next_part()).collect()
+}
+
+#[test]
+fn too_many_that_are_cut_off_are_left_to_the_authority() {
+    let time = ManualTime::starting_at(UnixMillis(1_700_000_000_000));
+    let below = Below::new(node_id(1), 1, Clock::manual(Arc::clone(&time)));
+    let seats = below.seats(EPOCH);
+    let mut authority = new_authority();
+    let now = Moment { boot: Duration::ZERO, wall: UnixMillis(0) };
+    let relay = hello(node_id(1), Role::Relay);
+    assert!(authority.handle_hello(now, 1, "", &relay, PolicyInForce::LOOSEST));
+    let mut hear = |below: &Below| {
+        told(below).iter().for_each(|part| authority.handle_roster(now, 1, node_id(1), part).unwrap());
+        (authority.members().count(), authority.cut_off())
+    };
+    let id = |seat: u64| NodeId(u128::from(seat).to_be_bytes());
+    let many = CUT_OFF_MAX + 2;
+    (1..=many).for_each(|seat| drop(seats.handle_hello(seat, "", &hello(id(seat), Role::Leaf))));
+    (2..=many).for_each(|seat| seats.handle_leave(seat, id(seat), false));
+    assert_eq!(hear(&below), (many as usize + 1, many - 1));
+    time.advance(REFRESH_INTERVAL);
+    assert_eq!(told(&below), []);
+    // One that went a moment ago may not have been heard of.
+    drop(seats.handle_hello(many + 1, "", &hello(id(many + 1), Role::Leaf)));
+    seats.handle_leave(many + 1, id(many + 1), false);
+    assert_eq!(hear(&below), (many as usize + 2, many));
+    time.advance(REFRESH_INTERVAL);
+    below.subtree();
+    assert!(below.is_pending(), "everything is told again");
+    let listed = below.book.lock().fleet.members().count();
+    assert_eq!(listed, 2, "who is connected, and who went last");
+    assert_eq!(hear(&below), (many as usize + 2, many), "they are missed all the same");
+    assert_eq!(below.book.lock().memory, 2);
+}
+
 #[test]
 fn large_entries_stay_below_what_a_message_may_be() {
     use prost::Message as _;
@@ -342,13 +380,13 @@ fn large_entries_stay_below_what_a_message_may_be() {
         let policy = Some(PolicyInForce { max_staleness: Duration::from_secs(u64::MAX), ..PolicyInForce::LOOSEST });
         seats.handle_ack(seat, hello.subscriber, &Ack { applied: Revision(u64::MAX), policy, ..ack() });
     }
-    let mut told = 0;
-    while let Some(part) = below.next_part() {
-        told += part.entries.len();
+    let mut count = 0;
+    for part in told(&below) {
+        count += part.entries.len();
         let message = pb::SubscribeRequest::from(&ToServer::Roster(part));
         assert!(message.encoded_len() < 16 << 10, "{} bytes", message.encoded_len());
     }
-    assert_eq!(told, 100);
+    assert_eq!(count, 100);
 }
 
 proptest! {

@@ -291,14 +291,4 @@ impl Fleet {
             self.changed.insert(relay);
         }
     }
-
-    /// Nobody tells of them any more.
-    pub(super) fn orphan_below(&mut self, relay: NodeId) {
-        for id in self.below.remove(&relay).unwrap_or_default() {
-            if let Some(place) = self.members.get_mut(&id).and_then(|member| member.below.as_mut()) {
-                place.via = None;
-            }
-            self.touch(id);
-        }
-    }
 }

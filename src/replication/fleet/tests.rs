@@ -3,7 +3,7 @@
 use super::*;
 use crate::replication::frames::{ProtocolRange, ROSTER_MAX, Roster};
 use crate::replication::propagation::Standing;
-use crate::revocation::Digest;
+use crate::revocation::{Digest, UnixMillis};
 
 const EPOCH: [u8; 16] = [7; 16];
 const DENY: PolicyInForce = PolicyInForce { max_staleness: Duration::from_secs(60), when_stale: WhenStale::Deny };

@@ -6,21 +6,31 @@ use crate::replication::frames::{
 };
 use crate::replication::log::Cursor;
 use crate::replication::moment::Moment;
-use crate::replication::source::{HistoryError, Source};
+use crate::replication::source::{HistoryError, Origin, Source};
 use crate::revocation::{Digest, Revision};
 
 /// The digest after a revision is the last part of its canonical delta.
 const DIGEST_BYTES: usize = 16;
 
 impl Subscription {
+    /// Why whoever says this Hello is sent away at once, and is no subscriber; `None` when it is one.
+    #[must_use]
+    pub fn refusal(hello: &Hello, origin: &Origin) -> Option<(GoAwayReason, &'static str)> {
+        if !hello.protocol.contains(PROTOCOL) {
+            return Some((GoAwayReason::Protocol, "this server speaks protocol 1"));
+        }
+        if hello.subscriber == origin.node || hello.path.contains(&origin.node) {
+            return Some((GoAwayReason::Loop, "this server lies below the subscriber"));
+        }
+        let is_newer = !hello.probe && hello.held.is_some_and(|held| held.epoch.generation > origin.epoch.generation);
+        is_newer.then_some((GoAwayReason::OldEpoch, "the subscriber follows a newer epoch"))
+    }
+
     pub(super) fn handle_hello(&mut self, now: Moment, hello: Box<Hello>, source: &dyn Source) {
         self.heard_at = now.boot;
         let origin = source.origin();
-        if !hello.protocol.contains(PROTOCOL) {
-            return self.begin_go_away(GoAwayReason::Protocol, "this server speaks protocol 1");
-        }
-        if hello.subscriber == origin.node || hello.path.contains(&origin.node) {
-            return self.begin_go_away(GoAwayReason::Loop, "this server lies below the subscriber");
+        if let Some((reason, detail)) = Self::refusal(&hello, origin) {
+            return self.begin_go_away(reason, detail);
         }
         if hello.probe {
             self.push_welcome(now, WelcomeMode::Resume, source);
@@ -28,9 +38,6 @@ impl Subscription {
             return;
         }
         let Some(held) = hello.held else { return self.owe_snapshot(SnapshotReason::Empty) };
-        if held.epoch.generation > origin.epoch.generation {
-            return self.begin_go_away(GoAwayReason::OldEpoch, "the subscriber follows a newer epoch");
-        }
         if held.epoch != origin.epoch {
             self.history_lost = origin.lineage.lost_of(&held);
             return self.owe_snapshot(SnapshotReason::OtherEpoch);

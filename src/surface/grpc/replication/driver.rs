@@ -203,8 +203,10 @@ async fn handle(came: Inbound, subscription: &mut Subscription, seat: &mut dyn S
     match came {
         Inbound::Frame(frame) => {
             let (greets, acks) = (matches!(frame, ToServer::Hello(_)), matches!(frame, ToServer::Ack(_)));
+            // Whoever only asks, or is sent away at once, is no member that could be missed.
             if let ToServer::Hello(hello) = &frame
                 && !hello.probe
+                && Subscription::refusal(hello, feed.origin()).is_none()
             {
                 seat.handle_hello(hello);
                 if let Some(admission) = seat.admission() {
