@@ -37,9 +37,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use super::handle::{Replica, Residue};
+use super::following::Following;
 use crate::clock::Clock;
-use crate::replication::Follower;
 use crate::replication::follower::Kept;
 use crate::replication::frames::NodeId;
 
@@ -118,23 +117,16 @@ impl Opened {
     }
 
     /// Hands over what was kept, as far as it proves itself, and goes on keeping.
-    pub(super) fn begin(self, follower: &mut Follower, replica: &Replica) -> Keeper {
-        let Self { dir, kept, residues, mut residue_lost, entries_max, keeper, .. } = self;
-        // Which epochs were lost is not known: any before the one followed, all of them if there is none.
-        let before = kept.as_ref().map_or(u64::MAX, |kept| kept.descent.epoch.generation.saturating_sub(1));
-        let mut sets = Vec::with_capacity(residues.len());
-        for KeptResidue { generation, kept } in residues {
-            match kept.verified_set(entries_max) {
-                Ok(set) => sets.push(Residue::new(set, generation)),
-                Err(error) => {
-                    tracing::error!(dir = %dir.display(), generation, %error, "a set that is to stay in force is lost");
-                    residue_lost = true;
-                }
+    pub(super) fn begin(self, following: &mut Following) -> Keeper {
+        let Self { dir, kept, residues, residue_lost, entries_max, keeper, .. } = self;
+        let followed = kept.as_ref().map(|kept| kept.descent.epoch.generation);
+        let residues = residues.into_iter().map(|residue| (residue.generation, residue.kept)).collect();
+        for (generation, error) in following.begin_from(kept, residues, residue_lost, entries_max) {
+            if Some(generation) == followed {
+                tracing::warn!(dir = %dir.display(), %error, "the cache is not used: starting without");
+            } else {
+                tracing::error!(dir = %dir.display(), generation, %error, "a set that is to stay in force is lost");
             }
-        }
-        replica.load_residues(sets, residue_lost.then_some(before));
-        if let Some(Err(error)) = kept.map(|kept| follower.handle_cache(kept)) {
-            tracing::warn!(dir = %dir.display(), %error, "the cache is not used: starting without");
         }
         keeper
     }

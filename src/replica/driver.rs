@@ -1,7 +1,7 @@
 //! The task that carries out what the follower asks for: one connection at a time, a timer, and jobs beside it.
 //!
 //! # Flow
-//! An input (a frame, a tick, a connection made or lost) goes to the follower; then its actions are carried out until
+//! An input (a frame, a tick, a connection made or lost) goes to the follower ([`Following`]); then its actions are carried out until
 //! there are none; then the next input is waited for. Nothing here waits inside an action.
 
 mod link;
@@ -18,13 +18,14 @@ use self::link::{Link, LinkInput};
 use super::cache::Opened;
 use super::counters::count;
 use super::event::{Event, Observe};
+use super::following::Following;
 use super::handle::Replica;
 use super::keep::Keep;
 use super::upstream::Upstream;
 use crate::clock::Clock;
+use crate::replication::Action;
 use crate::replication::follower::{Alarm, FollowerOptions, FollowerState, SetSwap, TICK};
 use crate::replication::frames::{Subtree, ToSubscriber};
-use crate::replication::{Action, Follower};
 use crate::revocation::{Delta, Position};
 
 /// What a driver needs.
@@ -60,19 +61,19 @@ impl Driver {
     /// verified.
     #[must_use]
     pub fn spawn(options: DriverOptions, runtime: &Handle) -> Self {
-        let DriverOptions { mut follower, upstreams, clock, observer, mut keepers, subtree, cache } = options;
+        let DriverOptions { mut follower, upstreams, clock, observer, keepers, subtree, cache } = options;
         follower.keeps = !keepers.is_empty() || cache.is_some();
         follower.subscriber = cache.as_ref().map_or(follower.subscriber, Opened::subscriber);
-        let (local_policy, break_glass) = (follower.local_policy, follower.break_glass);
-        let mut follower = Follower::new(follower);
-        let replica = Arc::new(Replica::new(follower.status(), local_policy, break_glass, clock));
+        let mut following = Following::new(follower, clock);
+        keepers.into_iter().for_each(|keeper| following.add_keeper(keeper));
         if let Some(cache) = cache {
-            keepers.push(Box::new(cache.begin(&mut follower, &replica)));
+            let keeper = cache.begin(&mut following);
+            following.add_keeper(Box::new(keeper));
         }
-        let residues = replica.residues();
+        let replica = Arc::clone(following.replica());
         let (stop, stopped) = oneshot::channel();
         let task = Task {
-            follower,
+            following,
             replica: Arc::clone(&replica),
             upstreams,
             current: None,
@@ -80,9 +81,7 @@ impl Driver {
             lost: String::new(),
             rebuilds: JoinSet::new(),
             observer,
-            keepers,
             subtree,
-            residues,
             stale: false,
         };
         let task = runtime.spawn(task.run(stopped));
@@ -115,7 +114,7 @@ async fn next_subtree(subtree: &mut Option<watch::Receiver<Subtree>>) -> Subtree
 }
 
 struct Task {
-    follower: Follower,
+    following: Following,
     replica: Arc<Replica>,
     upstreams: Vec<Arc<dyn Upstream>>,
     /// The server tried last, by its place in the list.
@@ -125,10 +124,7 @@ struct Task {
     lost: String,
     rebuilds: JoinSet<()>,
     observer: Option<Box<dyn Observe>>,
-    keepers: Vec<Box<dyn Keep>>,
     subtree: Option<watch::Receiver<Subtree>>,
-    /// The generations of the sets of earlier epochs in force when last looked at.
-    residues: Vec<u64>,
     /// The set was staler than policy accepts when last looked at.
     stale: bool,
 }
@@ -143,13 +139,10 @@ impl Task {
                 biased;
                 _ = &mut stopped => break,
                 _ = ticks.tick() => {
-                    self.follower.handle_tick(self.replica.now());
+                    self.following.handle_tick();
                     self.watch_staleness();
-                    if self.keepers.iter_mut().any(|keeper| keeper.wants_refresh()) {
-                        self.follower.begin_refresh();
-                    }
                 }
-                subtree = next_subtree(&mut self.subtree) => self.follower.handle_subtree(self.replica.now(), subtree),
+                subtree = next_subtree(&mut self.subtree) => self.following.follower.handle_subtree(self.replica.now(), subtree),
                 Some(_) = self.rebuilds.join_next() => {}
                 input = self.link.next() => self.handle_input(input),
             }
@@ -160,7 +153,7 @@ impl Task {
         self.link.end().await;
         while self.rebuilds.join_next().await.is_some() {}
         // They may have to wait for the disk.
-        let keepers = std::mem::take(&mut self.keepers);
+        let keepers = self.following.take_keepers();
         let _ = tokio::task::spawn_blocking(move || drop(keepers)).await;
     }
 
@@ -171,13 +164,13 @@ impl Task {
                 count(&self.replica.counters().connections);
                 self.link = Link::open(connection);
                 self.tell(|server| Event::Connected { server });
-                self.follower.handle_connected(self.replica.now());
+                self.following.follower.handle_connected(self.replica.now());
             }
             LinkInput::Frame(frame) => self.handle_frame(*frame),
             LinkInput::Lost(error) => {
                 self.link = Link::Idle;
                 self.lost = error.to_string();
-                self.follower.handle_disconnect(&self.lost);
+                self.following.follower.handle_disconnect(&self.lost);
             }
         }
     }
@@ -196,13 +189,13 @@ impl Task {
     }
 
     fn handle_frame(&mut self, frame: ToSubscriber) {
-        let before = self.follower.status().revision;
+        let before = self.following.follower.status().revision;
         let canonical = match &frame {
             ToSubscriber::Delta(delta) => Some(delta.canonical.clone()),
             _ => None,
         };
-        self.follower.handle_frame(self.replica.now(), frame);
-        let Some(canonical) = canonical.filter(|_| self.follower.status().revision > before) else { return };
+        self.following.follower.handle_frame(self.replica.now(), frame);
+        let Some(canonical) = canonical.filter(|_| self.following.follower.status().revision > before) else { return };
         count(&self.replica.counters().revisions);
         self.carry_out();
         // What was applied was decoded once already; it is decoded again only for somebody who listens.
@@ -216,7 +209,7 @@ impl Task {
 
     /// Does all that the follower wants done.
     fn carry_out(&mut self) {
-        while let Some(action) = self.follower.poll_action() {
+        while let Some(action) = self.following.poll() {
             match action {
                 Action::Connect { after } => self.wait(after),
                 Action::Send(frame) => self.link.send(frame),
@@ -228,16 +221,8 @@ impl Task {
                 Action::Rebuild(rebuild) => {
                     self.rebuilds.spawn_blocking(move || rebuild.run());
                 }
-                Action::Publish(status) => {
-                    self.replica.publish(None, status);
-                    self.keepers.iter_mut().for_each(|keeper| keeper.handle_status(&status));
-                    self.watch_residues();
-                    self.tell(|_| Event::Status);
-                }
-                Action::Verified(verified) => {
-                    let staleness = self.follower.status().staleness(self.replica.now());
-                    self.keepers.iter_mut().for_each(|keeper| keeper.handle_verified(&verified, staleness));
-                }
+                Action::Publish(_) => self.tell(|_| Event::Status),
+                Action::Verified(_) => {}
                 Action::Alarm(alarm) => self.raise(&alarm),
             }
         }
@@ -256,9 +241,7 @@ impl Task {
 
     fn swap(&mut self, swap: &SetSwap) {
         count(&self.replica.counters().snapshots);
-        let status = self.follower.status();
-        self.replica.publish(Some(swap), status);
-        self.keepers.iter_mut().for_each(|keeper| keeper.handle_swap(swap, &status));
+        let status = self.following.follower.status();
         let position = Position { epoch: swap.epoch.id, revision: swap.set.revision() };
         let entries = swap.set.entries();
         match &swap.epoch_change {
@@ -282,18 +265,9 @@ impl Task {
         self.tell(|_| Event::Alarm(alarm));
     }
 
-    /// Says which sets of earlier epochs are still in force, when one was let go.
-    fn watch_residues(&mut self) {
-        let residues = self.replica.residues();
-        if residues != self.residues {
-            self.keepers.iter_mut().for_each(|keeper| keeper.handle_residues(&residues));
-            self.residues = residues;
-        }
-    }
-
     /// Loud when the set becomes staler than policy accepts: once, and once more when that is over.
     fn watch_staleness(&mut self) {
-        let status = self.follower.status();
+        let status = self.following.follower.status();
         // On its way to the first word there is no age to speak of.
         if status.epoch.is_none() || matches!(status.state, FollowerState::Resuming | FollowerState::Snapshotting) {
             return;
@@ -316,8 +290,8 @@ impl Task {
     }
 
     fn tell<'a>(&'a mut self, event: impl FnOnce(&'a str) -> Event<'a>) {
-        let Self { observer: Some(observer), upstreams, current, follower, .. } = self else { return };
+        let Self { observer: Some(observer), upstreams, current, following, .. } = self else { return };
         let server = current.and_then(|current| upstreams.get(current)).map_or("", |upstream| upstream.name());
-        observer.handle_event(event(server), &follower.status());
+        observer.handle_event(event(server), &following.follower.status());
     }
 }

@@ -1,7 +1,7 @@
 //! A replica: the handle that checks, and the task that follows the authority.
 //!
 //! ```text
-//! Upstream ──frames──▶ Driver(Follower) ──publishes──▶ Replica ◀──check── any thread
+//! Upstream ──frames──▶ Driver(Following(Follower)) ──publishes──▶ Replica ◀──check── any thread
 //! ```
 //!
 //! The driver does the waiting, connecting and sending that the follower asks for, and decides nothing. The replica is
@@ -16,6 +16,7 @@ pub mod cache;
 mod counters;
 mod driver;
 mod event;
+mod following;
 mod handle;
 mod issuers;
 mod keep;
@@ -31,6 +32,8 @@ mod tests;
 pub use counters::{Counters, Counts};
 pub use driver::{Driver, DriverOptions};
 pub use event::{Event, Observe};
+#[doc(hidden)]
+pub use following::Following;
 pub use handle::{NotReady, Replica, ReplicaStatus};
 pub use keep::Keep;
 pub use server_url::{SERVERS_MAX, ServerUrl, UrlError};

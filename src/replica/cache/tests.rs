@@ -12,8 +12,8 @@ use super::*;
 use crate::clock::ManualTime;
 use crate::replica::testing::{Authority, BEGIN, Peer, Server, WelcomeMode};
 use crate::replica::{Driver, DriverOptions, FollowerState, Keep, PolicyInForce, PublicKey, Upstream};
-use crate::replication::FollowerOptions;
 use crate::replication::frames::{Held, ToSubscriber};
+use crate::replication::{Follower, FollowerOptions};
 use crate::revocation::{Claims, Policy, Position, Revision, UnixSeconds, UnknownCause, Verdict, WhenStale};
 
 const SECOND: Duration = Duration::from_secs(1);
