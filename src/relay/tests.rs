@@ -187,6 +187,24 @@ async fn a_newer_snapshot_is_asked_for_when_the_log_outgrows_it_and_the_hub_goes
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_snapshot_that_is_no_newer_is_not_asked_for_again_at_once() {
+    let mut fixture = fixture(4_000);
+    let mut authority = Authority::new(1, Policy::default());
+    authority.revoke("mallory");
+    let peer = fixture.welcomed(&authority).await;
+    let oldest = authority.snapshot(fixture.wall());
+    let deltas: Vec<ToSubscriber> = (0..20).map(|number| authority.revoke(&format!("user-{number}"))).collect();
+    peer.send(deltas.clone()).await;
+    let mut peer = fixture.peers.recv().await.unwrap();
+    assert_eq!(peer.hello().await.held, None, "it asks for everything");
+    peer.send([authority.welcome(WelcomeMode::Snapshot)]).await;
+    peer.send(oldest.into_iter().chain(deltas)).await;
+    fixture.sees(|status| status.revision == Revision(21) && status.ready).await;
+    let again = tokio::time::timeout(Duration::from_secs(30), fixture.peers.recv()).await;
+    assert!(again.is_err(), "the upstream has no newer one yet");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_lies_below_is_told_above_at_once_while_somebody_waits() {
     let mut fixture = fixture(1 << 20);
     let running = tokio::spawn(Arc::clone(&fixture.relay).run());
