@@ -1,11 +1,14 @@
-//! A connection between the authority and a replica: the server's subscription, and what lies between.
+//! A connection between a server and a replica: the server's subscription, and what lies between.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
+use rescind::hub::Hub;
 use rescind::replication::frames::{GoAwayReason, ToServer};
 use rescind::replication::source::Seat;
-use rescind::replication::{Feed, Moment, Random, Subscription};
+use rescind::replication::subscription::Mode;
+use rescind::replication::{Feed as _, Random, Source as _, Step, Subscription};
 use rescind::wire::pb;
 use rescind::wire::replication::GRPC_PREFIX_BYTES;
 
@@ -13,23 +16,91 @@ use super::faults::Faults;
 use super::liar::Liar;
 use super::link::{Parcel, Pipe, chance, corrupt};
 
+/// Frames on their way to a replica; then the server waits.
+pub const WINDOW: usize = 8;
+
 /// A connection, as both ends and the link know it.
 pub struct Connection {
-    pub subscription: Subscription,
-    pub seat: Box<dyn Seat>,
+    pub client: usize,
+    pub server: usize,
+    pub hub: Arc<Hub>,
+    subscription: Subscription,
+    seat: Box<dyn Seat>,
+    mode: Mode,
     pub to_server: Pipe,
     pub to_replica: Pipe,
     pub liar: Option<Liar>,
     pub hello_intact: bool,
+    greeted: bool,
     /// The server is done; what is under way still arrives.
     pub ended: bool,
     /// The replica is gone; the server does not know until then.
     pub abandoned_until: Option<Duration>,
 }
 
+/// What a server did in a step.
+#[derive(Default)]
+pub struct Served {
+    pub lies: u64,
+    /// How many revisions the subscriber said it holds that the server's epoch did not take over.
+    pub history_lost: u64,
+}
+
 impl Connection {
+    /// `None` when the server lets nobody in any more.
+    pub fn open(client: usize, server: usize, hub: Arc<Hub>, liar: Option<Liar>) -> Option<Self> {
+        let subscription = Subscription::new(hub.now());
+        let mode = subscription.mode();
+        let mut seat = hub.join("sim").ok()?;
+        seat.handle_mode(mode);
+        Some(Self {
+            client,
+            server,
+            hub,
+            subscription,
+            seat,
+            mode,
+            to_server: Pipe::default(),
+            to_replica: Pipe::default(),
+            liar,
+            hello_intact: true,
+            greeted: false,
+            ended: false,
+            abandoned_until: None,
+        })
+    }
+
+    /// Does what the server's driver of a subscription does, as long as there is room.
+    pub fn serve(&mut self, now: Duration, active: bool, faults: Faults, random: &mut Random) -> Served {
+        let mut served = Served::default();
+        let hub = Arc::clone(&self.hub);
+        let moment = hub.now();
+        while let Some(parcel) = self.to_server.receive(now) {
+            self.take(&parcel, &mut served);
+        }
+        if let Some(reason) = self.seat.farewell() {
+            self.subscription.begin_go_away(reason, "the server stops");
+        }
+        while !self.ended && self.to_replica.len() < WINDOW {
+            match self.subscription.poll(moment, &*hub) {
+                Step::Send(bytes) => served.lies += u64::from(self.send(now, bytes.to_vec(), active, faults, random)),
+                Step::ReadHistory { from, bytes_max } => {
+                    let deltas = hub.read_history(from, bytes_max);
+                    self.subscription.handle_history(moment, deltas, &*hub);
+                }
+                Step::Wait { .. } => break,
+                Step::Close => self.ended = true,
+            }
+        }
+        if self.mode != self.subscription.mode() {
+            self.mode = self.subscription.mode();
+            self.seat.handle_mode(self.mode);
+        }
+        served
+    }
+
     /// Sends what the link and the sender's honesty make of it. Whether that is a lie.
-    pub fn send(&mut self, now: Duration, bytes: Vec<u8>, active: bool, faults: Faults, random: &mut Random) -> bool {
+    fn send(&mut self, now: Duration, bytes: Vec<u8>, active: bool, faults: Faults, random: &mut Random) -> bool {
         if active && chance(random, faults.lose) {
             return false;
         }
@@ -49,16 +120,33 @@ impl Connection {
         lied
     }
 
-    pub fn take(&mut self, moment: Moment, parcel: &Parcel, hub: &dyn Feed) {
+    fn take(&mut self, parcel: &Parcel, served: &mut Served) {
+        let hub = Arc::clone(&self.hub);
         let message = pb::SubscribeRequest::decode(&*parcel.bytes).ok();
-        match message.and_then(|message| ToServer::try_from(message).ok()) {
-            Some(frame) => {
-                if let ToServer::Hello(hello) = &frame {
-                    self.seat.handle_hello(hello);
-                }
-                self.subscription.handle_frame(moment, frame, hub);
+        let Some(frame) = message.and_then(|message| ToServer::try_from(message).ok()) else {
+            return self.subscription.begin_go_away(GoAwayReason::Malformed, "not a frame");
+        };
+        let hello = match &frame {
+            ToServer::Hello(hello) => Some(hello.clone()),
+            ToServer::Ack(_) => None,
+        };
+        if let Some(hello) = &hello {
+            self.seat.handle_hello(hello);
+        }
+        self.subscription.handle_frame(hub.now(), frame, &*hub);
+        if let Some(hello) = hello.filter(|_| !std::mem::replace(&mut self.greeted, true)) {
+            let counted = self.subscription.history_lost();
+            if counted > 0 {
+                self.seat.handle_history_lost(counted);
             }
-            None => self.subscription.begin_go_away(GoAwayReason::Malformed, "not a frame"),
+            let parent = hub.origin().parent;
+            let held = hello.held.filter(|held| parent.is_some_and(|parent| parent.epoch == held.epoch));
+            let told = held.zip(parent).map_or(0, |(held, parent)| held.revision.0.saturating_sub(parent.revision.0));
+            // What a corrupted greeting says is nobody's loss.
+            served.history_lost += if parcel.intact { told } else { counted };
+        }
+        if let Some(ack) = self.subscription.acked() {
+            self.seat.handle_ack(ack);
         }
     }
 }

@@ -6,7 +6,9 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and seeds are printed")]
 
+mod acting;
 mod authority;
+mod cache;
 mod client;
 mod connection;
 mod faults;
@@ -16,7 +18,9 @@ mod link;
 mod mishaps;
 mod model;
 mod mutations;
-mod replica;
+mod net;
+mod node;
+mod token;
 mod validators;
 mod world;
 
@@ -72,11 +76,16 @@ struct Met {
     pruned: u64,
     damaged: u64,
     lied: u64,
+    parted: u64,
+    restored: u64,
+    warmed: u64,
+    residues: u64,
+    history_lost: u64,
 }
 
 impl Met {
     fn add(&mut self, history: &History) {
-        self.revisions += history.revised.len() as u64;
+        self.revisions += history.epochs.values().map(|epoch| epoch.len() as u64).sum::<u64>();
         self.acknowledged += history.acknowledged().count() as u64;
         self.repeated += history.acknowledged().filter(|(_, answer)| answer.repeated).count() as u64;
         self.unclear += history.count(|event| matches!(event, Event::Unclear));
@@ -90,6 +99,11 @@ impl Met {
         self.pruned += history.count(|event| matches!(event, Event::Pruned));
         self.damaged += history.count(|event| matches!(event, Event::Damaged));
         self.lied += history.count(|event| matches!(event, Event::Lied));
+        self.parted += history.count(|event| matches!(event, Event::Parted));
+        self.restored += history.count(|event| matches!(event, Event::Restored));
+        self.warmed += history.count(|event| matches!(event, Event::Warmed));
+        self.residues += history.observed().filter(|(_, seen)| !seen.residues.is_empty()).count() as u64;
+        self.history_lost += history.count(|event| matches!(event, Event::HistoryLost { told: 1.., .. }));
     }
 }
 
@@ -161,6 +175,36 @@ fn frames_that_are_corrupted_vanish_or_lie_are_noticed_and_never_hide_a_revocati
     let faults = Faults { cut_every: every(5), corrupt: 0.01, lose: 0.005, lie: 0.4, ..Faults::NONE };
     let met = run_seeds(50_000..50_030, |_| faults);
     assert!(met.diverged > 20 && met.refused > 20 && met.lied > 50, "{met:?}");
+}
+
+#[test]
+fn every_promise_holds_below_relays_that_end_begin_again_and_are_out_of_reach() {
+    let faults = Faults {
+        relays: 2,
+        cached: 0.5,
+        delay_max: Duration::from_millis(100),
+        part_every: every(4),
+        restart_every: every(5),
+        cut_every: every(8),
+        crash_every: every(10),
+        ..Faults::NONE
+    };
+    let met = run_seeds(70_000..70_020, |seed| Faults { short_history: seed % 2 == 0, ..faults });
+    assert!(met.parted > 100 && met.resumed > 100 && met.warmed > 30 && met.diverged == 0, "{met:?}");
+}
+
+#[test]
+fn a_restored_backup_takes_nothing_back_from_those_who_had_heard_of_more() {
+    let faults = Faults {
+        cached: 0.5,
+        backup_every: every(2),
+        restore_every: every(4),
+        restart_every: every(6),
+        cut_every: every(6),
+        ..Faults::NONE
+    };
+    let met = run_seeds(80_000..80_020, |seed| Faults { relays: (seed % 3) as usize, ..faults });
+    assert!(met.restored > 20 && met.residues > 200 && met.history_lost > 20 && met.diverged == 0, "{met:?}");
 }
 
 #[test]
