@@ -25,20 +25,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-pub use published::{Image, Published};
+pub use published::{Image, Logged, Published};
 pub use registry::{Awaiting, SubscriberStatus};
 pub use snapshots::OfferError;
 
 use crate::clock::Clock;
 use crate::replication::frames::{DeltaFrame, Heartbeat, NodeId, PROTOCOL, Parent, ToSubscriber};
-use crate::replication::signature::Statement;
+use crate::replication::signature::{Signature, Statement};
 use crate::replication::source::{HistoryError, Members, Origin};
 use crate::replication::{FrameEncoder, FramedLog, LogEntry, LogError, LogPoint, Moment, Signer};
 use crate::revocation::{Epoch, Policy, Revision, SetKey, UnixMillis};
@@ -83,7 +82,7 @@ pub struct Start {
     pub parent: Option<Parent>,
     /// Its secret.
     pub set_key: SetKey,
-    /// Signs heartbeats and snapshots.
+    /// Signs deltas, heartbeats and snapshots.
     pub signer: Signer,
     /// Where the log goes on.
     pub point: LogPoint,
@@ -95,19 +94,19 @@ pub struct Start {
 
 /// The journal, as subscribers that lag need it.
 pub trait History: Send + Sync {
-    /// Canonical deltas from a revision on, contiguous: one at least if there is one, then until about `bytes_max`. May
-    /// block; never called by the thread that publishes.
+    /// Deltas from a revision on, contiguous: one at least if there is one, then until about `bytes_max`. May block; never
+    /// called by the thread that publishes.
     ///
     /// # Errors
     /// When the revision is no longer kept, or the journal cannot be read.
-    fn deltas(&self, from: Revision, bytes_max: usize) -> Result<Vec<(Revision, Bytes)>, HistoryError>;
+    fn deltas(&self, from: Revision, bytes_max: usize) -> Result<Vec<Logged>, HistoryError>;
 }
 
 /// A relay keeps what its log keeps.
 struct NoHistory;
 
 impl History for NoHistory {
-    fn deltas(&self, from: Revision, _: usize) -> Result<Vec<(Revision, Bytes)>, HistoryError> {
+    fn deltas(&self, from: Revision, _: usize) -> Result<Vec<Logged>, HistoryError> {
         Err(HistoryError::Compacted(from))
     }
 }
@@ -234,24 +233,34 @@ impl Hub {
     /// # Errors
     /// When it is not the next revision; nothing is published.
     pub fn append(&self, published: Published) -> Result<(), LogError> {
+        let point = published.point();
+        let signature = self.sign(&point, published.source_time);
         let ack_now = self.registry.is_awaited();
-        self.append_as(published, ack_now)
+        self.append_signed(published, signature, ack_now, Some(Duration::ZERO))
     }
 
-    /// The same, asking for acks as the authority did.
+    /// The same with the authority's signature, if it came with one, asking for acks as the authority did. The time that it
+    /// states is `age` old at least; without that it is not told to joiners.
     ///
     /// # Errors
     /// As [`Hub::append`].
-    pub fn append_as(&self, published: Published, ack_now: bool) -> Result<(), LogError> {
-        let Published { revision, source_time, floor, policy, canonical, digest, chain } = published;
-        let frame = self.encoder.encode(&ToSubscriber::Delta(DeltaFrame { canonical, ack_now }));
+    pub fn append_signed(
+        &self,
+        published: Published,
+        signature: Option<Signature>,
+        ack_now: bool,
+        age: Option<Duration>,
+    ) -> Result<(), LogError> {
+        let point = published.point();
+        let Published { source_time, policy, canonical, .. } = published;
+        let frame = self.encoder.encode(&ToSubscriber::Delta(DeltaFrame { canonical, signature, ack_now }));
         let at = self.clock.boot().0;
         let mut state = self.state.write();
-        state.log.push(LogEntry { point: LogPoint { revision, digest, chain, floor }, frame })?;
+        state.log.push(LogEntry { point, frame })?;
         state.policy = policy;
-        // Of an authority: it stated the time just now. A relay learns the time from signed words only.
-        if self.signer.is_some() {
-            state.stated = Stated { source_time, age: Duration::ZERO, at };
+        // Only what is signed states a time.
+        if let Some(age) = age.filter(|_| signature.is_some()) {
+            state.stated = Stated { source_time, age, at };
         }
         drop(state);
         self.changed.notify_one();
@@ -265,16 +274,9 @@ impl Hub {
         // Signing under the lock (some 20 µs, once a second) is what keeps the heartbeat at the log's end.
         let mut state = self.state.write();
         let point = state.log.head();
-        let statement = self.statement(&point, now.wall);
-        let heartbeat = Heartbeat {
-            revision: point.revision,
-            source_time: now.wall,
-            digest: point.digest,
-            chain: point.chain,
-            floor: point.floor,
-            ack_now,
-            signature: signer.sign_heartbeat(&statement),
-        };
+        let LogPoint { revision, digest, chain, floor } = point;
+        let signature = signer.sign_heartbeat(&self.statement(&point, now.wall));
+        let heartbeat = Heartbeat { revision, source_time: now.wall, digest, chain, floor, ack_now, signature };
         state.log.push_heartbeat(self.encoder.encode(&ToSubscriber::Heartbeat(heartbeat)));
         state.stated = Stated { source_time: now.wall, age: Duration::ZERO, at: now.boot };
         drop(state);
@@ -407,6 +409,11 @@ impl Hub {
         }
         self.registry.wake().await;
         preparing.shutdown().await;
+    }
+
+    /// What a delta that leads to this point carries; `None` at a relay.
+    fn sign(&self, point: &LogPoint, source_time: UnixMillis) -> Option<Signature> {
+        self.signer.as_ref().map(|signer| signer.sign_heartbeat(&self.statement(point, source_time)))
     }
 
     /// What is signed about a point of the log.

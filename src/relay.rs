@@ -174,7 +174,7 @@ impl Relay {
             tracing::error!(%error, "a snapshot cannot be served again");
             return None;
         }
-        extend(&hub, &provenance.deltas).then_some(hub)
+        extend(&hub, &provenance.deltas, None).then_some(hub)
     }
 }
 
@@ -219,7 +219,7 @@ impl Keep for Feeder {
             Verified::Path(_) => hub.set_path(self.path.clone()),
             Verified::Word(heartbeat) => hub.pass_on(heartbeat, staleness),
             Verified::Delta(delta) => {
-                if !extend(hub, std::slice::from_ref(delta)) {
+                if !extend(hub, std::slice::from_ref(delta), Some(staleness)) {
                     self.replace(None);
                 }
             }
@@ -264,10 +264,11 @@ fn goes_on(hub: &Arc<Hub>, provenance: &Provenance) -> bool {
     }
     let newer: Vec<KeptDelta> =
         provenance.deltas.iter().filter(|delta| delta.point.revision > head.revision).cloned().collect();
-    extend(hub, &newer)
+    extend(hub, &newer, None)
 }
 
-fn extend(hub: &Hub, deltas: &[KeptDelta]) -> bool {
+/// Passes deltas on; the times that they state are `age` old at least, if that is known.
+fn extend(hub: &Hub, deltas: &[KeptDelta], age: Option<Duration>) -> bool {
     for delta in deltas {
         let published = Published {
             revision: delta.point.revision,
@@ -278,7 +279,7 @@ fn extend(hub: &Hub, deltas: &[KeptDelta]) -> bool {
             digest: delta.point.digest,
             chain: delta.point.chain,
         };
-        if let Err(error) = hub.append_as(published, delta.ack_now) {
+        if let Err(error) = hub.append_signed(published, delta.signature, delta.ack_now, age) {
             tracing::error!(%error, "what was verified does not follow what is served; subscribers are sent away");
             return false;
         }

@@ -13,8 +13,8 @@ use hyper::body::{Body, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rescind::replication::FrameEncoder;
 use rescind::replication::frames::{DeltaFrame, ToSubscriber};
+use rescind::replication::{FrameEncoder, Signature};
 use rescind::wire::replication::GrpcEncoder;
 use tokio::sync::mpsc;
 
@@ -53,7 +53,11 @@ impl Body for Outgoing {
 fn frame(revision: u64) -> Bytes {
     let mut canonical = vec![7; CANONICAL_BYTES];
     canonical[..8].copy_from_slice(&revision.to_le_bytes());
-    GrpcEncoder.encode(&ToSubscriber::Delta(DeltaFrame { canonical: canonical.into(), ack_now: false }))
+    GrpcEncoder.encode(&ToSubscriber::Delta(DeltaFrame {
+        canonical: canonical.into(),
+        signature: Some(Signature([7; 64])),
+        ack_now: false,
+    }))
 }
 
 fn answer(request: Request<Incoming>, streams: &Mutex<Streams>) -> Response<Outgoing> {

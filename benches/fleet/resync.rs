@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use rescind::authority::Image;
 use rescind::client::Client;
 use rescind::clock::Clock;
@@ -32,7 +31,7 @@ const EXPIRY: u32 = 1 << 25;
 struct NoHistory;
 
 impl hub::History for NoHistory {
-    fn deltas(&self, from: Revision, _: usize) -> Result<Vec<(Revision, Bytes)>, HistoryError> {
+    fn deltas(&self, from: Revision, _: usize) -> Result<Vec<hub::Logged>, HistoryError> {
         Err(HistoryError::Compacted(from))
     }
 }

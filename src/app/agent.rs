@@ -26,7 +26,7 @@ use crate::revocation::ports::{
     Page, Pending, Query, Record, ReinstateReply, ReinstateRequest, Reports, RevokeReply, RevokeRequest, Status,
     WriteError, Writes,
 };
-use crate::revocation::{Epoch, Position, Revision, RevocationId, WhenStale};
+use crate::revocation::{Epoch, LifetimePolicy, Position, Revision, RevocationId, WhenStale};
 use crate::surface::{BindError, Node, Surface, subscribe_service};
 use crate::telemetry::Metrics;
 use crate::wire::replication::GrpcEncoder;
@@ -144,6 +144,7 @@ fn follower_options(config: &AgentConfig, node: NodeId, seed: u64) -> FollowerOp
         public_key: config.public_key,
         entries_max: config.max_entries,
         local_policy: config.local_policy(),
+        lifetime_policy: config.lifetime_policy.unwrap_or(LifetimePolicy::Warn),
         break_glass: config.override_policy,
         ..leaf
     }

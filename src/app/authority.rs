@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::config::ServerConfig;
 use crate::hub::{self, Hub};
 use crate::journal::index::IndexError;
-use crate::journal::{Index, JournalReader, ReadError};
+use crate::journal::{Index, JournalReader, ReadError, Record};
 use crate::replication::frames::{NodeId, Parent};
 use crate::replication::source::{HistoryError, Source as _};
 use crate::replication::{LogPoint, Signer};
@@ -141,14 +141,19 @@ fn hub_of(recovered: &Recovered, clock: &Clock) -> Result<Arc<Hub>, ServeError> 
 struct JournalHistory(Arc<dyn JournalReader>);
 
 impl hub::History for JournalHistory {
-    fn deltas(&self, from: Revision, bytes_max: usize) -> Result<Vec<(Revision, Bytes)>, HistoryError> {
+    fn deltas(&self, from: Revision, bytes_max: usize) -> Result<Vec<hub::Logged>, HistoryError> {
         /// Small records would otherwise be read by the hundred thousand.
         const RECORDS_MAX: usize = 4096;
         let records = self.0.read(from, bytes_max, RECORDS_MAX).map_err(|error| match error {
             ReadError::Pruned { .. } => HistoryError::Compacted(from),
             error => HistoryError::Unavailable(error.to_string()),
         })?;
-        Ok(records.into_iter().map(|record| (record.revision, Bytes::from(record.delta))).collect())
+        let logged = |record: Record| hub::Logged {
+            revision: record.revision,
+            canonical: Bytes::from(record.delta),
+            chain: record.chain_after,
+        };
+        Ok(records.into_iter().map(logged).collect())
     }
 }
 

@@ -64,6 +64,9 @@ pub(super) struct AgentFlags {
     /// What happens beyond it; counts where it is stricter than the authority's.
     #[arg(long, value_name = "CHOICE")]
     when_stale: Option<WhenStale>,
+    /// What a miss means for a token that outlives revocations; counts where it is stricter than the authority's.
+    #[arg(long, value_name = "CHOICE")]
+    lifetime_policy: Option<LifetimePolicy>,
     /// In an emergency: go on with a stale set, whatever this agent's and the authority's policy say.
     #[arg(long, value_name = "CHOICE", conflicts_with = "when_stale")]
     override_policy: Option<Override>,
@@ -73,6 +76,14 @@ pub(super) struct AgentFlags {
 enum LogFormat {
     Text,
     Json,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LifetimePolicy {
+    /// Answer that it is not revoked; counted, and logged once per issuer.
+    Warn,
+    /// Answer that nothing is known.
+    Enforce,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -117,6 +128,7 @@ impl Process {
             public_key: flags.public_key,
             max_staleness: flags.max_staleness,
             when_stale: flags.when_stale.map(Into::into),
+            lifetime_policy: flags.lifetime_policy.map(Into::into),
             override_policy: flags.override_policy.is_some(),
             insecure: self.insecure,
             log: self.log_format.map(Into::into),
@@ -130,6 +142,15 @@ impl From<LogFormat> for telemetry::LogFormat {
         match format {
             LogFormat::Text => Self::Text,
             LogFormat::Json => Self::Json,
+        }
+    }
+}
+
+impl From<LifetimePolicy> for revocation::LifetimePolicy {
+    fn from(choice: LifetimePolicy) -> Self {
+        match choice {
+            LifetimePolicy::Warn => Self::Warn,
+            LifetimePolicy::Enforce => Self::Enforce,
         }
     }
 }

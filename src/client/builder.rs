@@ -11,7 +11,7 @@ use crate::replica::{
     Driver, DriverOptions, FollowerOptions, NAME_BYTES_MAX, NodeId, Observe, PolicyInForce, PublicKey, SERVERS_MAX,
     Upstream,
 };
-use crate::revocation::WhenStale;
+use crate::revocation::{LifetimePolicy, WhenStale};
 use crate::wire::upstream::{GrpcUpstream, UrlError};
 
 /// Settings of a [`Client`]. What is left out goes by the authority's logged policy.
@@ -20,6 +20,7 @@ pub struct Builder {
     urls: Vec<String>,
     name: String,
     policy: Option<PolicyInForce>,
+    lifetime_policy: LifetimePolicy,
     public_key: Option<PublicKey>,
     entries_max: Option<u64>,
     disk_cache: Option<PathBuf>,
@@ -62,6 +63,7 @@ impl Builder {
             urls,
             name: String::new(),
             policy: None,
+            lifetime_policy: LifetimePolicy::Warn,
             public_key: None,
             entries_max: None,
             disk_cache: None,
@@ -86,6 +88,12 @@ impl Builder {
     /// What happens beyond it. Counts where it is stricter than the authority's.
     pub fn when_stale(mut self, when_stale: WhenStale) -> Self {
         self.policy = Some(PolicyInForce { when_stale, ..self.policy.unwrap_or(PolicyInForce::LOOSEST) });
+        self
+    }
+
+    /// What a miss means for a token that outlives revocations. Counts where it is stricter than the authority's.
+    pub fn lifetime_policy(mut self, lifetime_policy: LifetimePolicy) -> Self {
+        self.lifetime_policy = lifetime_policy;
         self
     }
 
@@ -154,6 +162,7 @@ impl Builder {
             public_key: self.public_key,
             entries_max: self.entries_max.unwrap_or(leaf.entries_max),
             local_policy: self.policy,
+            lifetime_policy: self.lifetime_policy,
             ..leaf
         };
         let open = |dir: &PathBuf| cache::open(dir, follower.entries_max, self.clock.clone());

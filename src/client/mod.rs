@@ -50,7 +50,7 @@ pub use builder::{Builder, ClientError};
 pub use crate::replica::cache::CacheError;
 pub use crate::replica::{Event, FollowerState, FollowerStatus, NotReady, Observe, PublicKey, ReplicaStatus};
 pub use crate::revocation::ports::Answer;
-pub use crate::revocation::{Claims, Position, UnknownCause, Verdict, WhenStale};
+pub use crate::revocation::{Claims, LifetimePolicy, Position, UnknownCause, Verdict, WhenStale};
 pub use crate::token::{ClaimsError, TokenError};
 
 use crate::replica::{Driver, Replica};

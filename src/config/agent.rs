@@ -9,7 +9,7 @@ use super::duration::SpanError;
 use super::file::{File, MaxStaleness};
 use super::{ConfigError, check_addresses, parse, read};
 use crate::replica::{ENTRIES_MAX, NAME_BYTES_MAX, PolicyInForce, PublicKey, SERVERS_MAX, ServerUrl};
-use crate::revocation::WhenStale;
+use crate::revocation::{LifetimePolicy, WhenStale};
 use crate::surface::{self, Address};
 use crate::telemetry::LogFormat;
 
@@ -42,6 +42,8 @@ pub struct AgentConfig {
     pub max_staleness: Option<Duration>,
     /// What happens beyond it. Counts where it is stricter than the authority's.
     pub when_stale: Option<WhenStale>,
+    /// What a miss means for a token that outlives revocations. Counts where it is stricter than the authority's.
+    pub lifetime_policy: Option<LifetimePolicy>,
     /// Whether it serves stale whatever its own and the authority's policy say: to break the glass.
     pub override_policy: bool,
     /// The most entries this process may hold; a larger set is refused as a whole.
@@ -73,6 +75,8 @@ pub struct AgentOverrides {
     pub max_staleness: Option<Duration>,
     /// `--when-stale`.
     pub when_stale: Option<WhenStale>,
+    /// `--lifetime-policy`.
+    pub lifetime_policy: Option<LifetimePolicy>,
     /// `--override-policy serve_stale`. No file and no variable can say it: it is for an emergency.
     pub override_policy: bool,
     /// `--insecure`. A file cannot say it for an agent.
@@ -155,6 +159,7 @@ impl AgentConfig {
             public_key: overrides.public_key.or(agent.public_key.map(|key| key.0)),
             max_staleness: overrides.max_staleness.or(agent.max_staleness.map(|span| span.0)),
             when_stale: overrides.when_stale.or(agent.when_stale.map(Into::into)),
+            lifetime_policy: overrides.lifetime_policy.or(agent.lifetime_policy.map(Into::into)),
             override_policy: overrides.override_policy,
             max_entries: agent.max_entries.map_or(ENTRIES_MAX, |count| count.0),
             surface: surface::Options { insecure: overrides.insecure, data_dir, ..shared },

@@ -60,6 +60,7 @@ pub(super) struct Agent {
     pub(super) public_key: Option<Parsed<PublicKey>>,
     pub(super) max_staleness: Option<MaxStaleness>,
     pub(super) when_stale: Option<WhenStale>,
+    pub(super) lifetime_policy: Option<LifetimePolicy>,
     pub(super) max_entries: Option<EntriesMax>,
 }
 
@@ -214,6 +215,15 @@ impl From<LogFormat> for telemetry::LogFormat {
         match format {
             LogFormat::Text => Self::Text,
             LogFormat::Json => Self::Json,
+        }
+    }
+}
+
+impl From<LifetimePolicy> for revocation::LifetimePolicy {
+    fn from(choice: LifetimePolicy) -> Self {
+        match choice {
+            LifetimePolicy::Warn => Self::Warn,
+            LifetimePolicy::Enforce => Self::Enforce,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::file::{self, File};
 use super::{ConfigError, check_addresses, parse, read};
-use crate::revocation::{LifetimePolicy, Policy};
+use crate::revocation::Policy;
 use crate::surface::{self, Address};
 use crate::telemetry::LogFormat;
 
@@ -139,10 +139,7 @@ fn policy(file: &file::Policy) -> Policy {
         clock_skew_max: file.clock_skew_max.map_or(defaults.clock_skew_max, |span| span.0),
         issuer_clock_skew: file.issuer_clock_skew.map_or(defaults.issuer_clock_skew, |span| span.0),
         when_stale: file.when_stale.map_or(defaults.when_stale, Into::into),
-        lifetime_policy: file.lifetime_policy.map_or(defaults.lifetime_policy, |choice| match choice {
-            file::LifetimePolicy::Warn => LifetimePolicy::Warn,
-            file::LifetimePolicy::Enforce => LifetimePolicy::Enforce,
-        }),
+        lifetime_policy: file.lifetime_policy.map_or(defaults.lifetime_policy, Into::into),
         losses_accepted: defaults.losses_accepted,
     }
 }

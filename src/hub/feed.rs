@@ -4,11 +4,11 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::{Hub, moment};
-use crate::replication::frames::{GoAwayReason, NodeId, ToSubscriber};
+use super::{Hub, Logged, moment};
+use crate::replication::frames::{DeltaFrame, GoAwayReason, NodeId, ToSubscriber};
 use crate::replication::source::{Head, HistoryError, Origin, Seat, SnapshotOffer, SnapshotPermit};
-use crate::replication::{Cursor, Feed, LogRead, Moment, Source};
-use crate::revocation::{Digest, Revision};
+use crate::replication::{Cursor, Feed, LogPoint, LogRead, Moment, Signature, Source};
+use crate::revocation::{Delta, Digest, Revision};
 
 impl Source for Hub {
     fn origin(&self) -> &Origin {
@@ -60,6 +60,15 @@ impl Source for Hub {
     }
 }
 
+impl Hub {
+    /// One signature covers all that is read at once.
+    fn sign_logged(&self, logged: &Logged) -> Result<Option<Signature>, HistoryError> {
+        let delta = Delta::decode(&logged.canonical).map_err(|error| HistoryError::Unavailable(error.to_string()))?;
+        let Delta { revision, source_time, floor, digest_after: digest, .. } = delta;
+        Ok(self.sign(&LogPoint { revision, digest, chain: logged.chain, floor }, source_time))
+    }
+}
+
 impl Feed for Hub {
     fn now(&self) -> Moment {
         moment(&self.clock)
@@ -69,11 +78,19 @@ impl Feed for Hub {
         self.registry.join(address, self.clock.wall())
     }
 
-    fn read_history(&self, from: Revision, bytes_max: usize) -> Result<Vec<(Revision, Bytes)>, HistoryError> {
+    fn read_history(&self, from: Revision, bytes_max: usize) -> Result<Vec<(Revision, DeltaFrame)>, HistoryError> {
         let oldest = Revision(self.oldest.load(Ordering::Acquire));
         if from < oldest {
             return Err(HistoryError::Compacted(from));
         }
-        self.history.deltas(from, bytes_max)
+        let logged = self.history.deltas(from, bytes_max)?;
+        let signature = logged.last().map(|last| self.sign_logged(last)).transpose()?.flatten();
+        let unsigned =
+            |Logged { revision, canonical, .. }| (revision, DeltaFrame { canonical, signature: None, ack_now: false });
+        let mut frames: Vec<_> = logged.into_iter().map(unsigned).collect();
+        if let Some((_, last)) = frames.last_mut() {
+            last.signature = signature;
+        }
+        Ok(frames)
     }
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::replication::LogPoint;
 use crate::revocation::{Chain, Digest, Minute, Policy, Revision, SnapshotChunk, SnapshotHeader, UnixMillis};
 
 /// A revision that is in force.
@@ -19,6 +20,26 @@ pub struct Published {
     pub canonical: Bytes,
     /// The digest after it.
     pub digest: Digest,
+    /// The chain after it.
+    pub chain: Chain,
+}
+
+impl Published {
+    /// Where the state stands after it.
+    #[must_use]
+    pub fn point(&self) -> LogPoint {
+        let Self { revision, digest, chain, floor, .. } = *self;
+        LogPoint { revision, digest, chain, floor }
+    }
+}
+
+/// A revision as the history holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logged {
+    /// Which.
+    pub revision: Revision,
+    /// Its canonical delta.
+    pub canonical: Bytes,
     /// The chain after it.
     pub chain: Chain,
 }

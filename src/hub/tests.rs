@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use prost::Message as _;
 
 use super::*;
@@ -9,15 +10,19 @@ use crate::clock::ManualTime;
 use crate::replication::frames::{Ack, GoAwayReason, Hello, ProtocolRange, Role};
 use crate::replication::source::Seat;
 use crate::replication::{Cursor, Feed, LogRead, Source};
-use crate::revocation::{Chain, Digest, Minute, RevocationSet, SetWriter, SnapshotBuilder, SnapshotState};
+use crate::revocation::{Chain, Delta, Digest, Minute, RevocationSet, SetWriter, SnapshotBuilder, SnapshotState};
 use crate::wire::pb;
 use crate::wire::replication::{GRPC_PREFIX_BYTES, GrpcEncoder};
 
 struct NoHistory;
 
 impl History for NoHistory {
-    fn deltas(&self, from: Revision, _: usize) -> Result<Vec<(Revision, Bytes)>, HistoryError> {
-        Ok(vec![(from, Bytes::from_static(b"from the journal"))])
+    fn deltas(&self, from: Revision, _: usize) -> Result<Vec<Logged>, HistoryError> {
+        let logged = |revision: Revision| {
+            let canonical = Delta::empty(revision, UnixMillis(revision.0), Minute::from_bits(7)).encode().into();
+            Logged { revision, canonical, chain: Chain([revision.0 as u8; 32]) }
+        };
+        Ok(vec![logged(from), logged(from.next())])
     }
 }
 
@@ -198,6 +203,33 @@ fn a_snapshot_that_is_offered_waits_for_room() {
     drop(joiner);
     hub.prepare_offered();
     assert_eq!(hub.snapshot_revision(), Some(Revision(3)));
+}
+
+/// Whether what a frame carries is signed for by the hub of these tests.
+fn is_signed(hub: &Hub, delta: &DeltaFrame, point: LogPoint, source_time: UnixMillis) -> Option<bool> {
+    let statement = hub.statement(&point, source_time);
+    let verified = |signature| hub.origin.public_key.verify_heartbeat(&statement, &signature).is_ok();
+    delta.signature.map(verified)
+}
+
+#[test]
+fn every_delta_is_signed_and_of_a_read_of_the_history_the_last() {
+    let (hub, _) = hub();
+    let published = published(1);
+    let (point, source_time) = (published.point(), published.source_time);
+    hub.append(published).unwrap();
+    let [ToSubscriber::Delta(delta)] = &frames(&hub, 0)[..] else { panic!("one delta") };
+    assert_eq!(is_signed(&hub, delta, point, source_time), Some(true));
+    let past = hub.read_history(Revision(5), 10).unwrap();
+    let logged = |revision: u64| LogPoint {
+        revision: Revision(revision),
+        digest: Digest::default(),
+        chain: Chain([revision as u8; 32]),
+        floor: Minute::from_bits(7),
+    };
+    let signed =
+        |(revision, delta): &(Revision, DeltaFrame)| is_signed(&hub, delta, logged(revision.0), UnixMillis(revision.0));
+    assert_eq!(past.iter().map(signed).collect::<Vec<_>>(), [None, Some(true)]);
 }
 
 #[test]

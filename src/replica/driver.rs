@@ -25,8 +25,8 @@ use super::upstream::Upstream;
 use crate::clock::Clock;
 use crate::replication::Action;
 use crate::replication::follower::{Alarm, FollowerOptions, FollowerState, SetSwap, TICK};
-use crate::replication::frames::{Subtree, ToSubscriber};
-use crate::revocation::{Delta, Position};
+use crate::replication::frames::Subtree;
+use crate::revocation::Position;
 
 /// What a driver needs.
 pub struct DriverOptions {
@@ -166,7 +166,7 @@ impl Task {
                 self.tell(|server| Event::Connected { server });
                 self.following.follower.handle_connected(self.replica.now());
             }
-            LinkInput::Frame(frame) => self.handle_frame(*frame),
+            LinkInput::Frame(frame) => self.following.follower.handle_frame(self.replica.now(), *frame),
             LinkInput::Lost(error) => {
                 self.link = Link::Idle;
                 self.lost = error.to_string();
@@ -188,29 +188,12 @@ impl Task {
         }
     }
 
-    fn handle_frame(&mut self, frame: ToSubscriber) {
-        let before = self.following.follower.status().revision;
-        let canonical = match &frame {
-            ToSubscriber::Delta(delta) => Some(delta.canonical.clone()),
-            _ => None,
-        };
-        self.following.follower.handle_frame(self.replica.now(), frame);
-        let Some(canonical) = canonical.filter(|_| self.following.follower.status().revision > before) else { return };
-        count(&self.replica.counters().revisions);
-        self.carry_out();
-        // What was applied was decoded once already; it is decoded again only for somebody who listens.
-        if self.observer.is_some()
-            && let Ok(delta) = Delta::decode(&canonical)
-        {
-            let entries = self.replica.entries();
-            self.tell(|_| Event::Revision { delta: &delta, entries });
-        }
-    }
-
     /// Does all that the follower wants done.
     fn carry_out(&mut self) {
+        let mut applied = Vec::new();
         while let Some(action) = self.following.poll() {
             match action {
+                Action::Applied { delta, entries } => applied.push((delta, entries)),
                 Action::Connect { after } => self.wait(after),
                 Action::Send(frame) => self.link.send(frame),
                 Action::Disconnect { reason } => {
@@ -225,6 +208,11 @@ impl Task {
                 Action::Verified(_) => {}
                 Action::Alarm(alarm) => self.raise(&alarm),
             }
+        }
+        // Readers know where the set stands by now.
+        for (delta, entries) in applied {
+            count(&self.replica.counters().revisions);
+            self.tell(|_| Event::Revision { delta: &delta, entries });
         }
     }
 

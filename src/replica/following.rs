@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::handle::{Replica, Residue};
+use super::handle::{LocalPolicy, Replica, Residue};
 use super::keep::Keep;
 use crate::clock::Clock;
 use crate::replication::follower::{Action, CacheFault, Follower, FollowerOptions, Kept};
@@ -26,9 +26,13 @@ impl Following {
     /// Holds nothing yet.
     #[must_use]
     pub fn new(options: FollowerOptions, clock: Clock) -> Self {
-        let (local_policy, break_glass) = (options.local_policy, options.break_glass);
+        let local = LocalPolicy {
+            staleness: options.local_policy,
+            lifetime: options.lifetime_policy,
+            break_glass: options.break_glass,
+        };
         let follower = Follower::new(options);
-        let replica = Arc::new(Replica::new(follower.status(), local_policy, break_glass, clock));
+        let replica = Arc::new(Replica::new(follower.status(), local, clock));
         Self { follower, replica, keepers: Vec::new(), residues: Vec::new() }
     }
 

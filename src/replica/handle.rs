@@ -28,11 +28,19 @@ const NO_EPOCH: Epoch = Epoch { generation: 0, id: [0; 16] };
 pub struct Replica {
     view: ArcSwap<View>,
     statuses: watch::Sender<FollowerStatus>,
-    local_policy: Option<PolicyInForce>,
-    break_glass: bool,
+    local: LocalPolicy,
     clock: Clock,
     counters: Counters,
     logged_issuers: LoggedIssuers,
+}
+
+/// What counts here besides the logged policy.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LocalPolicy {
+    pub(super) staleness: Option<PolicyInForce>,
+    pub(super) lifetime: LifetimePolicy,
+    /// It serves stale whatever policies say.
+    pub(super) break_glass: bool,
 }
 
 /// What one check reads; replaced as a whole.
@@ -114,18 +122,12 @@ pub struct NotReady {
 
 impl Replica {
     /// Holds nothing yet.
-    pub(super) fn new(
-        status: FollowerStatus,
-        local_policy: Option<PolicyInForce>,
-        break_glass: bool,
-        clock: Clock,
-    ) -> Self {
+    pub(super) fn new(status: FollowerStatus, local: LocalPolicy, clock: Clock) -> Self {
         let view = View { set: None, epoch: NO_EPOCH, status, residues: Vec::new(), residue_lost: None };
         Self {
             view: ArcSwap::from_pointee(view),
             statuses: watch::Sender::new(status),
-            local_policy,
-            break_glass,
+            local,
             clock,
             counters: Counters::default(),
             logged_issuers: LoggedIssuers::new(),
@@ -140,6 +142,9 @@ impl Replica {
         let now = self.now();
         let staleness = view.status.staleness(now);
         let mut finding = view.find(claims, now);
+        if finding.beyond_horizon && finding.hit.is_none() && self.local.lifetime == LifetimePolicy::Enforce {
+            finding.doubt = finding.doubt.or(Some(UnknownCause::BeyondHorizon));
+        }
         let doubt = view.doubt().or_else(|| self.stale_doubt(&view.status, staleness));
         if view.status.state == FollowerState::Diverged {
             // What was merged in since is in force, but it is no verified revision.
@@ -230,11 +235,6 @@ impl Replica {
         &self.counters
     }
 
-    /// The live entries of the set that is served.
-    pub(super) fn entries(&self) -> u64 {
-        self.view.load().set.as_ref().map_or(0, |set| set.entries())
-    }
-
     /// Now, on both clocks.
     pub(super) fn now(&self) -> Moment {
         Moment { boot: self.clock.boot().0, wall: self.clock.wall() }
@@ -267,7 +267,7 @@ impl Replica {
 
     /// The stricter of the logged and the local policy.
     pub(super) fn policy(&self, status: &FollowerStatus) -> PolicyInForce {
-        PolicyInForce::resolve(&status.policy, self.local_policy, self.break_glass)
+        PolicyInForce::resolve(&status.policy, self.local.staleness, self.local.break_glass)
     }
 
     fn stale_doubt(&self, status: &FollowerStatus, staleness: Duration) -> Option<UnknownCause> {
@@ -306,7 +306,8 @@ impl Replica {
     fn note_beyond_horizon(&self, status: &FollowerStatus, claims: &Claims) {
         count(&self.counters.beyond_horizon);
         let issuer = claims.value("iss").unwrap_or_default();
-        if status.policy.lifetime_policy == LifetimePolicy::Warn && self.logged_issuers.is_new(issuer) {
+        let lifetime_policy = status.policy.lifetime_policy.max(self.local.lifetime);
+        if lifetime_policy == LifetimePolicy::Warn && self.logged_issuers.is_new(issuer) {
             tracing::warn!(
                 issuer,
                 "tokens of this issuer outlive revocations: raise max_token_lifetime, or enforce it (lifetime_policy)"

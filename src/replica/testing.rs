@@ -99,7 +99,8 @@ impl Authority {
         });
         let canonical = Bytes::from(delta.encode());
         self.chain = self.chain.next(&canonical);
-        ToSubscriber::Delta(DeltaFrame { canonical, ack_now: true })
+        let signature = Some(self.signer.sign_heartbeat(&self.statement(BEGIN)));
+        ToSubscriber::Delta(DeltaFrame { canonical, signature, ack_now: true })
     }
 
     pub(crate) fn welcome(&self, mode: WelcomeMode) -> ToSubscriber {

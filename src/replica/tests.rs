@@ -11,7 +11,8 @@ use crate::clock::{Clock, ManualTime};
 use crate::replication::frames::{ToServer, ToSubscriber, WelcomeMode};
 use crate::revocation::ports::Answer;
 use crate::revocation::{
-    Claims, Minute, Policy, Position, Revision, UnixMillis, UnixSeconds, UnknownCause, Verdict, WhenStale,
+    Claims, LifetimePolicy, Minute, Policy, Position, Revision, UnixMillis, UnixSeconds, UnknownCause, Verdict,
+    WhenStale,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -297,6 +298,28 @@ async fn beyond_the_accepted_staleness_a_miss_is_unknown_when_either_policy_deni
         peer.send([authority.welcome(WelcomeMode::Resume), authority.heartbeat(fixture.wall())]).await;
         fixture.sees(|status| status.state == FollowerState::Live).await;
         assert_eq!(fixture.check("alice").verdict, Verdict::NotRevoked);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_outlives_revocations_is_unknown_when_either_policy_enforces() {
+    use LifetimePolicy::{Enforce, Warn};
+    for (logged, local) in [(Warn, Warn), (Warn, Enforce), (Enforce, Warn)] {
+        let mut authority = Authority::new(1, Policy { lifetime_policy: logged, ..Policy::default() });
+        let (fixture, _peer) = Fixture::with(|options| options.lifetime_policy = local).live(&mut authority).await;
+        let year = 365 * 86_400;
+        let issued_long_ago = |sub: &str| {
+            let mut claims = claims(sub);
+            claims.iat = Some(UnixSeconds(BEGIN.0 / 1000 - year));
+            claims
+        };
+        let expected = match logged.max(local) {
+            Warn => Verdict::NotRevoked,
+            Enforce => Verdict::Unknown(UnknownCause::BeyondHorizon),
+        };
+        assert_eq!(fixture.replica().check(&issued_long_ago("alice"), None).verdict, expected, "{logged:?}, {local:?}");
+        assert!(matches!(fixture.replica().check(&issued_long_ago("mallory"), None).verdict, Verdict::Revoked(_)));
+        assert_eq!(fixture.replica().status().counts.beyond_horizon, 1);
     }
 }
 

@@ -20,7 +20,8 @@
 //! as what is held already, and infinitely stale until the authority is heard.
 //!
 //! # Invariants
-//! - F1. Readers see contiguous revisions, each with the digest its author states, or a snapshot that the authority signed.
+//! - F1. Readers see contiguous revisions, or a snapshot, all of which the authority signed for. What was not signed for yet
+//!   waits unseen.
 //! - F2. A set is swapped only for a verified one that is not older: a position never goes back within an epoch.
 //! - F3. Freshness moves only on the authority's signed word about exactly the state held. A relay cannot invent it.
 //! - F4. Once anything contradicts the set it takes nothing back any more, until a verified snapshot replaces it.
@@ -33,6 +34,7 @@ mod freshness;
 mod incoming;
 mod kept;
 mod link;
+mod pending;
 mod replicated;
 mod status;
 mod stream;
@@ -54,7 +56,7 @@ pub use action::{Action, Alarm, EpochChange, SetSwap};
 pub use fault::{DisconnectReason, Divergence, ResyncFault};
 pub use kept::{Descent, KeptDelta, Provenance, SignedSnapshot, Verified};
 pub use status::{FollowerState, FollowerStatus};
-pub use warm::{CacheFault, Kept};
+pub use warm::{CacheFault, CachedDelta, Kept};
 
 use super::backoff::Backoff;
 use super::frames::{
@@ -62,7 +64,7 @@ use super::frames::{
 };
 use super::moment::Moment;
 use super::signature::PublicKey;
-use crate::revocation::Revision;
+use crate::revocation::{LifetimePolicy, Revision};
 
 /// How often [`Follower::handle_tick`] is to be called.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -98,6 +100,8 @@ pub struct FollowerOptions {
     pub entries_max: u64,
     /// Where it is stricter than the logged policy, it is in force.
     pub local_policy: Option<PolicyInForce>,
+    /// What a miss means here for a token that may have outlived an entry: counts where it is stricter than the logged policy.
+    pub lifetime_policy: LifetimePolicy,
     /// Serves stale whatever policy says: for an operator who must keep things going, and says so in every ack.
     pub break_glass: bool,
     /// Hands on what it verified ([`Action::Verified`], [`SetSwap::provenance`]): for a relay, or a cache on disk.
@@ -120,6 +124,7 @@ impl FollowerOptions {
             public_key: None,
             entries_max: ENTRIES_MAX,
             local_policy: None,
+            lifetime_policy: LifetimePolicy::Warn,
             break_glass: false,
             keeps: false,
             seed,
@@ -196,6 +201,8 @@ impl Follower {
     /// The connection is there: says Hello.
     pub fn handle_connected(&mut self, now: Moment) {
         self.incoming = None;
+        // It came over a connection that is gone.
+        self.held.as_mut().map(Replicated::take_pending);
         self.phase = Phase::Greeting { since: now.boot };
         self.acks = Acks::default();
         let goes_on = self.divergence.is_none() && !std::mem::take(&mut self.refreshing);

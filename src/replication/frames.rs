@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::signature::{PublicKey, Signature};
+use super::signature::{PublicKey, Signature, Statement};
 use crate::revocation::{Chain, Digest, Epoch, Minute, Policy, Revision, SetKey, SnapshotChunk, UnixMillis, WhenStale};
 
 /// The protocol version that this build speaks.
@@ -253,7 +253,7 @@ pub struct Welcome {
     pub policy: Policy,
     /// The relays between the authority and the sender, nearest to the sender first; at most [`PATH_MAX`].
     pub path: Vec<NodeId>,
-    /// The key that signs heartbeats and snapshots.
+    /// The key that signs deltas, heartbeats and snapshots.
     pub public_key: PublicKey,
 }
 
@@ -311,6 +311,9 @@ pub struct SnapshotEnd {
 pub struct DeltaFrame {
     /// [`crate::revocation::Delta::encode`]; at most [`DELTA_BYTES_MAX`]. The chain runs over exactly these bytes.
     pub canonical: Bytes,
+    /// That of a heartbeat about the state after it, at the time it states ([`super::signature::Statement`]). `None` where
+    /// a later frame's covers it: through the chain, a signature is about everything up to its revision.
+    pub signature: Option<Signature>,
     /// Somebody waits: acknowledge at once.
     pub ack_now: bool,
 }
@@ -332,6 +335,15 @@ pub struct Heartbeat {
     pub ack_now: bool,
     /// Over [`super::signature::Statement`].
     pub signature: Signature,
+}
+
+impl Heartbeat {
+    /// What its signature is about, if it is of this epoch.
+    #[must_use]
+    pub fn statement(&self, protocol: u32, epoch: Epoch) -> Statement {
+        let Self { revision, digest, chain, floor, source_time, .. } = *self;
+        Statement { protocol, epoch, revision, digest, chain, floor, source_time }
+    }
 }
 
 /// Why a server ends a subscription.

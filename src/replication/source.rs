@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::frames::{Ack, GoAwayReason, Hello, NodeId, Parent, ToSubscriber};
+use super::frames::{Ack, DeltaFrame, GoAwayReason, Hello, NodeId, Parent, ToSubscriber};
 use super::log::{Cursor, LogRead};
 use super::moment::Moment;
 use super::signature::PublicKey;
@@ -134,11 +134,11 @@ pub trait Feed: Source + Send + Sync {
     /// # Errors
     /// When there are too many, or the server stops.
     fn join(&self, address: &str) -> Result<Box<dyn Seat>, GoAwayReason>;
-    /// Canonical deltas from a revision on, contiguous. May block: call it where that hurts nobody.
+    /// Deltas from a revision on, contiguous, the last of them signed. May block: call it where that hurts nobody.
     ///
     /// # Errors
     /// When they are not kept or cannot be read.
-    fn read_history(&self, from: Revision, bytes_max: usize) -> Result<Vec<(Revision, Bytes)>, HistoryError>;
+    fn read_history(&self, from: Revision, bytes_max: usize) -> Result<Vec<(Revision, DeltaFrame)>, HistoryError>;
 }
 
 /// What surfaces serve: the feed of the moment.

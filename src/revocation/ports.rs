@@ -445,7 +445,7 @@ pub struct Status {
     pub clock_alarm: Option<String>,
     /// What keeps the search index from following; `None` when it follows.
     pub index_trouble: Option<String>,
-    /// The key that signs heartbeats and snapshots.
+    /// The key that signs deltas, heartbeats and snapshots.
     pub public_key: [u8; 32],
     /// How it follows; `None` at the authority.
     pub following: Option<Following>,

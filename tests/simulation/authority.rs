@@ -89,12 +89,17 @@ impl Publish for Outlet {
 struct Kept(Arc<dyn JournalReader>);
 
 impl hub::History for Kept {
-    fn deltas(&self, from: Revision, bytes_max: usize) -> Result<Vec<(Revision, Bytes)>, HistoryError> {
+    fn deltas(&self, from: Revision, bytes_max: usize) -> Result<Vec<hub::Logged>, HistoryError> {
         let records = self.0.read(from, bytes_max, 64).map_err(|error| match error {
             ReadError::Pruned { .. } => HistoryError::Compacted(from),
             error => HistoryError::Unavailable(error.to_string()),
         })?;
-        Ok(records.into_iter().map(|record| (record.revision, Bytes::from(record.delta))).collect())
+        let logged = |record: rescind::journal::Record| hub::Logged {
+            revision: record.revision,
+            canonical: Bytes::from(record.delta),
+            chain: record.chain_after,
+        };
+        Ok(records.into_iter().map(logged).collect())
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rescind::replica::Keep;
 use rescind::replication::FollowerStatus;
-use rescind::replication::follower::{FollowerState, Kept, SetSwap, Verified};
+use rescind::replication::follower::{CachedDelta, FollowerState, Kept, KeptDelta, SetSwap, Verified};
 use rescind::revocation::Revision;
 
 use super::history::Point;
@@ -31,10 +31,23 @@ struct Files {
 
 #[derive(Clone)]
 struct Main {
-    kept: Kept,
-    in_doubt: bool,
+    written: Written,
     /// What a power cut leaves.
-    synced: (Kept, bool),
+    synced: Written,
+}
+
+#[derive(Clone)]
+struct Written {
+    kept: Kept,
+    /// So many deltas are signed for.
+    signed: usize,
+    in_doubt: bool,
+}
+
+impl Main {
+    fn generation(&self) -> u64 {
+        generation(&self.written.kept)
+    }
 }
 
 impl Cache {
@@ -44,7 +57,7 @@ impl Cache {
         if now.saturating_sub(files.synced_at) >= SYNC_INTERVAL {
             files.synced_at = now;
             if let Some(main) = &mut files.main {
-                main.synced = (main.kept.clone(), main.in_doubt);
+                main.synced = main.written.clone();
             }
         }
     }
@@ -54,16 +67,18 @@ impl Cache {
         let mut files = self.0.lock();
         if let Some(main) = &mut files.main {
             match power_cut {
-                true => (main.kept, main.in_doubt) = main.synced.clone(),
-                false => main.synced = (main.kept.clone(), main.in_doubt),
+                true => main.written = main.synced.clone(),
+                false => main.synced = main.written.clone(),
             }
+            // What nobody signed for is not read.
+            main.written.kept.deltas.truncate(main.written.signed);
         }
         // Its set differed from the authority's: it is not begun from.
-        if files.main.as_ref().is_some_and(|main| main.in_doubt) {
+        if files.main.as_ref().is_some_and(|main| main.written.in_doubt) {
             files.main = None;
         }
         // What was put beside before the set that was to take its place.
-        let followed = files.main.as_ref().map(|main| generation(&main.kept));
+        let followed = files.main.as_ref().map(Main::generation);
         files.residues.retain(|kept| Some(generation(kept)) != followed);
     }
 
@@ -71,7 +86,7 @@ impl Cache {
     pub fn kept(&self) -> (Option<Kept>, Vec<(u64, Kept)>, bool) {
         let files = self.0.lock();
         let residues = files.residues.iter().map(|kept| (generation(kept), kept.clone())).collect();
-        (files.main.as_ref().map(|main| main.kept.clone()), residues, files.lost)
+        (files.main.as_ref().map(|main| main.written.kept.clone()), residues, files.lost)
     }
 
     /// How far the sets of earlier epochs go.
@@ -93,8 +108,8 @@ impl Keep for Cache {
         if swap.epoch_change.is_some_and(|change| !change.ancestor) {
             match files.main.take() {
                 Some(before) if files.residues.len() < RESIDUES_MAX => {
-                    files.lost |= before.in_doubt;
-                    files.residues.push(before.kept);
+                    files.lost |= before.written.in_doubt;
+                    files.residues.push(before.written.kept);
                 }
                 _ => files.lost = true,
             }
@@ -102,27 +117,35 @@ impl Keep for Cache {
         let kept = Kept {
             descent: provenance.descent.clone(),
             snapshot: Arc::clone(&provenance.snapshot),
-            deltas: provenance.deltas.iter().map(|delta| delta.canonical.clone()).collect(),
+            deltas: provenance.deltas.iter().map(cached).collect(),
             word: None,
         };
-        files.main = Some(Main { kept: kept.clone(), in_doubt: false, synced: (kept, false) });
+        let signed = kept.deltas.iter().rposition(|delta| delta.signature.is_some()).map_or(0, |last| last + 1);
+        let written = Written { kept, signed, in_doubt: false };
+        files.main = Some(Main { written: written.clone(), synced: written });
     }
 
     fn handle_verified(&mut self, verified: &Verified, _: Duration) {
         let mut files = self.0.lock();
-        let Some(main) = &mut files.main else { return };
+        let Some(Main { written, .. }) = &mut files.main else { return };
         match verified {
-            Verified::Delta(delta) => main.kept.deltas.push(delta.canonical.clone()),
-            Verified::Word(word) => main.kept.word = Some(word.clone()),
-            Verified::Path(_) => {}
+            Verified::Delta(delta) => {
+                written.kept.deltas.push(cached(delta));
+                if delta.signature.is_none() {
+                    return;
+                }
+            }
+            Verified::Word(word) => written.kept.word = Some(word.clone()),
+            Verified::Path(_) => return,
         }
+        written.signed = written.kept.deltas.len();
     }
 
     fn handle_status(&mut self, status: &FollowerStatus) {
         if status.state == FollowerState::Diverged
             && let Some(main) = &mut self.0.lock().main
         {
-            main.in_doubt = true;
+            main.written.in_doubt = true;
         }
     }
 
@@ -131,6 +154,10 @@ impl Keep for Cache {
         files.residues.retain(|kept| generations.contains(&generation(kept)));
         files.lost &= !generations.is_empty();
     }
+}
+
+fn cached(delta: &KeptDelta) -> CachedDelta {
+    CachedDelta { canonical: delta.canonical.clone(), signature: delta.signature }
 }
 
 fn generation(kept: &Kept) -> u64 {

@@ -199,7 +199,7 @@ fn monotonic_notices_an_authority_that_goes_back() {
 }
 
 #[test]
-fn monotonic_notices_a_return_behind_what_was_signed() {
+fn monotonic_notices_a_diverged_replica_that_goes_back() {
     broken("Monotonic", |history| {
         let back = [Event::Diverged, Event::Swapped { to: early() }];
         history.events.extend(back.map(|event| Record { at: Duration::ZERO, node: 0, event }));

@@ -52,7 +52,8 @@ pub struct Node {
     held: Option<(Point, Digest)>,
     pub outbox: Vec<ToServer>,
     events: Vec<Event>,
-    swapped: bool,
+    /// What is served.
+    reached: Point,
     gave_up: bool,
 }
 
@@ -104,11 +105,10 @@ impl Node {
             held: None,
             outbox: Vec::new(),
             events,
-            swapped: false,
+            reached: Point::default(),
             gave_up: false,
         };
         node.carry_out();
-        node.note(Point::default(), None);
         node
     }
 
@@ -188,7 +188,6 @@ impl Node {
             self.following.follower.handle_disconnect("not a frame");
             return self.carry_out();
         };
-        let before = self.at();
         let heartbeat = match &frame {
             ToSubscriber::Heartbeat(heartbeat) if parcel.intact => Some(heartbeat.revision),
             _ => None,
@@ -208,21 +207,10 @@ impl Node {
         }
         self.following.follower.handle_frame(self.now(), frame);
         self.carry_out();
-        self.note(before, heartbeat.map(|revision| Point { revision, ..before }));
-    }
-
-    fn note(&mut self, before: Point, heartbeat: Option<Point>) {
-        let after = self.at();
-        if std::mem::take(&mut self.swapped) {
-            self.events.push(Event::Swapped { to: after });
-        } else if before != after {
-            self.events.push(Event::Advanced { from: before, to: after });
-        }
-        let state = self.status().state;
-        let follows = matches!(state, FollowerState::Live | FollowerState::Resuming);
-        // While a set is made beside, what is heard may be about that one.
-        if let Some(of) = heartbeat.filter(|of| follows && !self.gave_up && of.generation == after.generation) {
-            self.events.push(Event::Heartbeat { of, applied: after });
+        let follows = matches!(self.status().state, FollowerState::Live | FollowerState::Resuming);
+        if let Some(revision) = heartbeat.filter(|_| follows && !self.gave_up) {
+            let applied = self.at();
+            self.events.push(Event::Heartbeat { of: Point { revision, ..applied }, applied });
         }
         self.gave_up = false;
     }
@@ -245,7 +233,15 @@ impl Node {
                     self.outbox.clear();
                     self.events.push(Event::Refused);
                 }
-                Action::Swap(_) => self.swapped = true,
+                Action::Swap(swap) => {
+                    self.reached = Point { generation: swap.epoch.generation, revision: swap.set.revision() };
+                    self.events.push(Event::Swapped { to: self.reached });
+                }
+                Action::Applied { delta, .. } => {
+                    let from = self.reached;
+                    self.reached.revision = delta.revision;
+                    self.events.push(Event::Advanced { from, to: self.reached });
+                }
                 Action::Rebuild(rebuild) => rebuild.run(),
                 Action::Alarm(Alarm::Diverged(_)) => self.events.push(Event::Diverged),
                 Action::Alarm(_) | Action::Publish(_) | Action::Verified(_) => {}

@@ -43,6 +43,7 @@ fn the_sample_holds_every_key() {
     assert_eq!(sample.cache_dir.as_deref(), Some(Path::new("/var/cache/rescind")));
     assert_eq!(sample.name.as_str(), "gateway-1");
     assert!(sample.public_key.is_some() && sample.max_staleness.is_some() && sample.when_stale.is_some());
+    assert_eq!(sample.lifetime_policy, Some(LifetimePolicy::Enforce));
     assert_eq!(sample.surface.hosts, ["rescind.internal"], "what callers are answered with is shared with a server");
 }
 

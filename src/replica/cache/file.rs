@@ -3,7 +3,8 @@
 //! - Snapshot: 16 B magic ‖ u32 format ‖ sections of u32 length ‖ u32 CRC-32C ‖ bytes: the descent, the header, each chunk,
 //!   the end.
 //! - Deltas: 16 B magic ‖ u32 format ‖ the snapshot's 64 B signature ‖ u32 CRC-32C of those ‖ records of u32 length ‖ u32
-//!   CRC-32C ‖ u8 kind and body: a canonical delta, a signed word, or the mark that the set came to be in doubt.
+//!   CRC-32C ‖ u8 kind and body: a canonical delta, with its 64 B signature before it or without, a signed word, or the
+//!   mark that the set came to be in doubt.
 //!
 //! The format belongs to protocol version 1: a signature of another version would not verify.
 
@@ -12,7 +13,9 @@ use std::io::{self, Read as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use crate::replication::follower::Descent;
+use bytes::Bytes;
+
+use crate::replication::follower::{CachedDelta, Descent, KeptDelta};
 use crate::replication::frames::{DELTA_BYTES_MAX, Heartbeat, Parent, SnapshotEnd};
 use crate::replication::{PublicKey, Signature};
 use crate::revocation::{Chain, DecodeError, Digest, Epoch, Reader, Revision, SetKey, UnixMillis};
@@ -23,14 +26,16 @@ pub(super) const DELTAS_MAGIC: &[u8; 16] = b"rescind-cache-de";
 pub(super) const FORMAT: u32 = 1;
 /// The length of what a file of deltas begins with.
 pub(super) const DELTAS_HEAD: usize = 16 + 4 + 64 + 4;
-/// The largest record: a delta and its kind.
-pub(super) const RECORD_BYTES_MAX: usize = DELTA_BYTES_MAX + 1;
+/// The largest record: a delta, its signature and its kind.
+pub(super) const RECORD_BYTES_MAX: usize = DELTA_BYTES_MAX + SIGNATURE + 1;
+const SIGNATURE: usize = 64;
 /// Length and CRC-32C, before a section or a record.
 pub(super) const FRAME: usize = 8;
 
 pub(super) const KIND_DELTA: u8 = 1;
 pub(super) const KIND_WORD: u8 = 2;
 pub(super) const KIND_DOUBT: u8 = 3;
+pub(super) const KIND_SIGNED_DELTA: u8 = 4;
 
 /// Makes a file, or opens it; only its owner may read it.
 pub(super) fn create(path: &Path) -> io::Result<File> {
@@ -155,6 +160,21 @@ pub(super) fn decode_end(bytes: &[u8]) -> Result<SnapshotEnd, DecodeError> {
     };
     reader.finish()?;
     Ok(end)
+}
+
+/// A delta's kind and body.
+pub(super) fn encode_delta(delta: &KeptDelta) -> (u8, Bytes) {
+    match &delta.signature {
+        None => (KIND_DELTA, delta.canonical.clone()),
+        Some(signature) => (KIND_SIGNED_DELTA, [&signature.0[..], &delta.canonical].concat().into()),
+    }
+}
+
+/// The body of a [`KIND_SIGNED_DELTA`].
+pub(super) fn decode_signed_delta(mut body: Bytes) -> Result<CachedDelta, DecodeError> {
+    let signature = Signature(Reader::new(&body).array()?);
+    let canonical = body.split_off(SIGNATURE);
+    Ok(CachedDelta { canonical, signature: Some(signature) })
 }
 
 pub(super) fn encode_word(word: &Heartbeat) -> Vec<u8> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::file::{KIND_DELTA, KIND_DOUBT, KIND_WORD, encode_word};
+use super::file::{KIND_DOUBT, KIND_WORD, encode_delta, encode_word};
 use super::queue::{Shared, Swap};
 use super::read::refresh_bytes;
 use super::writer::Writer;
@@ -31,7 +31,7 @@ pub struct Keeper {
     writer: Option<JoinHandle<()>>,
     clock: Clock,
     asked_at: Option<BootTime>,
-    /// The revision of the last word kept: words that repeat it prove nothing more.
+    /// The revision of the last signature kept: words that repeat it prove nothing more.
     word: Revision,
     /// It was noted that the set is in doubt.
     doubt: bool,
@@ -72,7 +72,7 @@ impl Keep for Keeper {
         let passed_over = self.shared.push_swap(Swap {
             descent: provenance.descent.clone(),
             snapshot: Arc::clone(&provenance.snapshot),
-            deltas: provenance.deltas.iter().map(|delta| delta.canonical.clone()).collect(),
+            deltas: provenance.deltas.iter().map(encode_delta).collect(),
             residue,
         });
         if passed_over > 0 {
@@ -84,7 +84,13 @@ impl Keep for Keeper {
 
     fn handle_verified(&mut self, verified: &Verified, _: Duration) {
         match verified {
-            Verified::Delta(delta) => self.push(KIND_DELTA, delta.canonical.clone()),
+            Verified::Delta(delta) => {
+                let (kind, body) = encode_delta(delta);
+                self.push(kind, body);
+                if delta.signature.is_some() {
+                    self.word = delta.point.revision;
+                }
+            }
             Verified::Word(word) if word.revision > self.word => {
                 self.word = word.revision;
                 self.push(KIND_WORD, encode_word(word).into());

@@ -35,7 +35,8 @@ pub(super) enum Job {
 pub(super) struct Swap {
     pub(super) descent: Descent,
     pub(super) snapshot: Arc<SignedSnapshot>,
-    pub(super) deltas: Vec<Bytes>,
+    /// Kind and body of each.
+    pub(super) deltas: Vec<(u8, Bytes)>,
     /// The generation of the set before, if that stays in force.
     pub(super) residue: Option<u64>,
 }

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::file::{
-    DELTAS_HEAD, FORMAT, FRAME, KIND_DELTA, KIND_DOUBT, KIND_WORD, RECORD_BYTES_MAX, SNAPSHOT_MAGIC, decode_descent,
-    decode_end, decode_word, deltas_head, deltas_name,
+    DELTAS_HEAD, FORMAT, FRAME, KIND_DELTA, KIND_DOUBT, KIND_SIGNED_DELTA, KIND_WORD, RECORD_BYTES_MAX, SNAPSHOT_MAGIC,
+    decode_descent, decode_end, decode_signed_delta, decode_word, deltas_head, deltas_name,
 };
-use crate::replication::follower::{Descent, Kept, SignedSnapshot};
+use crate::replication::follower::{CachedDelta, Descent, Kept, SignedSnapshot};
 use crate::replication::frames::{CHUNKS_MAX, HEADER_BYTES_MAX, Heartbeat};
 use crate::revocation::{CHUNK_BYTES_MAX, DecodeError, Revision, SnapshotChunk, SnapshotHeader};
 
@@ -52,12 +52,18 @@ pub(super) enum ReadError {
     OverLimit { entries: u64, limit: u64 },
 }
 
-/// What follows a snapshot.
+/// What follows a snapshot, as far as it is signed for.
 pub(super) struct Deltas {
-    deltas: Vec<Bytes>,
+    deltas: Vec<CachedDelta>,
     word: Option<Heartbeat>,
     /// The set was found to differ from the authority's.
     pub(super) doubt: bool,
+    bytes: u64,
+}
+
+/// Where a file was signed for the last time.
+struct Signed {
+    deltas: usize,
     bytes: u64,
 }
 
@@ -133,13 +139,15 @@ fn snapshot(path: &Path, entries_max: u64) -> Result<(Descent, SignedSnapshot, u
 /// Reads as far as the file is sound. A torn end is what a crash leaves; anything else is said loudly.
 fn deltas(path: &Path, snapshot: &SignedSnapshot, snapshot_bytes: u64) -> Deltas {
     let mut read = Deltas { deltas: Vec::new(), word: None, doubt: false, bytes: 0 };
-    let cut = match read_deltas(path, snapshot, snapshot_bytes, &mut read) {
-        Ok(()) => return read,
-        Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return read,
-        Err(error) => error,
-    };
+    let mut signed = Signed { deltas: 0, bytes: 0 };
+    let cut = read_deltas(path, snapshot, snapshot_bytes, &mut read, &mut signed);
+    // What nobody signed for was written by a process that was killed before the signature came.
+    read.deltas.truncate(signed.deltas);
+    read.bytes = signed.bytes;
     let at = read.bytes;
+    let Err(cut) = cut else { return read };
     match cut {
+        ReadError::Io(error) if error.kind() == io::ErrorKind::NotFound => {}
         ReadError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             tracing::info!(path = %path.display(), at, "the end of the cache was not written whole: cut");
         }
@@ -153,6 +161,7 @@ fn read_deltas(
     snapshot: &SignedSnapshot,
     snapshot_bytes: u64,
     read: &mut Deltas,
+    signed: &mut Signed,
 ) -> Result<(), ReadError> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -165,6 +174,8 @@ fn read_deltas(
         return Err(ReadError::Damaged("it does not belong to its snapshot"));
     }
     read.bytes = DELTAS_HEAD as u64;
+    // Up to here the snapshot's signature counts.
+    signed.bytes = read.bytes;
     while read.bytes < length {
         let (bytes, crc) = section_within(&mut file, RECORD_BYTES_MAX, length - read.bytes)?;
         let size = (FRAME + bytes.len()) as u64;
@@ -174,15 +185,23 @@ fn read_deltas(
             return Err(if is_last { io::Error::from(io::ErrorKind::UnexpectedEof).into() } else { BAD_CHECKSUM });
         }
         let mut bytes = Bytes::from(bytes);
-        match bytes.split_to(bytes.len().min(1)).first() {
-            Some(&KIND_DELTA) => read.deltas.push(bytes),
-            Some(&KIND_WORD) => {
+        let kind = bytes.split_to(bytes.len().min(1)).first().copied();
+        match kind {
+            Some(KIND_DELTA) => read.deltas.push(CachedDelta { canonical: bytes, signature: None }),
+            Some(KIND_SIGNED_DELTA) => {
+                let delta = decode_signed_delta(bytes).map_err(|error| ReadError::Malformed("delta", error))?;
+                read.deltas.push(delta);
+            }
+            Some(KIND_WORD) => {
                 read.word = Some(decode_word(&bytes).map_err(|error| ReadError::Malformed("word", error))?);
             }
-            Some(&KIND_DOUBT) => read.doubt = true,
+            Some(KIND_DOUBT) => read.doubt = true,
             _ => return Err(ReadError::Damaged("a record of no known kind")),
         }
         read.bytes += size;
+        if matches!(kind, Some(KIND_SIGNED_DELTA | KIND_WORD)) {
+            *signed = Signed { deltas: read.deltas.len(), bytes: read.bytes };
+        }
     }
     Ok(())
 }

@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::file::{
-    FORMAT, KIND_DELTA, SNAPSHOT_MAGIC, create_empty, deltas_head, deltas_name, encode_descent, encode_end, record,
-    sync_dir, write_section,
+    FORMAT, SNAPSHOT_MAGIC, create_empty, deltas_head, deltas_name, encode_descent, encode_end, record, sync_dir,
+    write_section,
 };
 use super::queue::{Job, SYNC_INTERVAL, Shared, Step, Swap};
 use super::read::{DELTAS_FACTOR_MAX, Tail, refresh_bytes, reopen};
@@ -162,8 +162,8 @@ impl Writer {
         let head = deltas_head(&swap.snapshot.end.signature);
         out.write_all(&head)?;
         let mut bytes = head.len() as u64;
-        for canonical in &swap.deltas {
-            let record = record(KIND_DELTA, canonical);
+        for (kind, body) in &swap.deltas {
+            let record = record(*kind, body);
             out.write_all(&record)?;
             bytes += record.len() as u64;
         }

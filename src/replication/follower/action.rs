@@ -8,7 +8,7 @@ use super::kept::{Provenance, Verified};
 use super::status::FollowerStatus;
 use crate::replication::frames::{Held, ToServer};
 use crate::replication::signature::PublicKey;
-use crate::revocation::{Epoch, Rebuild, RevocationSet};
+use crate::revocation::{Delta, Epoch, Rebuild, RevocationSet};
 
 /// To be carried out by the driver, in order.
 #[derive(Debug)]
@@ -28,6 +28,13 @@ pub enum Action {
     },
     /// Answer checks from this set from now on.
     Swap(SetSwap),
+    /// A revision of the set that is served is in force.
+    Applied {
+        /// What it changed.
+        delta: Delta,
+        /// The live entries after it.
+        entries: u64,
+    },
     /// This was verified; only with [`super::FollowerOptions::keeps`].
     Verified(Verified),
     /// Run this where some seconds of work hurt nobody.

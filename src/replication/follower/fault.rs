@@ -25,7 +25,7 @@ pub enum Divergence {
     /// A delta does not fit the set, or leads to another digest.
     #[error("a delta does not fit: {0}")]
     Unfit(#[from] StageError),
-    /// A signed heartbeat states another digest, chain or floor.
+    /// A signed word states another digest, chain or floor.
     #[error("the authority signed another {what} at revision {revision}")]
     OtherState {
         /// Digest, chain or expiry floor.
@@ -33,8 +33,8 @@ pub enum Divergence {
         /// The revision.
         revision: Revision,
     },
-    /// A heartbeat is not the authority's.
-    #[error("a heartbeat for revision {revision} has a bad signature")]
+    /// A delta or a heartbeat is not the authority's.
+    #[error("a word for revision {revision} has a bad signature")]
     Signature {
         /// The revision it claims.
         revision: Revision,
@@ -81,6 +81,9 @@ pub enum DisconnectReason {
         /// What is wrong.
         cause: DecodeError,
     },
+    /// More deltas came than may wait for the authority's signature.
+    #[error("too many deltas came that the authority did not sign for")]
+    Unsigned,
     /// A frame came out of turn.
     #[error("a {frame} frame came out of turn")]
     Unexpected {
@@ -154,6 +157,7 @@ impl DisconnectReason {
             Self::Resync => "resync",
             Self::Refresh => "refresh",
             Self::Malformed { .. } => "malformed",
+            Self::Unsigned => "unsigned",
             Self::Unexpected { .. } => "unexpected",
             Self::Refused(_) => "refused",
             Self::OverLimit => "over_limit",

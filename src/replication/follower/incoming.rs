@@ -104,7 +104,7 @@ impl Follower {
             (None, _) => beside.verified().0,
             (Some(held), None) => held.verified().0,
             // Whatever was merged in since was published before the server said Welcome.
-            (Some(held), Some(_)) => held.proven().max(link.head),
+            (Some(held), Some(_)) => held.verified().0.max(link.head),
         };
         if beside.verified().0 < least {
             return;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::replication::frames::{Heartbeat, NodeId, Parent, SnapshotEnd};
 use crate::replication::log::LogPoint;
-use crate::replication::signature::PublicKey;
+use crate::replication::signature::{PublicKey, Signature};
 use crate::revocation::{Epoch, Policy, SetKey, SnapshotChunk, SnapshotHeader, UnixMillis};
 
 /// A whole snapshot as the authority signed it.
@@ -52,6 +52,8 @@ pub struct Provenance {
 pub struct KeptDelta {
     /// Its canonical bytes.
     pub canonical: Bytes,
+    /// The authority's, if it came with one that was verified; what comes later covers it otherwise.
+    pub signature: Option<Signature>,
     /// The time it states.
     pub source_time: UnixMillis,
     /// Where the state stands after it.

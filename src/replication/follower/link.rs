@@ -143,8 +143,7 @@ impl Follower {
         if resumes && self.divergence.is_some() {
             return Err(Refusal::NothingToResume);
         }
-        // What was never signed for may have been invented; a diverged follower goes by what was.
-        let applied = if self.divergence.is_some() { held.proven() } else { held.verified().0 };
+        let applied = held.verified().0;
         if welcome.head < applied {
             return Err(Refusal::Behind { head: welcome.head, applied });
         }

@@ -1,5 +1,6 @@
 //! The receiving machine: epochs, faults, resyncs, acks, freshness.
 
+mod forged;
 mod warm;
 
 use std::time::Duration;
@@ -13,6 +14,16 @@ use crate::replication::signature::{Signer, Statement};
 use crate::replication::{Moment, Signature};
 use crate::revocation::*;
 
+/// A delta as it comes from the history: a later signature covers it.
+fn unsigned(frame: ToSubscriber) -> ToSubscriber {
+    with_signature(frame, None)
+}
+
+fn with_signature(frame: ToSubscriber, signature: Option<Signature>) -> ToSubscriber {
+    let ToSubscriber::Delta(frame) = frame else { panic!("not a delta") };
+    ToSubscriber::Delta(DeltaFrame { signature, ..frame })
+}
+
 /// An authority that answers with frames.
 struct Authority {
     epoch: Epoch,
@@ -21,6 +32,7 @@ struct Authority {
     signer: Signer,
     writer: SetWriter,
     chain: Chain,
+    chain_before: Chain,
     live: Vec<(Fingerprint, PackedEntry)>,
     wall: UnixMillis,
 }
@@ -48,6 +60,7 @@ impl Authority {
             signer,
             writer,
             chain: Chain::default(),
+            chain_before: Chain::default(),
             live: Vec::new(),
             wall: UnixMillis(T0),
         }
@@ -72,8 +85,11 @@ impl Authority {
         delta.digest_after = self.writer.stage(&delta).unwrap();
         let _ = self.writer.apply(&delta).unwrap();
         let canonical = Bytes::from(delta.encode());
-        self.chain = self.chain.next(&canonical);
-        ToSubscriber::Delta(DeltaFrame { canonical, ack_now: false })
+        let before = self.chain;
+        self.chain = before.next(&canonical);
+        self.chain_before = before;
+        let signature = Some(self.signer.sign_heartbeat(&self.statement(self.wall)));
+        ToSubscriber::Delta(DeltaFrame { canonical, signature, ack_now: false })
     }
 
     fn welcome(&self, mode: WelcomeMode) -> Welcome {
@@ -105,6 +121,22 @@ impl Authority {
             floor: self.writer.floor(),
             source_time,
         }
+    }
+
+    /// Signs for what a delta says, whatever that is.
+    fn signed_again(&self, frame: &ToSubscriber) -> ToSubscriber {
+        let ToSubscriber::Delta(frame) = frame else { panic!("not a delta") };
+        let delta = Delta::decode(&frame.canonical).unwrap();
+        let before = self.chain_before;
+        let statement = Statement {
+            revision: delta.revision,
+            digest: delta.digest_after,
+            chain: before.next(&frame.canonical),
+            floor: delta.floor,
+            ..self.statement(delta.source_time)
+        };
+        let signature = Some(self.signer.sign_heartbeat(&statement));
+        ToSubscriber::Delta(DeltaFrame { signature, ..frame.clone() })
     }
 
     fn heartbeat(&self, now: Moment) -> ToSubscriber {
@@ -291,11 +323,11 @@ fn only_signed_words_keep_a_follower_live() {
     let mut authority = Authority::new(1);
     let mut follower = live(&authority);
     for millis in [1000, 2000, 3000] {
-        follower.handle_frame(at(millis), authority.commit("alice", false));
+        follower.handle_frame(at(millis), unsigned(authority.commit("alice", false)));
     }
     follower.handle_tick(at(3050));
     assert!(refusal(&drain(&mut follower)).is_none());
-    assert_eq!(follower.status().staleness(at(3050)), Duration::from_millis(2950), "deltas prove nothing");
+    assert_eq!(follower.status().staleness(at(3050)), Duration::from_millis(2950), "what is unsigned proves nothing");
     follower.handle_tick(at(3101));
     assert!(matches!(refusal(&drain(&mut follower)), Some(DisconnectReason::Silent { .. })));
     assert_eq!(follower.status().state, FollowerState::Suspect);

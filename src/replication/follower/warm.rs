@@ -1,7 +1,8 @@
 //! Beginning from a cache: the set that an earlier process held, verified like frames from the wire.
 //!
-//! Nothing in a cache is trusted. The snapshot must be signed, every delta must fit, and the last signed word must be
-//! about a state on the way. What follows that word is believed as deltas on a connection are: until a word contradicts.
+//! Nothing in a cache is trusted. The snapshot must be signed, every delta must fit, and the authority must have signed for
+//! the state at the end: with the last delta, or with a word after it. Signatures in between are covered by that one; they
+//! are kept as they are, for whoever is served from here.
 //!
 //! A cache says nothing about freshness: its set counts as infinitely stale until the authority is heard.
 
@@ -14,11 +15,12 @@ use super::fault::{Divergence, ResyncFault};
 use super::incoming::verify;
 use super::kept::{Descent, KeptDelta, Provenance, SignedSnapshot};
 use super::link::Phase;
-use super::replicated::Step;
+use super::pending::Waiting;
+use super::replicated::{Fit, Next};
 use super::{Follower, Replicated};
 use crate::replication::frames::{DeltaFrame, Heartbeat, PROTOCOL};
-use crate::replication::signature::{PublicKey, Statement};
-use crate::revocation::{DecodeError, Delta, Rebuild, RevocationSet, SetBuilder, SnapshotError};
+use crate::replication::signature::{PublicKey, Signature};
+use crate::revocation::{DecodeError, Delta, Rebuild, Revision, RevocationSet, SetBuilder, SnapshotError};
 
 /// What a cache holds: exactly what proves a set.
 #[derive(Clone, Debug)]
@@ -27,10 +29,19 @@ pub struct Kept {
     pub descent: Descent,
     /// Where the set began.
     pub snapshot: Arc<SignedSnapshot>,
-    /// The canonical bytes of every delta since, in order.
-    pub deltas: Vec<Bytes>,
-    /// The last word that the authority signed about one of these states.
+    /// Every delta since, in order.
+    pub deltas: Vec<CachedDelta>,
+    /// What the authority signed about the state after the last delta; not needed if that is signed itself.
     pub word: Option<Heartbeat>,
+}
+
+/// A delta as a cache holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachedDelta {
+    /// Its canonical bytes.
+    pub canonical: Bytes,
+    /// The authority's, if it came with one.
+    pub signature: Option<Signature>,
 }
 
 /// Why a cache is not used.
@@ -61,12 +72,12 @@ pub enum CacheFault {
     /// A delta is not an encoding of anything.
     #[error("malformed delta: {0}")]
     Malformed(#[from] DecodeError),
-    /// A delta, or the last word, does not fit.
+    /// A delta, or what the authority signed about the last of them, does not fit.
     #[error("what follows its snapshot does not fit: {0}")]
     Unfit(#[from] Divergence),
-    /// The last word is about a revision that the cache does not reach, or begins after.
-    #[error("its last signed word is about revision {0}, which it does not hold")]
-    WordElsewhere(crate::revocation::Revision),
+    /// The authority did not sign for the last delta.
+    #[error("nothing signed is about its last revision, {0}")]
+    Unsigned(Revision),
 }
 
 /// A verified cache.
@@ -119,13 +130,12 @@ impl Kept {
 
 fn check(kept: &Kept, entries_max: u64) -> Result<Warm, CacheFault> {
     let mut warm = Warm { replicated: begin(kept, entries_max)?, deltas: Vec::new(), rebuilds: Vec::new() };
-    let mut word = kept.word.as_ref();
-    prove(&mut warm.replicated, kept, &mut word)?;
-    for canonical in &kept.deltas {
-        warm.apply(canonical, entries_max)?;
-        prove(&mut warm.replicated, kept, &mut word)?;
+    let mut last = None;
+    for cached in &kept.deltas {
+        last = warm.apply(cached, entries_max)?;
     }
-    word.map_or(Ok(warm), |word| Err(CacheFault::WordElsewhere(word.revision)))
+    warm.prove(kept, last)?;
+    Ok(warm)
 }
 
 fn begin(kept: &Kept, entries_max: u64) -> Result<Replicated, CacheFault> {
@@ -142,38 +152,46 @@ fn begin(kept: &Kept, entries_max: u64) -> Result<Replicated, CacheFault> {
     Ok(verify(PROTOCOL, descent.epoch, &descent.public_key, builder, &snapshot.end)?)
 }
 
-/// Takes the word once the state is reached that it is about.
-fn prove(replicated: &mut Replicated, kept: &Kept, word: &mut Option<&Heartbeat>) -> Result<(), CacheFault> {
-    let Some(heartbeat) = word.take_if(|word| word.revision == replicated.verified().0) else { return Ok(()) };
-    let statement = Statement {
-        protocol: PROTOCOL,
-        epoch: kept.descent.epoch,
-        revision: heartbeat.revision,
-        digest: heartbeat.digest,
-        chain: heartbeat.chain,
-        floor: heartbeat.floor,
-        source_time: heartbeat.source_time,
-    };
-    if kept.descent.public_key.verify_heartbeat(&statement, &heartbeat.signature).is_err() {
-        return Err(Divergence::Signature { revision: heartbeat.revision }.into());
-    }
-    replicated.prove(heartbeat)?;
-    Ok(())
-}
-
 impl Warm {
-    fn apply(&mut self, canonical: &Bytes, entries_max: u64) -> Result<(), CacheFault> {
-        let delta = Delta::decode(canonical)?;
-        let entries = self.replicated.writer().entries().saturating_add(delta.upserts.len() as u64);
-        if entries > entries_max {
-            return Err(CacheFault::OverLimit { limit: entries_max, entries });
-        }
-        match self.replicated.apply(&delta, canonical)? {
-            Step::Applied(applied) => self.rebuilds.extend(applied.rebuild),
+    /// Applies a delta; what its own signature says, if it has one.
+    fn apply(&mut self, cached: &CachedDelta, entries_max: u64) -> Result<Option<Heartbeat>, CacheFault> {
+        let delta = Delta::decode(&cached.canonical)?;
+        let (revision, replicated) = (delta.revision, &mut self.replicated);
+        match replicated.expects(&delta)? {
+            Fit::Next => {}
             // A delta is written once: what comes twice was put there.
-            Step::Known => return Err(Divergence::Contradiction { revision: delta.revision }.into()),
+            Fit::Known => return Err(Divergence::Contradiction { revision }.into()),
         }
-        self.deltas.push(self.replicated.kept(&delta, &DeltaFrame { canonical: canonical.clone(), ack_now: false }));
+        let CachedDelta { canonical, signature } = cached.clone();
+        let over_limit = |entries| CacheFault::OverLimit { limit: entries_max, entries };
+        // It is applied at once: there is room.
+        replicated
+            .push(delta, DeltaFrame { canonical, signature, ack_now: false })
+            .map_err(|_| CacheFault::Unsigned(revision))?;
+        let entries = replicated.entries_after_next();
+        if entries > entries_max {
+            return Err(over_limit(entries));
+        }
+        let word = replicated.pending().last().and_then(Waiting::word);
+        if let Some(Next { applied, kept, .. }) = replicated.apply_next()? {
+            self.rebuilds.extend(applied.rebuild);
+            self.deltas.push(kept);
+        }
+        Ok(word)
+    }
+
+    /// The authority must have signed for the state reached.
+    fn prove(&self, kept: &Kept, last: Option<Heartbeat>) -> Result<(), CacheFault> {
+        let reached = self.replicated.verified().0;
+        let Some(word) = kept.word.as_ref().filter(|word| word.revision == reached).or(last.as_ref()) else {
+            // The snapshot itself is signed.
+            return if kept.deltas.is_empty() { Ok(()) } else { Err(CacheFault::Unsigned(reached)) };
+        };
+        let statement = word.statement(PROTOCOL, kept.descent.epoch);
+        if kept.descent.public_key.verify_heartbeat(&statement, &word.signature).is_err() {
+            return Err(Divergence::Signature { revision: reached }.into());
+        }
+        self.replicated.covered(word)?;
         Ok(())
     }
 }

@@ -2,13 +2,12 @@
 
 use super::{FUTURE_WAIT, SNAPSHOT_WAIT, Stage, Step, Subscription};
 use crate::replication::frames::{
-    GoAwayReason, Held, Hello, PROTOCOL, SnapshotReason, ToSubscriber, Welcome, WelcomeMode,
+    DeltaFrame, GoAwayReason, Held, Hello, PROTOCOL, SnapshotReason, ToSubscriber, Welcome, WelcomeMode,
 };
 use crate::replication::log::Cursor;
 use crate::replication::moment::Moment;
 use crate::replication::source::{HistoryError, Source};
 use crate::revocation::{Digest, Revision};
-use bytes::Bytes;
 
 /// The digest after a revision is the last part of its canonical delta.
 const DIGEST_BYTES: usize = 16;
@@ -43,7 +42,7 @@ impl Subscription {
     pub fn handle_history(
         &mut self,
         now: Moment,
-        result: Result<Vec<(Revision, Bytes)>, HistoryError>,
+        result: Result<Vec<(Revision, DeltaFrame)>, HistoryError>,
         source: &dyn Source,
     ) {
         match &self.stage {
@@ -126,12 +125,12 @@ impl Subscription {
         &mut self,
         now: Moment,
         held: Option<Held>,
-        result: Result<Vec<(Revision, Bytes)>, HistoryError>,
+        result: Result<Vec<(Revision, DeltaFrame)>, HistoryError>,
         source: &dyn Source,
     ) {
         let first = result.ok().and_then(|deltas| deltas.into_iter().next());
         let digest = first.filter(|(revision, _)| Some(*revision) == held.map(|held| held.revision));
-        match (digest.and_then(|(_, canonical)| digest_after(&canonical)), held) {
+        match (digest.and_then(|(_, delta)| digest_after(&delta.canonical)), held) {
             (Some(digest), Some(held)) if digest == held.digest => self.resume(now, held.revision, source),
             (Some(_), _) => self.owe_snapshot(SnapshotReason::DigestDiffers),
             (None, _) => self.owe_snapshot(SnapshotReason::Compacted),

@@ -2,8 +2,6 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-
 use super::{BATCH_BYTES, Mode, STALLED_AFTER, Stage, Step, Subscription};
 use crate::replication::frames::{DeltaFrame, GoAwayReason, SnapshotBegin, SnapshotReason, ToSubscriber};
 use crate::replication::log::{Cursor, LogRead};
@@ -78,16 +76,19 @@ impl Subscription {
     }
 
     /// Deltas from the history; if it does not go on where the cursor stands, a snapshot will.
-    pub(super) fn handle_backlog(&mut self, result: Result<Vec<(Revision, Bytes)>, HistoryError>, source: &dyn Source) {
+    pub(super) fn handle_backlog(
+        &mut self,
+        result: Result<Vec<(Revision, DeltaFrame)>, HistoryError>,
+        source: &dyn Source,
+    ) {
         self.stage = Stage::Streaming { reading: false };
         let mut cursor = self.cursor;
-        for (revision, canonical) in result.unwrap_or_default() {
+        for (revision, delta) in result.unwrap_or_default() {
             if revision != cursor.revision.next() {
                 break;
             }
             cursor.revision = revision;
-            let frame = ToSubscriber::Delta(DeltaFrame { canonical, ack_now: false });
-            self.batch.push_back((source.encode(&frame), cursor));
+            self.batch.push_back((source.encode(&ToSubscriber::Delta(delta)), cursor));
         }
         if self.batch.is_empty() {
             self.owe_snapshot(SnapshotReason::Lagged);

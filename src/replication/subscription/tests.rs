@@ -66,9 +66,10 @@ impl TestSource {
         self.log.borrow_mut().push(entry).unwrap();
     }
 
-    fn history(&self, from: Revision, to: u64) -> Result<Vec<(Revision, Bytes)>, HistoryError> {
+    fn history(&self, from: Revision, to: u64) -> Result<Vec<(Revision, DeltaFrame)>, HistoryError> {
         let canonical = |revision: u64| Bytes::from([b"history".as_slice(), &digest(revision).to_bytes()].concat());
-        Ok((from.0..=to).map(|revision| (Revision(revision), canonical(revision))).collect())
+        let frame = |revision| DeltaFrame { canonical: canonical(revision), signature: None, ack_now: false };
+        Ok((from.0..=to).map(|revision| (Revision(revision), frame(revision))).collect())
     }
 }
 

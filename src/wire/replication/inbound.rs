@@ -74,6 +74,10 @@ pub(super) fn to_subscriber(message: pb::SubscribeResponse) -> Result<ToSubscrib
         }),
         Frame::Delta(delta) => ToSubscriber::Delta(f::DeltaFrame {
             canonical: at_most(delta.canonical, DELTA_BYTES_MAX, "delta.canonical")?,
+            signature: match delta.signature.as_slice() {
+                [] => None,
+                bytes => Some(Signature(fixed(bytes, "delta.signature")?)),
+            },
             ack_now: delta.ack_now,
         }),
         Frame::Heartbeat(heartbeat) => ToSubscriber::Heartbeat(heartbeat_frame(&heartbeat)?),

@@ -39,9 +39,11 @@ pub(super) fn to_subscriber(frame: &ToSubscriber) -> pb::subscribe_response::Fra
             signature: end.signature.0.to_vec(),
             source_time_millis: end.source_time.0,
         }),
-        ToSubscriber::Delta(delta) => {
-            Frame::Delta(pb::Delta { canonical: delta.canonical.clone(), ack_now: delta.ack_now })
-        }
+        ToSubscriber::Delta(delta) => Frame::Delta(pb::Delta {
+            canonical: delta.canonical.clone(),
+            ack_now: delta.ack_now,
+            signature: delta.signature.map(|signature| signature.0.to_vec()).unwrap_or_default(),
+        }),
         ToSubscriber::Heartbeat(heartbeat) => Frame::Heartbeat(pb::Heartbeat {
             revision: heartbeat.revision.0,
             source_time_millis: heartbeat.source_time.0,

@@ -76,7 +76,12 @@ fn to_subscriber_frames() -> Vec<ToSubscriber> {
             signature: Signature([15; 64]),
             source_time: UnixMillis(16),
         }),
-        ToSubscriber::Delta(DeltaFrame { canonical: Bytes::from_static(b"delta"), ack_now: true }),
+        ToSubscriber::Delta(DeltaFrame { canonical: Bytes::from_static(b"delta"), signature: None, ack_now: true }),
+        ToSubscriber::Delta(DeltaFrame {
+            canonical: Bytes::from_static(b"delta"),
+            signature: Some(Signature([20; 64])),
+            ack_now: false,
+        }),
         ToSubscriber::Heartbeat(Heartbeat {
             revision: Revision(12),
             source_time: UnixMillis(17),
@@ -169,7 +174,7 @@ fn frames_over_their_limits_are_refused() {
     });
     let (limit, given) = (256 << 10, (256 << 10) + 1);
     assert_eq!(error, FrameError::TooLong { field: "snapshot_chunk.entries", limit, given });
-    let error = refused(&frames[4], |frame| {
+    let error = refused(&frames[5], |frame| {
         let Frame::Heartbeat(heartbeat) = frame else { panic!("not a heartbeat") };
         heartbeat.expiry_floor_minute = u32::MAX;
     });
@@ -179,7 +184,7 @@ fn frames_over_their_limits_are_refused() {
         welcome.policy.clear();
     });
     assert_eq!(error, FrameError::Invalid("welcome.policy"));
-    let error = refused(&frames[5], |frame| {
+    let error = refused(&frames[6], |frame| {
         let Frame::SnapshotBegin(begin) = frame else { panic!("not a begin") };
         begin.chunks = CHUNKS_MAX + 1;
     });

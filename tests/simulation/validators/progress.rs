@@ -37,8 +37,6 @@ pub fn unique(history: &History) -> Result<(), String> {
         for record in history.of(node) {
             match record.event {
                 Event::Restarted { .. } => applied.clear(),
-                // What was applied and turned out not to be the authority's is not in the new set.
-                Event::Swapped { to } => applied.retain(|point| *point <= to),
                 Event::Advanced { to, .. } if !applied.insert(to) => {
                     return Err(format!("{} applied {to:?} twice, at {:?}", name(node), record.at));
                 }
@@ -116,31 +114,20 @@ pub fn bookmarkable(history: &History) -> Result<(), String> {
     Ok(())
 }
 
-/// No replica goes back while it has its memory, nor does the authority; another epoch is never an earlier one. A replica
-/// that finds out that it was told lies may go back to what the authority signed, not further.
+/// No replica goes back while it has its memory, whatever it is told, nor does the authority; another epoch is never an
+/// earlier one.
 pub fn monotonic(history: &History) -> Result<(), String> {
     for node in history.nodes() {
-        let (mut furthest, mut signed) = (Point::default(), Point::default());
+        let mut furthest = Point::default();
         for record in history.of(node) {
             let at = match record.event {
                 Event::Restarted { .. } if node != AUTHORITY => {
-                    (furthest, signed) = (Point::default(), Point::default());
-                    continue;
-                }
-                Event::Diverged => {
-                    furthest = signed;
-                    continue;
-                }
-                Event::Heartbeat { of, applied } => {
-                    signed = if of == applied { of } else { signed };
+                    furthest = Point::default();
                     continue;
                 }
                 Event::Observed(ref seen) if seen.synced && !seen.diverged => seen.at,
                 Event::Advanced { to, .. } => to,
-                Event::Swapped { to } => {
-                    signed = to;
-                    to
-                }
+                Event::Swapped { to } => to,
                 _ => continue,
             };
             if at < furthest {

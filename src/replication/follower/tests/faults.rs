@@ -6,7 +6,7 @@ fn edit(frame: &ToSubscriber, change: impl FnOnce(&mut Delta)) -> ToSubscriber {
     let ToSubscriber::Delta(frame) = frame else { panic!("not a delta") };
     let mut delta = Delta::decode(&frame.canonical).unwrap();
     change(&mut delta);
-    ToSubscriber::Delta(DeltaFrame { canonical: delta.encode().into(), ack_now: false })
+    ToSubscriber::Delta(DeltaFrame { canonical: delta.encode().into(), ..frame.clone() })
 }
 
 /// A live follower that holds alice, and has then been driven to diverge by a gap: bob was heard of, carol missed.
@@ -91,15 +91,21 @@ fn what_contradicts_the_set_is_told_apart() {
     assert_eq!(cause(&mut follower, other), Divergence::Contradiction { revision: Revision(1) });
 
     let (mut follower, mut authority, _) = prepare();
+    // Signed, and yet it does not fit: what is held is not what the authority holds.
     let bad = edit(&authority.commit("bob", false), |delta| delta.digest_after = Digest::default());
     let mismatch = StageError::DigestMismatch { revision: Revision(2) };
-    assert_eq!(cause(&mut follower, bad), Divergence::Unfit(mismatch));
+    assert_eq!(cause(&mut follower, authority.signed_again(&bad)), Divergence::Unfit(mismatch));
     assert!(is_revoked(&follower, "bob"), "merged all the same");
 
     let (mut follower, mut authority, _) = prepare();
-    // A time is in the chain, not in the digest: the next heartbeat tells.
     let late = edit(&authority.commit("bob", false), |delta| delta.source_time = UnixMillis(1));
-    follower.handle_frame(at(200), late);
+    let signature = Divergence::Signature { revision: Revision(2) };
+    assert_eq!(cause(&mut follower, late.clone()), signature);
+
+    let (mut follower, mut authority, _) = prepare();
+    authority.commit("bob", false);
+    // A time is in the chain, not in the digest: the next word tells.
+    follower.handle_frame(at(200), unsigned(late));
     let chain = Divergence::OtherState { what: "chain", revision: Revision(2) };
     assert_eq!(cause(&mut follower, authority.heartbeat(at(200))), chain);
 

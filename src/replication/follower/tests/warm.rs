@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A cache at revision 4: a snapshot of 2, two deltas, and a word about 3.
+/// A cache at revision 4: a snapshot of 2, and two deltas, the last of them signed.
 fn kept(authority: &mut Authority) -> Kept {
     authority.commit("a", false);
     authority.commit("b", false);
@@ -15,9 +15,8 @@ fn kept(authority: &mut Authority) -> Kept {
             _ => {}
         }
     }
-    let mut deltas = vec![canonical(authority.commit("c", false))];
-    let ToSubscriber::Heartbeat(word) = authority.heartbeat(at(50)) else { panic!("no heartbeat") };
-    deltas.push(canonical(authority.commit("a", true)));
+    let mut deltas = vec![cached(authority.commit("c", false)), cached(authority.commit("a", true))];
+    deltas[0].signature = None;
     let descent = Descent {
         epoch: authority.epoch,
         parent: None,
@@ -25,12 +24,12 @@ fn kept(authority: &mut Authority) -> Kept {
         public_key: authority.signer.public_key(),
     };
     let snapshot = SignedSnapshot { header: header.unwrap(), chunks, end: end.unwrap() };
-    Kept { descent, snapshot: snapshot.into(), deltas, word: Some(word) }
+    Kept { descent, snapshot: snapshot.into(), deltas, word: None }
 }
 
-fn canonical(frame: ToSubscriber) -> Bytes {
-    let ToSubscriber::Delta(delta) = frame else { panic!("no delta") };
-    delta.canonical
+fn cached(frame: ToSubscriber) -> CachedDelta {
+    let ToSubscriber::Delta(DeltaFrame { canonical, signature, .. }) = frame else { panic!("no delta") };
+    CachedDelta { canonical, signature }
 }
 
 fn warm(authority: &mut Authority) -> Follower {
@@ -106,11 +105,8 @@ fn no_tampered_part_of_a_cache_is_believed() {
     fn snapshot(kept: &mut Kept) -> &mut SignedSnapshot {
         std::sync::Arc::get_mut(&mut kept.snapshot).unwrap()
     }
-    fn word(kept: &mut Kept) -> &mut Heartbeat {
-        kept.word.as_mut().unwrap()
-    }
     type Tamper = (&'static str, fn(&mut Kept));
-    let tampers: [Tamper; 17] = [
+    let tampers: [Tamper; 18] = [
         ("generation", |kept| kept.descent.epoch.generation += 1),
         ("epoch", |kept| kept.descent.epoch.id[0] ^= 1),
         ("set key", |kept| kept.descent.set_key = SetKey::new([77; 16])),
@@ -132,8 +128,9 @@ fn no_tampered_part_of_a_cache_is_believed() {
         ("signature", |kept| snapshot(kept).end.signature.0[0] ^= 1),
         ("missing delta", |kept| drop(kept.deltas.remove(0))),
         ("repeated delta", |kept| kept.deltas.push(kept.deltas[1].clone())),
-        ("word's time", |kept| word(kept).source_time.0 += 1),
-        ("word from elsewhere", |kept| word(kept).revision = Revision(9)),
+        ("last delta not signed", |kept| kept.deltas[1].signature = None),
+        ("last signature", |kept| kept.deltas[1].signature.as_mut().unwrap().0[0] ^= 1),
+        ("end cut off", |kept| drop(kept.deltas.pop())),
     ];
     for (part, tamper) in tampers {
         let mut authority = Authority::new(1);
@@ -150,6 +147,22 @@ fn no_tampered_part_of_a_cache_is_believed() {
 }
 
 #[test]
+fn a_word_signs_for_a_last_delta_that_came_unsigned() {
+    let mut authority = Authority::new(1);
+    let mut kept = kept(&mut authority);
+    kept.deltas[1].signature = None;
+    let ToSubscriber::Heartbeat(word) = authority.heartbeat(at(50)) else { panic!("no heartbeat") };
+    for (word, fits) in [
+        (word.clone(), true),
+        (Heartbeat { source_time: UnixMillis(T0 + 51), ..word.clone() }, false),
+        (Heartbeat { revision: Revision(9), ..word }, false),
+    ] {
+        kept.word = Some(word);
+        assert_eq!(follower().handle_cache(kept.clone()).is_ok(), fits);
+    }
+}
+
+#[test]
 fn a_cache_beyond_the_limit_is_refused_as_a_whole() {
     for (entries_max, fits) in [(1, false), (2, false), (3, true)] {
         let mut follower = Follower::new(FollowerOptions { entries_max, ..follower().options });
@@ -161,12 +174,12 @@ fn a_cache_beyond_the_limit_is_refused_as_a_whole() {
 
 proptest! {
     #[test]
-    fn no_flipped_bit_of_a_delta_is_believed_before_the_signed_word(bit in 0_usize..10_000) {
+    fn no_flipped_bit_of_a_delta_is_believed(bit in 0_usize..10_000) {
         let mut kept = kept(&mut Authority::new(1));
-        let mut bytes = kept.deltas[0].to_vec();
+        let mut bytes = kept.deltas[0].canonical.to_vec();
         let bit = bit % (bytes.len() * 8);
         bytes[bit / 8] ^= 1 << (bit % 8);
-        kept.deltas[0] = bytes.into();
+        kept.deltas[0].canonical = bytes.into();
         prop_assert!(follower().handle_cache(kept).is_err());
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status, Streaming};
 
-use crate::replication::frames::{GoAwayReason, ToServer};
+use crate::replication::frames::{DeltaFrame, GoAwayReason, ToServer};
 use crate::replication::source::{HistoryError, Seat};
 use crate::replication::subscription::Mode;
 use crate::replication::{Feed, Source, Step, Subscription};
@@ -210,7 +210,7 @@ async fn read_history(
     feed: &Arc<dyn Feed>,
     from: Revision,
     bytes_max: usize,
-) -> Result<Vec<(Revision, Bytes)>, HistoryError> {
+) -> Result<Vec<(Revision, DeltaFrame)>, HistoryError> {
     let feed = Arc::clone(feed);
     let read = tokio::task::spawn_blocking(move || feed.read_history(from, bytes_max));
     read.await.unwrap_or_else(|error| Err(HistoryError::Unavailable(error.to_string())))

@@ -21,7 +21,7 @@ use crate::wire::replication::{GRPC_PREFIX_BYTES, GrpcEncoder};
 struct NoHistory;
 
 impl hub::History for NoHistory {
-    fn deltas(&self, from: Revision, _: usize) -> Result<Vec<(Revision, Bytes)>, HistoryError> {
+    fn deltas(&self, from: Revision, _: usize) -> Result<Vec<hub::Logged>, HistoryError> {
         Err(HistoryError::Compacted(from))
     }
 }
