@@ -76,7 +76,6 @@ impl Driver {
             following,
             replica: Arc::clone(&replica),
             upstreams,
-            current: None,
             link: Link::Idle,
             lost: String::new(),
             rebuilds: JoinSet::new(),
@@ -117,8 +116,6 @@ struct Task {
     following: Following,
     replica: Arc<Replica>,
     upstreams: Vec<Arc<dyn Upstream>>,
-    /// The server tried last, by its place in the list.
-    current: Option<usize>,
     link: Link,
     /// Why there is no connection.
     lost: String,
@@ -175,17 +172,14 @@ impl Task {
         }
     }
 
-    /// Tries the next server of the list.
+    /// Tries the next server.
     fn connect(&mut self) {
-        let next = self.current.map_or(0, |current| (current + 1) % self.upstreams.len().max(1));
-        match self.upstreams.get(next) {
-            Some(upstream) => {
-                self.current = Some(next);
-                self.link = Link::connect(Arc::clone(upstream));
-            }
+        let next = self.following.next_server(self.upstreams.len());
+        self.link = match next.and_then(|next| self.upstreams.get(next)) {
+            Some(upstream) => Link::connect(Arc::clone(upstream)),
             // Nothing to follow: the replica stays as it is.
-            None => self.link = Link::Idle,
-        }
+            None => Link::Idle,
+        };
     }
 
     /// Does all that the follower wants done.
@@ -218,7 +212,7 @@ impl Task {
 
     fn wait(&mut self, after: Duration) {
         self.link = Link::wait(after);
-        if self.current.is_none() {
+        if self.following.server().is_none() {
             return;
         }
         count(&self.replica.counters().connection_failures);
@@ -274,12 +268,12 @@ impl Task {
     }
 
     fn server(&self) -> &str {
-        self.current.and_then(|current| self.upstreams.get(current)).map_or("", |upstream| upstream.name())
+        self.following.server().and_then(|server| self.upstreams.get(server)).map_or("", |upstream| upstream.name())
     }
 
     fn tell<'a>(&'a mut self, event: impl FnOnce(&'a str) -> Event<'a>) {
-        let Self { observer: Some(observer), upstreams, current, following, .. } = self else { return };
-        let server = current.and_then(|current| upstreams.get(current)).map_or("", |upstream| upstream.name());
+        let Self { observer: Some(observer), upstreams, following, .. } = self else { return };
+        let server = following.server().and_then(|server| upstreams.get(server)).map_or("", |upstream| upstream.name());
         observer.handle_event(event(server), &following.follower.status());
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::handle::{LocalPolicy, Replica, Residue};
 use super::keep::Keep;
 use crate::clock::Clock;
-use crate::replication::follower::{Action, CacheFault, Follower, FollowerOptions, Kept};
+use crate::replication::follower::{Action, CacheFault, DisconnectReason, Follower, FollowerOptions, Kept};
 
 /// Tells readers and keepers what the follower wants published, and the driver everything else.
 pub struct Following {
@@ -20,6 +20,10 @@ pub struct Following {
     keepers: Vec<Box<dyn Keep>>,
     /// The generations of the sets of earlier epochs in force when last looked at.
     residues: Vec<u64>,
+    /// The server tried last, by its place in the list.
+    server: Option<usize>,
+    /// That one is to be tried again.
+    stays: bool,
 }
 
 impl Following {
@@ -33,7 +37,7 @@ impl Following {
         };
         let follower = Follower::new(options);
         let replica = Arc::new(Replica::new(follower.status(), local, clock));
-        Self { follower, replica, keepers: Vec::new(), residues: Vec::new() }
+        Self { follower, replica, keepers: Vec::new(), residues: Vec::new(), server: None, stays: false }
     }
 
     /// Begins from what an earlier process kept, as far as it proves itself; before the first [`Following::poll`].
@@ -79,6 +83,21 @@ impl Following {
         &self.replica
     }
 
+    /// The server to connect to now, of a list of so many: the next one, or for a newer snapshot the one that was followed;
+    /// `None` when there are none.
+    pub fn next_server(&mut self, servers: usize) -> Option<usize> {
+        let stays = std::mem::take(&mut self.stays);
+        let next = self.server.map_or(0, |server| if stays { server } else { server + 1 });
+        self.server = next.checked_rem(servers);
+        self.server
+    }
+
+    /// The server that is followed, or was tried last.
+    #[must_use]
+    pub fn server(&self) -> Option<usize> {
+        self.server
+    }
+
     /// Time passed.
     pub fn handle_tick(&mut self) {
         self.follower.handle_tick(self.replica.now());
@@ -105,6 +124,8 @@ impl Following {
                 let staleness = self.follower.status().staleness(self.replica.now());
                 self.keepers.iter_mut().for_each(|keeper| keeper.handle_verified(verified, staleness));
             }
+            // Others may have no newer one, and it asks for everything only once.
+            Action::Disconnect { reason } => self.stays = *reason == DisconnectReason::Refresh,
             _ => {}
         }
         Some(action)

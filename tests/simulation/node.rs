@@ -44,8 +44,6 @@ pub struct Node {
     life: u8,
     following: Following,
     pub relay: Option<Arc<Relay>>,
-    /// The upstream tried last, by its place.
-    current: Option<usize>,
     pub link: Link,
     ticked_at: Duration,
     /// What the last Hello said, and whether it left as it was.
@@ -99,7 +97,6 @@ impl Node {
             life,
             following,
             relay,
-            current: None,
             link: Link::Waiting(now),
             ticked_at: now,
             held: None,
@@ -133,8 +130,7 @@ impl Node {
 
     /// Whom it tries next.
     pub fn next_upstream(&mut self) -> usize {
-        let next = self.current.map_or(0, |current| (current + 1) % self.site.upstreams.len());
-        self.current = Some(next);
+        let next = self.following.next_server(self.site.upstreams.len()).unwrap();
         self.site.upstreams[next]
     }
 
