@@ -18,6 +18,8 @@ use super::link::{Parcel, Pipe, chance, corrupt};
 
 /// Frames on their way to a replica; then the server waits.
 pub const WINDOW: usize = 8;
+/// So many frames make a tape.
+pub const TAPE_FRAMES: usize = 40;
 
 /// A connection, as both ends and the link know it.
 pub struct Connection {
@@ -30,6 +32,8 @@ pub struct Connection {
     pub to_server: Pipe,
     pub to_replica: Pipe,
     pub liar: Option<Liar>,
+    /// The first frames of one that does not lie.
+    pub tape: Vec<Vec<u8>>,
     pub hello_intact: bool,
     greeted: bool,
     /// The server is done; what is under way still arrives.
@@ -63,6 +67,7 @@ impl Connection {
             to_server: Pipe::default(),
             to_replica: Pipe::default(),
             liar,
+            tape: Vec::new(),
             hello_intact: true,
             greeted: false,
             ended: false,
@@ -103,6 +108,9 @@ impl Connection {
     fn send(&mut self, now: Duration, bytes: Vec<u8>, active: bool, faults: Faults, random: &mut Random) -> bool {
         if active && chance(random, faults.lose) {
             return false;
+        }
+        if self.liar.is_none() && self.tape.len() < TAPE_FRAMES {
+            self.tape.push(bytes.clone());
         }
         let lie = self.liar.as_mut().filter(|_| active).and_then(|liar| liar.twist(&bytes, random));
         let lied = lie.is_some();

@@ -178,6 +178,13 @@ fn frames_that_are_corrupted_vanish_or_lie_are_noticed_and_never_hide_a_revocati
 }
 
 #[test]
+fn nothing_that_a_relay_forges_takes_effect() {
+    let faults = Faults { relays: 1, lie: 0.6, cut_every: every(3), restart_every: every(8), ..Faults::NONE };
+    let met = run_seeds(90_000..90_020, |_| faults);
+    assert!(met.diverged > 50 && met.refused > 100 && met.lied > 500, "{met:?}");
+}
+
+#[test]
 fn every_promise_holds_below_relays_that_end_begin_again_and_are_out_of_reach() {
     let faults = Faults {
         relays: 2,

@@ -8,7 +8,7 @@ use rescind::hub::Hub;
 use rescind::replication::frames::ToServer;
 use rescind::wire::pb;
 
-use super::connection::Connection;
+use super::connection::{Connection, TAPE_FRAMES};
 use super::history::{AUTHORITY, Event};
 use super::liar::Liar;
 use super::link::{chance, corrupt};
@@ -20,18 +20,21 @@ impl World {
     pub fn serve(&mut self, active: bool) {
         let now = self.now;
         self.connections.retain(|_, connection| connection.abandoned_until.is_none_or(|until| now < until));
-        let (mut lies, parted) = (0, &self.parted_until);
+        let (mut lied_to, parted) = (Vec::new(), &self.parted_until);
         for connection in self.connections.values_mut() {
             if parted.contains_key(&(connection.client, connection.server)) {
                 continue;
             }
             let served = connection.serve(now, active, self.faults, &mut self.random);
-            lies += served.lies;
+            lied_to.extend((0..served.lies).map(|_| connection.client));
+            if self.tape.is_empty() && connection.tape.len() == TAPE_FRAMES {
+                self.tape = std::mem::take(&mut connection.tape);
+            }
             if connection.server == AUTHORITY {
                 self.history_lost += served.history_lost;
             }
         }
-        (0..lies).for_each(|_| self.note(AUTHORITY, Event::Lied));
+        lied_to.into_iter().for_each(|node| self.note(node, Event::Lied));
     }
 
     /// The replicas' ends.
@@ -71,7 +74,7 @@ impl World {
             return;
         }
         let Some(hub) = self.hub_of(server) else { return };
-        let liar = lies.then(|| Liar::new(&mut self.random));
+        let liar = lies.then(|| Liar::new(&self.tape, &mut self.random));
         let opened = Connection::open(index, server, hub, liar);
         self.connections.extend(opened.map(|connection| (self.opened, connection)));
     }

@@ -25,11 +25,6 @@ pub fn here(subject: u32) -> u32 {
     HERE + subject
 }
 
-/// Whether somebody might have revoked it.
-pub fn is_known(token: u32) -> bool {
-    token % HERE < SUBJECTS
-}
-
 /// The selector of a subject.
 pub fn selector(subject: u32) -> Selector {
     Selector::new([("sub", format!("user-{subject}").as_str())], TestedClaim::Iat).unwrap()

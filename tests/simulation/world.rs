@@ -52,6 +52,8 @@ pub struct World {
     pub nodes: Vec<Node>,
     pub connections: BTreeMap<usize, Connection>,
     pub opened: usize,
+    /// What somebody was sent earlier, for whoever wants to send it again.
+    pub tape: Vec<Vec<u8>>,
     pub stalled_until: Vec<Duration>,
     /// Nothing goes between a node and a server until then.
     pub parted_until: BTreeMap<(usize, usize), Duration>,
@@ -109,6 +111,7 @@ impl World {
             asked_for: VecDeque::new(),
             connections: BTreeMap::new(),
             opened: 0,
+            tape: Vec::new(),
             stalled_until: vec![Duration::ZERO; nodes.len()],
             parted_until: BTreeMap::new(),
             nodes,

@@ -1,11 +1,11 @@
 //! What is refused stays refused until the log takes it back, over restarts, lies and restored backups; and nothing else is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use rescind::revocation::Minute;
 
 use crate::history::{AUTHORITY, Event, History, Observed, Point, Record};
-use crate::token;
 use crate::validators::{name, unheard_of};
 
 /// A set of an earlier epoch that the epoch followed does not go on from.
@@ -22,8 +22,10 @@ struct Watch<'a> {
     found: BTreeSet<u32>,
     diverged: bool,
     owed: Vec<Owed>,
-    /// All that such sets held: they are let go as a whole, later than some of it.
-    kept: BTreeMap<u64, BTreeSet<u32>>,
+    /// All that such sets held: they are let go as a whole, later than some of it. `None`: it was in doubt, and lied to.
+    kept: BTreeMap<u64, Option<BTreeSet<u32>>>,
+    /// Somebody lied to it.
+    lied_to: bool,
 }
 
 impl<'a> Watch<'a> {
@@ -35,6 +37,7 @@ impl<'a> Watch<'a> {
             diverged: false,
             owed: Vec::new(),
             kept: BTreeMap::new(),
+            lied_to: false,
         }
     }
 
@@ -42,11 +45,12 @@ impl<'a> Watch<'a> {
     fn follow(&mut self, record: &Record) {
         match &record.event {
             Event::Restarted { residues } if record.node != AUTHORITY => {
-                *self = Self::new(self.history);
+                *self = Self { lied_to: self.lied_to, ..Self::new(self.history) };
                 residues.iter().for_each(|at| self.owe(*at, true));
             }
             // Whoever restores knows what it does; those below do not.
             Event::Restored => *self = Self::new(self.history),
+            Event::Lied => self.lied_to = true,
             Event::Advanced { to, .. } => self.move_to(*to),
             Event::Swapped { to } => {
                 if self.at.generation != 0 && self.at.generation != to.generation {
@@ -72,7 +76,8 @@ impl<'a> Watch<'a> {
                 until.extend(expiry.map(|expiry| (*token, *expiry)));
             }
         }
-        self.kept.insert(at.generation, until.keys().copied().collect());
+        let is_known = !(self.diverged && self.lied_to);
+        self.kept.insert(at.generation, is_known.then(|| until.keys().copied().collect()));
         if must {
             self.owed.push(Owed { generation: at.generation, until });
         }
@@ -86,6 +91,19 @@ impl<'a> Watch<'a> {
         for owed in &mut self.owed {
             owed.until.retain(|_, expiry| *expiry > revised.floor || *expiry == Minute::NEVER);
         }
+    }
+
+    /// Whether it may refuse a token that is not revoked at the revision it holds.
+    fn may_fear(&self, token: u32, now: Duration, seen: &Observed) -> bool {
+        let is_kept = |generation: &u64| match self.kept.get(generation) {
+            Some(Some(kept)) => kept.contains(&token),
+            Some(None) => true,
+            None => false,
+        };
+        // It hears of revisions before its own, too, while it gets another set.
+        let mut told = self.history.epochs.get(&seen.at.generation).into_iter().flatten();
+        seen.residues.iter().any(is_kept)
+            || (seen.diverged && (self.lied_to || told.any(|told| told.at <= now && told.revoked.contains(&token))))
     }
 
     fn see(&mut self, seen: &Observed) {
@@ -131,8 +149,8 @@ fn early_expiry(history: &History) -> Result<(), String> {
     Ok(())
 }
 
-/// No check finds what is not revoked: never what nobody revoked, and nothing else unless a set of an earlier epoch is still
-/// in force, or the replica knows that it diverged.
+/// No check finds what is not revoked, unless a set of an earlier epoch is still in force, or the replica knows that it
+/// diverged: then it finds what it hears was ever revoked, and what a liar makes it fear.
 pub fn no_false_positive(history: &History) -> Result<(), String> {
     for node in history.nodes() {
         let mut watch = Watch::new(history);
@@ -145,12 +163,7 @@ pub fn no_false_positive(history: &History) -> Result<(), String> {
                 return Err(unheard_of(record, seen));
             }
             let is_live = |token: &u32| revised.is_some_and(|revised| revised.revoked.contains(token));
-            let is_kept = |token: &u32| {
-                seen.residues
-                    .iter()
-                    .any(|generation| watch.kept.get(generation).is_some_and(|kept| kept.contains(token)))
-            };
-            let may_be = |token: &u32| is_live(token) || is_kept(token) || (seen.diverged && token::is_known(*token));
+            let may_be = |token: &u32| is_live(token) || watch.may_fear(*token, record.at, seen);
             if let Some(token) = seen.revoked.iter().find(|token| !may_be(token)) {
                 return Err(format!("{} at {:?}, {:?}, found {token}", name(node), record.at, seen.at));
             }
