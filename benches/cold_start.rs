@@ -10,7 +10,7 @@ use rescind::replica::{Driver, DriverOptions, FollowerOptions, FollowerState, Ke
 use rescind::replication::follower::{Descent, FollowerState as State, Provenance, SetSwap, SignedSnapshot};
 use rescind::replication::frames::SnapshotEnd;
 use rescind::replication::signature::Statement;
-use rescind::replication::{Follower, Signer};
+use rescind::replication::{Follower, Lineage, Signer};
 use rescind::revocation::{
     Built, Chain, Cutoff, Epoch, Fingerprint, Minute, PackedEntry, Policy, Revision, RevocationSet, Selector, SetKey,
     SnapshotBuilder, SnapshotEntry, SnapshotState, TestedClaim, UnixMillis,
@@ -96,7 +96,12 @@ fn fill(dir: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
         signature: signer.sign_snapshot(&statement, &sha256),
         source_time: statement.source_time,
     };
-    let descent = Descent { epoch, parent: None, set_key: key.clone(), public_key: signer.public_key() };
+    let descent = Descent {
+        epoch,
+        lineage: Lineage::sign(&signer, epoch, Vec::new()),
+        set_key: key.clone(),
+        public_key: signer.public_key(),
+    };
     let snapshot = Arc::new(SignedSnapshot { header, chunks, end });
     let (_, set) = RevocationSet::create(key, policy, floor);
     let provenance = Some(Box::new(Provenance { descent, snapshot, deltas: Vec::new() }));

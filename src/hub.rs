@@ -36,11 +36,11 @@ pub use registry::{Awaiting, SubscriberStatus};
 pub use snapshots::OfferError;
 
 use crate::clock::Clock;
-use crate::replication::frames::{DeltaFrame, Heartbeat, NodeId, PROTOCOL, Parent, ToSubscriber};
+use crate::replication::frames::{DeltaFrame, Heartbeat, NodeId, PROTOCOL, ToSubscriber};
 use crate::replication::signature::{Signature, Statement};
 use crate::replication::source::{HistoryError, Members, Origin};
-use crate::replication::{FrameEncoder, FramedLog, LogEntry, LogError, LogPoint, Moment, Signer};
-use crate::revocation::{Epoch, Policy, Revision, SetKey, UnixMillis};
+use crate::replication::{FrameEncoder, FramedLog, Lineage, LogEntry, LogError, LogPoint, Moment, Signer};
+use crate::revocation::{Ancestor, Epoch, Policy, Revision, SetKey, UnixMillis};
 use registry::Registry;
 use snapshots::Snapshots;
 
@@ -78,8 +78,8 @@ pub struct Start {
     pub node: NodeId,
     /// The epoch.
     pub epoch: Epoch,
-    /// Where it came from.
-    pub parent: Option<Parent>,
+    /// Where it came from, its parent first.
+    pub ancestors: Vec<Ancestor>,
     /// Its secret.
     pub set_key: SetKey,
     /// Signs deltas, heartbeats and snapshots.
@@ -167,7 +167,7 @@ impl Hub {
         let origin = Origin {
             node: start.node,
             epoch: start.epoch,
-            parent: start.parent,
+            lineage: Lineage::sign(&start.signer, start.epoch, start.ancestors),
             set_key: start.set_key,
             public_key: start.signer.public_key(),
             heartbeat_interval: options.heartbeat_interval,
@@ -370,7 +370,7 @@ impl Hub {
         self.registry.count()
     }
 
-    /// How many revisions subscribers held that this history lacks: of the parent epoch, beyond what was taken over.
+    /// How many revisions subscribers held that this history lacks: of earlier epochs, beyond what was taken over.
     #[must_use]
     pub fn history_lost(&self) -> u64 {
         self.registry.history_lost()

@@ -161,7 +161,7 @@ impl Relay {
         let origin = Origin {
             node: self.node,
             epoch: descent.epoch,
-            parent: descent.parent,
+            lineage: descent.lineage.clone(),
             set_key: descent.set_key.clone(),
             public_key: descent.public_key,
             heartbeat_interval: self.options.heartbeat_interval,

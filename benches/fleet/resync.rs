@@ -84,7 +84,7 @@ impl Origin {
         let start = hub::Start {
             node: NodeId([1; 16]),
             epoch: Epoch { generation: 1, id: [2; 16] },
-            parent: None,
+            ancestors: Vec::new(),
             set_key: key,
             signer: Signer::from_seed(&[3; 32]),
             point,

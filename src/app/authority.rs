@@ -21,7 +21,7 @@ use crate::config::ServerConfig;
 use crate::hub::{self, Hub};
 use crate::journal::index::IndexError;
 use crate::journal::{Index, JournalReader, ReadError, Record};
-use crate::replication::frames::{NodeId, Parent};
+use crate::replication::frames::NodeId;
 use crate::replication::source::{HistoryError, Source as _};
 use crate::replication::{LogPoint, Signer};
 use crate::revocation::Revision;
@@ -119,7 +119,7 @@ fn hub_of(recovered: &Recovered, clock: &Clock) -> Result<Arc<Hub>, ServeError> 
     let start = hub::Start {
         node: NodeId(node),
         epoch: identity.epoch,
-        parent: identity.parent().map(|parent| Parent { epoch: parent.epoch, revision: parent.last }),
+        ancestors: identity.ancestors.clone(),
         set_key: identity.set_key.clone(),
         signer: Signer::from_seed(identity.signing_seed.expose()),
         point: LogPoint {

@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use crate::journal::{Ancestor, Record, Revocation, accepted_by};
+use crate::journal::{Record, Revocation, accepted_by};
 use crate::revocation::{
-    Chain, Delta, Digest, Entry, Epoch, Fingerprint, Minute, Policy, Rebuild, Revision, RevocationId, RevocationSet,
-    SetKey, SetWriter, Shape, StageError, UnixMillis,
+    Ancestor, Chain, Delta, Digest, Entry, Epoch, Fingerprint, Minute, Policy, Rebuild, Revision, RevocationId,
+    RevocationSet, SetKey, SetWriter, Shape, StageError, UnixMillis,
 };
 
 use super::ledger::{ByFingerprint, Live, Place};

@@ -45,7 +45,7 @@ fn hub_with(options: Options) -> (Arc<Hub>, Arc<ManualTime>) {
     let start = Start {
         node: NodeId([1; 16]),
         epoch: Epoch { generation: 1, id: [2; 16] },
-        parent: None,
+        ancestors: Vec::new(),
         set_key: key(),
         signer: Signer::from_seed(&[3; 32]),
         point,

@@ -5,22 +5,12 @@ use std::fmt;
 use sha2::{Digest as _, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::revocation::{DecodeError, Epoch, Reader, Revision, RevocationId, SetKey, UnixMillis};
+use crate::revocation::{
+    ANCESTORS_MAX, Ancestor, DecodeError, Epoch, Reader, Revision, RevocationId, SetKey, UnixMillis,
+};
 
 /// The format that this program writes, and the latest it reads.
 pub const FORMAT_VERSION: u32 = 1;
-
-/// The most epochs an epoch descends from: how often a journal can be restored.
-pub const ANCESTORS_MAX: usize = 16;
-
-/// An epoch that another descends from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ancestor {
-    /// The epoch.
-    pub epoch: Epoch,
-    /// The last of its revisions that was taken over.
-    pub last: Revision,
-}
 
 /// What is fixed when a journal is created or restored. `Debug` hides the secrets, dropping wipes them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -40,7 +40,7 @@ use std::time::Duration;
 
 pub use carried::{Carried, RevocationKey};
 pub use error::{AppendError, Cause, OpenError, PruneError, ReadError};
-pub use identity::{ANCESTORS_MAX, Ancestor, DescendError, FORMAT_VERSION, Identity, SigningSeed, accepted_by};
+pub use identity::{DescendError, FORMAT_VERSION, Identity, SigningSeed, accepted_by};
 pub use index::Index;
 pub use members::{MEMBERS_MAX, MemberChange, MemberTable, MembersError, StoredMember};
 pub use record::{

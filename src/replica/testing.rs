@@ -11,11 +11,11 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Connection, OUTGOING_FRAMES, Upstream, UpstreamError};
-use crate::replication::Signer;
 use crate::replication::frames::{
     DeltaFrame, Heartbeat, Hello, SnapshotBegin, SnapshotEnd, SnapshotReason, ToServer, ToSubscriber, Welcome,
 };
 use crate::replication::signature::Statement;
+use crate::replication::{Lineage, Signer};
 use crate::revocation::ports::Pending;
 use crate::revocation::{
     Chain, Cutoff, Delta, Epoch, Fingerprint, Minute, PackedEntry, Policy, Revision, RevocationSet, Selector, SetKey,
@@ -107,7 +107,7 @@ impl Authority {
         ToSubscriber::Welcome(Box::new(Welcome {
             protocol: 1,
             epoch: self.epoch,
-            parent: None,
+            lineage: Lineage::sign(&self.signer, self.epoch, Vec::new()),
             set_key: self.key.clone(),
             mode,
             head: self.revision(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::lineage::Lineage;
 use super::signature::{PublicKey, Signature, Statement};
 use crate::revocation::{Chain, Digest, Epoch, Minute, Policy, Revision, SetKey, SnapshotChunk, UnixMillis, WhenStale};
 
@@ -215,15 +216,6 @@ pub enum WelcomeMode {
     Snapshot,
 }
 
-/// The epoch from which another was restored, and how far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parent {
-    /// The epoch.
-    pub epoch: Epoch,
-    /// The last of its revisions that lives on.
-    pub revision: Revision,
-}
-
 /// What both sides go by from here on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Welcome {
@@ -231,8 +223,8 @@ pub struct Welcome {
     pub protocol: u32,
     /// The epoch; a subscription never spans two.
     pub epoch: Epoch,
-    /// Where the epoch came from; `None` for a first one.
-    pub parent: Option<Parent>,
+    /// Where the epoch came from.
+    pub lineage: Lineage,
     /// The secret of its fingerprints and digests.
     pub set_key: SetKey,
     /// What follows.

@@ -8,6 +8,7 @@
 mod backoff;
 pub mod follower;
 pub mod frames;
+mod lineage;
 mod log;
 mod moment;
 pub mod propagation;
@@ -17,6 +18,7 @@ pub mod subscription;
 
 pub use backoff::{Backoff, Random};
 pub use follower::{Action, Follower, FollowerOptions, FollowerState, FollowerStatus};
+pub use lineage::Lineage;
 pub use log::{Cursor, FramedLog, LogEntry, LogError, LogPoint, LogRead};
 pub use moment::Moment;
 pub use signature::{PublicKey, PublicKeyError, Signature, Signer};

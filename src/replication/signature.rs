@@ -92,16 +92,21 @@ impl Signer {
         PublicKey(self.0.verifying_key().to_bytes())
     }
 
+    /// Signs bytes of a domain of their own.
+    pub(super) fn sign(&self, bytes: &[u8]) -> Signature {
+        Signature(self.0.sign(bytes).to_bytes())
+    }
+
     /// Signs a heartbeat.
     #[must_use]
     pub fn sign_heartbeat(&self, statement: &Statement) -> Signature {
-        Signature(self.0.sign(&statement.heartbeat_bytes()).to_bytes())
+        self.sign(&statement.heartbeat_bytes())
     }
 
     /// Signs a snapshot.
     #[must_use]
     pub fn sign_snapshot(&self, statement: &Statement, sha256: &[u8; 32]) -> Signature {
-        Signature(self.0.sign(&statement.snapshot_bytes(sha256)).to_bytes())
+        self.sign(&statement.snapshot_bytes(sha256))
     }
 }
 
@@ -127,7 +132,8 @@ impl PublicKey {
         self.verify(&statement.snapshot_bytes(sha256), signature)
     }
 
-    fn verify(&self, bytes: &[u8], signature: &Signature) -> Result<(), BadSignature> {
+    /// Verifies bytes of a domain of their own, strictly.
+    pub(super) fn verify(&self, bytes: &[u8], signature: &Signature) -> Result<(), BadSignature> {
         let key = VerifyingKey::from_bytes(&self.0).map_err(|_| BadSignature)?;
         key.verify_strict(bytes, &ed25519_dalek::Signature::from_bytes(&signature.0)).map_err(|_| BadSignature)
     }

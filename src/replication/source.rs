@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::frames::{Ack, DeltaFrame, GoAwayReason, Hello, NodeId, Parent, ToSubscriber};
+use super::frames::{Ack, DeltaFrame, GoAwayReason, Hello, NodeId, ToSubscriber};
+use super::lineage::Lineage;
 use super::log::{Cursor, LogRead};
 use super::moment::Moment;
 use super::signature::PublicKey;
@@ -29,7 +30,7 @@ pub struct Origin {
     /// The epoch.
     pub epoch: Epoch,
     /// Where it came from.
-    pub parent: Option<Parent>,
+    pub lineage: Lineage,
     /// Its secret.
     pub set_key: SetKey,
     /// The authority's key.
@@ -161,7 +162,7 @@ pub trait Seat: Send {
     fn farewell(&self) -> Option<GoAwayReason>;
     /// Who it is.
     fn handle_hello(&mut self, hello: &Hello);
-    /// It holds so many revisions of the parent epoch that were not taken over.
+    /// It holds so many revisions of an earlier epoch that were not taken over.
     fn handle_history_lost(&mut self, revisions: u64);
     /// What it has applied.
     fn handle_ack(&mut self, ack: &Ack);

@@ -30,7 +30,9 @@ pub use digest::{Chain, Digest};
 pub use entry::{EXCEPTIONS_MAX, Entry, Exception, Mark, PackedEntry, PackedEntryError};
 pub use fingerprint::{Fingerprint, SetKey};
 pub use policy::{LifetimePolicy, Policy, WhenStale};
-pub use position::{Epoch, Position, PositionError, Revision, RevocationId, RevocationIdError};
+pub use position::{
+    ANCESTORS_MAX, Ancestor, Epoch, Position, PositionError, Revision, RevocationId, RevocationIdError,
+};
 pub use selector::{
     CLAIMS_MAX, HEADER_PREFIX, NAME_BYTES_MAX, Selector, SelectorError, Shape, ShapeError, TOKEN_SHA256, TestedClaim,
     VALUE_BYTES_MAX,

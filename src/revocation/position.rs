@@ -30,6 +30,18 @@ pub struct Epoch {
     pub id: [u8; 16],
 }
 
+/// The most epochs an epoch descends from: how often a journal can be restored.
+pub const ANCESTORS_MAX: usize = 16;
+
+/// An epoch that another descends from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ancestor {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The last of its revisions that was taken over.
+    pub last: Revision,
+}
+
 impl Epoch {
     /// The first eight hexadecimal digits of the id, as revocation ids begin.
     #[must_use]

@@ -13,7 +13,7 @@ use rescind::clock::{Clock, ManualTime};
 use rescind::hub::{self, Hub};
 use rescind::journal::memory::MemoryDisk;
 use rescind::journal::{Identity, Journal as _, JournalReader, ReadError, SigningSeed};
-use rescind::replication::frames::{NodeId, Parent};
+use rescind::replication::frames::NodeId;
 use rescind::replication::source::HistoryError;
 use rescind::replication::{LogPoint, Random, Signer};
 use rescind::revocation::ports::{Answer, Caller};
@@ -149,7 +149,7 @@ impl Authority {
         let start = hub::Start {
             node: NodeId([0xaa; 16]),
             epoch: self.identity.epoch,
-            parent: self.identity.parent().map(|parent| Parent { epoch: parent.epoch, revision: parent.last }),
+            ancestors: self.identity.ancestors.clone(),
             set_key: self.identity.set_key.clone(),
             signer: Signer::from_seed(self.identity.signing_seed.expose()),
             point: LogPoint {

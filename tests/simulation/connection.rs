@@ -147,11 +147,13 @@ impl Connection {
             if counted > 0 {
                 self.seat.handle_history_lost(counted);
             }
-            let parent = hub.origin().parent;
-            let held = hello.held.filter(|held| parent.is_some_and(|parent| parent.epoch == held.epoch));
-            let told = held.zip(parent).map_or(0, |(held, parent)| held.revision.0.saturating_sub(parent.revision.0));
+            let held = hello.held.map(|held| (held, hub.origin().lineage.ancestors.iter()));
+            let told = held.and_then(|(held, mut ancestors)| {
+                let taken_over = ancestors.find(|ancestor| ancestor.epoch == held.epoch)?.last;
+                Some(held.revision.0.saturating_sub(taken_over.0))
+            });
             // What a corrupted greeting says is nobody's loss.
-            served.history_lost += if parcel.intact { told } else { counted };
+            served.history_lost += if parcel.intact { told.unwrap_or(0) } else { counted };
         }
         if let Some(ack) = self.subscription.acked() {
             self.seat.handle_ack(ack);

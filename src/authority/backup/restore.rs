@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::manifest::{Manifest, ManifestError};
 use crate::authority::snapshot;
-use crate::journal::{Ancestor, RestoreError, Restoring, copy_private};
-use crate::revocation::{Epoch, Position, Revision};
+use crate::journal::{RestoreError, Restoring, copy_private};
+use crate::revocation::{Ancestor, Epoch, Position, Revision};
 
 /// Why a backup was not restored.
 #[derive(Debug, thiserror::Error)]

@@ -8,8 +8,8 @@ use super::durable::{Server, fixture, item, selector};
 use crate::authority::backup::{RestoreBackupError, Restored, restore};
 use crate::authority::{Options, recover};
 use crate::clock::{Clock, ManualTime};
-use crate::journal::{Ancestor, Identity, RestoreError};
-use crate::revocation::{Epoch, Policy, RevocationId};
+use crate::journal::{Identity, RestoreError};
+use crate::revocation::{Ancestor, Epoch, Policy, RevocationId};
 
 fn identity(dir: &Path) -> Identity {
     let clock = Clock::manual(ManualTime::starting_at(super::durable::START));

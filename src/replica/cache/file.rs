@@ -16,9 +16,11 @@ use std::path::Path;
 use bytes::Bytes;
 
 use crate::replication::follower::{CachedDelta, Descent, KeptDelta};
-use crate::replication::frames::{DELTA_BYTES_MAX, Heartbeat, Parent, SnapshotEnd};
-use crate::replication::{PublicKey, Signature};
-use crate::revocation::{Chain, DecodeError, Digest, Epoch, Reader, Revision, SetKey, UnixMillis};
+use crate::replication::frames::{DELTA_BYTES_MAX, Heartbeat, SnapshotEnd};
+use crate::replication::{Lineage, PublicKey, Signature};
+use crate::revocation::{
+    ANCESTORS_MAX, Ancestor, Chain, DecodeError, Digest, Epoch, Reader, Revision, SetKey, UnixMillis,
+};
 
 pub(super) const SNAPSHOT_MAGIC: &[u8; 16] = b"rescind-cache-sn";
 pub(super) const DELTAS_MAGIC: &[u8; 16] = b"rescind-cache-de";
@@ -114,11 +116,12 @@ fn read_epoch(reader: &mut Reader<'_>) -> Result<Epoch, DecodeError> {
 pub(super) fn encode_descent(descent: &Descent) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
     encode_epoch(descent.epoch, &mut out);
-    out.push(u8::from(descent.parent.is_some()));
-    if let Some(parent) = descent.parent {
-        encode_epoch(parent.epoch, &mut out);
-        out.extend_from_slice(&parent.revision.0.to_le_bytes());
+    out.push(descent.lineage.ancestors.len() as u8);
+    for ancestor in &descent.lineage.ancestors {
+        encode_epoch(ancestor.epoch, &mut out);
+        out.extend_from_slice(&ancestor.last.0.to_le_bytes());
     }
+    out.extend_from_slice(&descent.lineage.signature.0);
     out.extend_from_slice(descent.set_key.expose());
     out.extend_from_slice(&descent.public_key.0);
     out
@@ -127,14 +130,18 @@ pub(super) fn encode_descent(descent: &Descent) -> Vec<u8> {
 pub(super) fn decode_descent(bytes: &[u8]) -> Result<Descent, DecodeError> {
     let mut reader = Reader::new(bytes);
     let epoch = read_epoch(&mut reader)?;
-    let parent = match reader.u8()? {
-        0 => None,
-        1 => Some(Parent { epoch: read_epoch(&mut reader)?, revision: Revision(reader.u64()?) }),
-        _ => return Err(DecodeError::Invalid("parent")),
-    };
+    let count = usize::from(reader.u8()?);
+    if count > ANCESTORS_MAX {
+        return Err(DecodeError::TooMany { what: "ancestors", limit: ANCESTORS_MAX });
+    }
+    let mut ancestors = Vec::with_capacity(count);
+    for _ in 0..count {
+        ancestors.push(Ancestor { epoch: read_epoch(&mut reader)?, last: Revision(reader.u64()?) });
+    }
+    let lineage = Lineage { ancestors, signature: Signature(reader.array()?) };
     let (set_key, public_key) = (SetKey::new(reader.array()?), PublicKey(reader.array()?));
     reader.finish()?;
-    Ok(Descent { epoch, parent, set_key, public_key })
+    Ok(Descent { epoch, lineage, set_key, public_key })
 }
 
 pub(super) fn encode_end(end: &SnapshotEnd) -> Vec<u8> {

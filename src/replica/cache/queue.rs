@@ -156,7 +156,7 @@ impl Job {
 mod tests {
     use super::*;
     use crate::replication::frames::SnapshotEnd;
-    use crate::replication::{PublicKey, Signature};
+    use crate::replication::{Lineage, PublicKey, Signature};
     use crate::revocation::{
         Chain, Epoch, Minute, Policy, Revision, SetKey, SnapshotBuilder, SnapshotState, UnixMillis,
     };
@@ -176,7 +176,8 @@ mod tests {
         };
         let snapshot = Arc::new(SignedSnapshot { header: built.header, chunks: Vec::new(), end });
         let epoch = Epoch { generation: 1, id: [1; 16] };
-        let descent = Descent { epoch, parent: None, set_key: key, public_key: PublicKey([1; 32]) };
+        let lineage = Lineage { ancestors: Vec::new(), signature: Signature([0; 64]) };
+        let descent = Descent { epoch, lineage, set_key: key, public_key: PublicKey([1; 32]) };
         Swap { descent, snapshot, deltas: Vec::new(), residue }
     }
 

@@ -128,6 +128,9 @@ pub enum Refusal {
     /// Another authority's key.
     #[error("its signing key is not the pinned one")]
     OtherKey,
+    /// The authority did not sign for where the epoch came from.
+    #[error("where its epoch came from has a bad signature")]
+    Lineage,
     /// Another set key in the same epoch.
     #[error("its set key is not the epoch's")]
     OtherSetKey,

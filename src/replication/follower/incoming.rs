@@ -115,12 +115,8 @@ impl Follower {
 
     fn swap(&mut self, now: Moment, next: Replicated, provenance: Option<Box<Provenance>>) {
         let epoch_change = self.held.as_ref().filter(|held| held.epoch() != next.epoch()).map(|held| {
-            let parent = match &self.phase {
-                Phase::Following(link) => link.parent,
-                _ => None,
-            };
             let from = held.held();
-            let goes_on = parent.is_some_and(|p| p.epoch == from.epoch && from.revision <= p.revision);
+            let goes_on = matches!(&self.phase, Phase::Following(link) if link.lineage.goes_on_from(&from));
             EpochChange { from, to: next.epoch(), ancestor: goes_on && self.divergence.is_none() }
         });
         if epoch_change.is_some() {

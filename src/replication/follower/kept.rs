@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::replication::frames::{Heartbeat, NodeId, Parent, SnapshotEnd};
+use crate::replication::frames::{Heartbeat, NodeId, SnapshotEnd};
+use crate::replication::lineage::Lineage;
 use crate::replication::log::LogPoint;
 use crate::replication::signature::{PublicKey, Signature};
 use crate::revocation::{Epoch, Policy, SetKey, SnapshotChunk, SnapshotHeader, UnixMillis};
@@ -29,7 +30,7 @@ pub struct Descent {
     /// The epoch.
     pub epoch: Epoch,
     /// Where the epoch came from.
-    pub parent: Option<Parent>,
+    pub lineage: Lineage,
     /// Its secret.
     pub set_key: SetKey,
     /// The key that signs for it.

@@ -8,7 +8,8 @@ use super::freshness::SenderFreshness;
 use super::incoming::Incoming;
 use super::kept::{Descent, Verified};
 use super::{Follower, Replicated};
-use crate::replication::frames::{GoAway, Parent, ProtocolRange, Welcome, WelcomeMode};
+use crate::replication::frames::{GoAway, ProtocolRange, Welcome, WelcomeMode};
+use crate::replication::lineage::Lineage;
 use crate::replication::moment::Moment;
 use crate::replication::signature::PublicKey;
 use crate::revocation::{Epoch, Revision, SetKey, UnixMillis};
@@ -33,7 +34,7 @@ pub(super) enum Phase {
 pub(super) struct Link {
     pub(super) protocol: u32,
     pub(super) epoch: Epoch,
-    pub(super) parent: Option<Parent>,
+    pub(super) lineage: Lineage,
     pub(super) set_key: SetKey,
     pub(super) public_key: PublicKey,
     /// The server's head at Welcome.
@@ -52,7 +53,8 @@ pub(super) struct Link {
 impl Link {
     /// The log that is followed.
     pub(super) fn descent(&self) -> Descent {
-        Descent { epoch: self.epoch, parent: self.parent, set_key: self.set_key.clone(), public_key: self.public_key }
+        let Self { epoch, lineage, set_key, public_key, .. } = self;
+        Descent { epoch: *epoch, lineage: lineage.clone(), set_key: set_key.clone(), public_key: *public_key }
     }
 }
 
@@ -75,7 +77,7 @@ impl Follower {
         self.phase = super::Phase::Following(Box::new(Link {
             protocol: welcome.protocol,
             epoch: welcome.epoch,
-            parent: welcome.parent,
+            lineage: welcome.lineage,
             set_key: welcome.set_key,
             public_key: welcome.public_key,
             head: welcome.head,
@@ -119,6 +121,9 @@ impl Follower {
         }
         if self.pinned.is_some_and(|pinned| pinned != welcome.public_key) {
             return Err(Refusal::OtherKey);
+        }
+        if welcome.lineage.verify(&welcome.public_key, welcome.epoch).is_err() {
+            return Err(Refusal::Lineage);
         }
         let resumes = welcome.mode == WelcomeMode::Resume;
         let Some(held) = &self.held else {

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::replication::frames::*;
 use crate::replication::signature::{Signer, Statement};
-use crate::replication::{Moment, Signature};
+use crate::replication::{Lineage, Moment, Signature};
 use crate::revocation::*;
 
 /// A delta as it comes from the history: a later signature covers it.
@@ -27,7 +27,7 @@ fn with_signature(frame: ToSubscriber, signature: Option<Signature>) -> ToSubscr
 /// An authority that answers with frames.
 struct Authority {
     epoch: Epoch,
-    parent: Option<Parent>,
+    ancestors: Vec<Ancestor>,
     key: SetKey,
     signer: Signer,
     writer: SetWriter,
@@ -55,7 +55,7 @@ impl Authority {
         let signer = Signer::from_seed(&[9; 32]);
         Self {
             epoch,
-            parent: None,
+            ancestors: Vec::new(),
             key,
             signer,
             writer,
@@ -92,11 +92,15 @@ impl Authority {
         ToSubscriber::Delta(DeltaFrame { canonical, signature, ack_now: false })
     }
 
+    fn lineage(&self) -> Lineage {
+        Lineage::sign(&self.signer, self.epoch, self.ancestors.clone())
+    }
+
     fn welcome(&self, mode: WelcomeMode) -> Welcome {
         Welcome {
             protocol: PROTOCOL,
             epoch: self.epoch,
-            parent: self.parent,
+            lineage: self.lineage(),
             set_key: self.key.clone(),
             mode,
             head: self.writer.revision(),

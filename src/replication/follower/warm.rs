@@ -58,6 +58,9 @@ pub enum CacheFault {
         /// The cache's.
         found: PublicKey,
     },
+    /// Where its epoch came from is not signed for.
+    #[error("where its epoch came from has a bad signature")]
+    Lineage,
     /// The snapshot is damaged, or not the authority's.
     #[error("its snapshot is not to be believed: {0}")]
     Snapshot(#[from] ResyncFault),
@@ -129,6 +132,8 @@ impl Kept {
 }
 
 fn check(kept: &Kept, entries_max: u64) -> Result<Warm, CacheFault> {
+    let Descent { epoch, lineage, public_key, .. } = &kept.descent;
+    lineage.verify(public_key, *epoch).map_err(|_| CacheFault::Lineage)?;
     let mut warm = Warm { replicated: begin(kept, entries_max)?, deltas: Vec::new(), rebuilds: Vec::new() };
     let mut last = None;
     for cached in &kept.deltas {

@@ -27,8 +27,7 @@ impl Subscription {
             return self.begin_go_away(GoAwayReason::OldEpoch, "the subscriber follows a newer epoch");
         }
         if held.epoch != origin.epoch {
-            let parent = origin.parent.filter(|parent| parent.epoch == held.epoch);
-            self.history_lost = parent.map_or(0, |parent| held.revision.0.saturating_sub(parent.revision.0));
+            self.history_lost = origin.lineage.lost_of(&held);
             return self.owe_snapshot(SnapshotReason::OtherEpoch);
         }
         if held.revision > source.head(now).revision {
@@ -149,7 +148,7 @@ impl Subscription {
         let welcome = Welcome {
             protocol: PROTOCOL,
             epoch: origin.epoch,
-            parent: origin.parent,
+            lineage: origin.lineage.clone(),
             set_key: origin.set_key.clone(),
             mode,
             head: head.revision,

@@ -8,8 +8,8 @@ use super::*;
 use crate::replication::frames::*;
 use crate::replication::log::{FramedLog, LogEntry, LogPoint, LogRead};
 use crate::replication::source::{Head, HistoryError, Origin, SnapshotOffer};
-use crate::replication::{PublicKey, Source};
-use crate::revocation::{Chain, Digest, Epoch, Minute, Policy, SetKey, UnixMillis};
+use crate::replication::{Lineage, PublicKey, Signature, Source};
+use crate::revocation::{Ancestor, Chain, Digest, Epoch, Minute, Policy, SetKey, UnixMillis};
 
 const EPOCH: Epoch = Epoch { generation: 3, id: [3; 16] };
 const NODE: NodeId = NodeId([0xaa; 16]);
@@ -43,7 +43,10 @@ impl TestSource {
         let origin = Origin {
             node: NODE,
             epoch: EPOCH,
-            parent: Some(Parent { epoch: Epoch { generation: 2, id: [2; 16] }, revision: Revision(40) }),
+            lineage: Lineage {
+                ancestors: vec![Ancestor { epoch: Epoch { generation: 2, id: [2; 16] }, last: Revision(40) }],
+                signature: Signature([0; 64]),
+            },
             set_key: SetKey::new([1; 16]),
             public_key: PublicKey([2; 32]),
             heartbeat_interval: Duration::from_secs(1),
@@ -229,7 +232,7 @@ fn whoever_cannot_be_resumed_gets_a_snapshot_and_is_told_why() {
 fn history_that_a_restored_backup_lost_is_counted() {
     let source = TestSource::new(1, 5, 6);
     let mut lost = hello(Some((47, digest(5))));
-    lost.held.as_mut().unwrap().epoch = source.origin.parent.unwrap().epoch;
+    lost.held.as_mut().unwrap().epoch = source.origin.lineage.ancestors[0].epoch;
     assert_eq!(greeted(&source, lost).history_lost(), 7);
 }
 

@@ -9,9 +9,10 @@ use crate::replication::frames::{
     CHUNKS_MAX, DELTA_BYTES_MAX, GoAwayReason, HEADER_BYTES_MAX, LAGGARDS_MAX, NAME_BYTES_MAX, NodeId, PATH_MAX,
     REASON_BYTES_MAX, SnapshotReason, ToServer, ToSubscriber, VERSION_BYTES_MAX, WelcomeMode,
 };
-use crate::replication::{PublicKey, Signature};
+use crate::replication::{Lineage, PublicKey, Signature};
 use crate::revocation::{
-    CHUNK_BYTES_MAX, Chain, Digest, Epoch, Minute, Policy, Revision, SetKey, SnapshotChunk, UnixMillis, WhenStale,
+    ANCESTORS_MAX, Ancestor, CHUNK_BYTES_MAX, Chain, Digest, Epoch, Minute, Policy, Revision, SetKey, SnapshotChunk,
+    UnixMillis, WhenStale,
 };
 use crate::wire::pb;
 
@@ -151,16 +152,21 @@ fn welcome_frame(welcome: pb::Welcome) -> Result<f::Welcome, FrameError> {
         Ok(pb::welcome::Mode::Unspecified) => return Err(FrameError::Missing("welcome.mode")),
         Err(_) => return Err(FrameError::Invalid("welcome.mode")),
     };
-    let parent = match welcome.parent {
-        Some(parent) => {
-            Some(f::Parent { epoch: epoch(parent.epoch, "welcome.parent.epoch")?, revision: Revision(parent.revision) })
-        }
-        None => None,
+    if welcome.ancestors.len() > ANCESTORS_MAX {
+        return Err(FrameError::Invalid("welcome.ancestors"));
+    }
+    let ancestor = |ancestor: pb::welcome::Ancestor| {
+        let last = Revision(ancestor.last_revision);
+        Ok(Ancestor { epoch: epoch(ancestor.epoch, "welcome.ancestors.epoch")?, last })
+    };
+    let lineage = Lineage {
+        ancestors: welcome.ancestors.into_iter().map(ancestor).collect::<Result<_, FrameError>>()?,
+        signature: Signature(fixed(&welcome.lineage_signature, "welcome.lineage_signature")?),
     };
     Ok(f::Welcome {
         protocol: welcome.protocol,
         epoch: epoch(welcome.epoch, "welcome.epoch")?,
-        parent,
+        lineage,
         set_key: SetKey::new(fixed(&welcome.set_key, "welcome.set_key")?),
         mode,
         head: Revision(welcome.head_revision),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::replication::frames as f;
 use crate::replication::frames::{GoAwayReason, NodeId, SnapshotReason, ToServer, ToSubscriber, WelcomeMode};
-use crate::revocation::{Epoch, WhenStale};
+use crate::revocation::{Ancestor, Epoch, WhenStale};
 use crate::wire::pb;
 
 pub(super) fn to_server(frame: &ToServer) -> pb::subscribe_request::Frame {
@@ -108,10 +108,8 @@ fn welcome_message(welcome: &f::Welcome) -> pb::Welcome {
     pb::Welcome {
         protocol: welcome.protocol,
         epoch: Some(epoch_message(welcome.epoch)),
-        parent: welcome.parent.map(|parent| pb::welcome::Parent {
-            epoch: Some(epoch_message(parent.epoch)),
-            revision: parent.revision.0,
-        }),
+        ancestors: welcome.lineage.ancestors.iter().map(ancestor_message).collect(),
+        lineage_signature: welcome.lineage.signature.0.to_vec(),
         set_key: welcome.set_key.expose().to_vec(),
         mode: mode.into(),
         head_revision: welcome.head.0,
@@ -168,4 +166,8 @@ fn go_away_reason(reason: GoAwayReason) -> pb::go_away::Reason {
         GoAwayReason::OldEpoch => Reason::OldEpoch,
         GoAwayReason::Loop => Reason::Loop,
     }
+}
+
+fn ancestor_message(ancestor: &Ancestor) -> pb::welcome::Ancestor {
+    pb::welcome::Ancestor { epoch: Some(epoch_message(ancestor.epoch)), last_revision: ancestor.last.0 }
 }

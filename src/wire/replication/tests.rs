@@ -7,8 +7,10 @@ use prost::Message;
 
 use super::*;
 use crate::replication::frames::*;
-use crate::replication::{PublicKey, Signature};
-use crate::revocation::{Chain, Digest, Epoch, Minute, Policy, Revision, SetKey, SnapshotChunk, UnixMillis, WhenStale};
+use crate::replication::{Lineage, PublicKey, Signature};
+use crate::revocation::{
+    Ancestor, Chain, Digest, Epoch, Minute, Policy, Revision, SetKey, SnapshotChunk, UnixMillis, WhenStale,
+};
 
 fn epoch() -> Epoch {
     Epoch { generation: 3, id: [4; 16] }
@@ -54,7 +56,10 @@ fn to_subscriber_frames() -> Vec<ToSubscriber> {
         ToSubscriber::Welcome(Box::new(Welcome {
             protocol: 1,
             epoch: epoch(),
-            parent: Some(Parent { epoch: Epoch { generation: 2, id: [9; 16] }, revision: Revision(3) }),
+            lineage: Lineage {
+                ancestors: vec![Ancestor { epoch: Epoch { generation: 2, id: [9; 16] }, last: Revision(3) }],
+                signature: Signature([22; 64]),
+            },
             set_key: SetKey::new([10; 16]),
             mode: WelcomeMode::Resume,
             head: Revision(12),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 use rescind::replication::frames::{Heartbeat, ToSubscriber};
 use rescind::replication::{FrameEncoder as _, Random};
-use rescind::revocation::{Digest, SnapshotChunk};
+use rescind::revocation::{Ancestor, Digest, Epoch, Revision, SnapshotChunk};
 use rescind::wire::pb;
 use rescind::wire::replication::{GRPC_PREFIX_BYTES, GrpcEncoder};
 
@@ -24,6 +24,8 @@ enum Lie {
     Back,
     /// The greeting names another epoch.
     Epoch,
+    /// The greeting says that the epoch goes on from all of the ones before it.
+    Lineage,
     /// Signatures do not verify.
     Signature,
     /// No deltas any more, and the same heartbeat for ever.
@@ -62,6 +64,7 @@ impl Liar {
             Lie::Gap,
             Lie::Back,
             Lie::Epoch,
+            Lie::Lineage,
             Lie::Signature,
             Lie::Frozen,
             Lie::Withheld,
@@ -69,8 +72,8 @@ impl Liar {
             Lie::Endless,
             Lie::Replay,
         ];
-        let lie = match (random.next_u64() % 16) as usize {
-            index @ 0..10 => plain[index],
+        let lie = match (random.next_u64() % 17) as usize {
+            index @ 0..11 => plain[index],
             _ => forged(random),
         };
         let tape = tape.iter().rev().cloned().collect();
@@ -111,6 +114,15 @@ impl Liar {
                     1 => welcome.epoch.generation += 1,
                     _ => welcome.epoch.id[3] ^= 1,
                 }
+                Some(vec![encoded(&ToSubscriber::Welcome(welcome))])
+            }
+            (Lie::Lineage, ToSubscriber::Welcome(mut welcome)) => {
+                let (ancestors, id) = (&mut welcome.lineage.ancestors, welcome.epoch.id);
+                if ancestors.is_empty() {
+                    let epoch = Epoch { generation: welcome.epoch.generation - 1, id };
+                    ancestors.push(Ancestor { epoch, last: Revision(0) });
+                }
+                ancestors.iter_mut().for_each(|ancestor| ancestor.last = Revision(u64::MAX));
                 Some(vec![encoded(&ToSubscriber::Welcome(welcome))])
             }
             (Lie::Signature, ToSubscriber::Heartbeat(mut heartbeat)) => {

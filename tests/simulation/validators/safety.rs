@@ -46,15 +46,16 @@ impl<'a> Watch<'a> {
         match &record.event {
             Event::Restarted { residues } if record.node != AUTHORITY => {
                 *self = Self { lied_to: self.lied_to, ..Self::new(self.history) };
-                residues.iter().for_each(|at| self.owe(*at, true));
+                residues.iter().for_each(|at| self.owe(*at));
             }
             // Whoever restores knows what it does; those below do not.
             Event::Restored => *self = Self::new(self.history),
             Event::Lied => self.lied_to = true,
             Event::Advanced { to, .. } => self.move_to(*to),
             Event::Swapped { to } => {
-                if self.at.generation != 0 && self.at.generation != to.generation {
-                    self.owe(self.at, self.diverged || !self.history.takes_over(to.generation, self.at));
+                let changes = self.at.generation != 0 && self.at.generation != to.generation;
+                if changes && (self.diverged || !self.history.takes_over(to.generation, self.at)) {
+                    self.owe(self.at);
                 }
                 self.move_to(*to);
             }
@@ -62,9 +63,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// What was held at `at` stays in force beside what is followed from now on: as it `must` if that lacks some of it. A
-    /// replica knows the parent of an epoch only, and keeps what it held of an epoch before that in any case.
-    fn owe(&mut self, at: Point, must: bool) {
+    /// What was held at `at` stays in force beside what is followed from now on.
+    fn owe(&mut self, at: Point) {
         let revised = self.history.revised(at);
         let mut until = revised.map(|revised| revised.until.clone()).unwrap_or_default();
         if self.diverged {
@@ -78,9 +78,7 @@ impl<'a> Watch<'a> {
         }
         let is_known = !(self.diverged && self.lied_to);
         self.kept.insert(at.generation, is_known.then(|| until.keys().copied().collect()));
-        if must {
-            self.owed.push(Owed { generation: at.generation, until });
-        }
+        self.owed.push(Owed { generation: at.generation, until });
     }
 
     /// Nothing is owed any more that an operator gave up, or that has expired.

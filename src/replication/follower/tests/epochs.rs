@@ -50,7 +50,9 @@ fn a_key_that_proved_nothing_is_not_pinned() {
     // It claims the honest key's place, but signs with another.
     let mut frames = greeted_with_snapshot(&liar);
     let mut claim = liar.welcome(WelcomeMode::Snapshot);
-    claim.public_key = Signer::from_seed(&[11; 32]).public_key();
+    let claimed = Signer::from_seed(&[11; 32]);
+    claim.public_key = claimed.public_key();
+    claim.lineage = Lineage::sign(&claimed, claim.epoch, Vec::new());
     frames[0] = ToSubscriber::Welcome(Box::new(claim));
     let actions = subscribe(&mut follower, at(0), frames);
     assert!(matches!(refusal(&actions), Some(DisconnectReason::ResyncFailed(ResyncFault::Signature))));
@@ -65,7 +67,7 @@ fn a_newer_epoch_takes_over_only_with_a_verified_snapshot() {
     let mut follower = live(&old);
     follower.handle_disconnect("reset");
     let mut new = Authority::new(2);
-    new.parent = Some(Parent { epoch: old.epoch, revision: Revision(1) });
+    new.ancestors = vec![Ancestor { epoch: old.epoch, last: Revision(1) }];
     new.commit("alice", false);
     let mut frames = greeted_with_snapshot(&new);
     let end = frames.pop().unwrap();
@@ -86,11 +88,41 @@ fn a_newer_epoch_that_lost_history_is_reported_as_such() {
     let mut follower = live(&old);
     follower.handle_disconnect("reset");
     let mut new = Authority::new(2);
-    new.parent = Some(Parent { epoch: old.epoch, revision: Revision(1) });
+    new.ancestors = vec![Ancestor { epoch: old.epoch, last: Revision(1) }];
     let actions = subscribe(&mut follower, at(1000), greeted_with_snapshot(&new));
     let change = change(&actions).unwrap();
     assert!(!change.ancestor, "revision 2 of the old epoch is not in the new one");
     assert_eq!(change.from.revision, Revision(2));
+}
+
+#[test]
+fn an_epoch_two_restores_later_goes_on_from_its_grandparent() {
+    let mut old = Authority::new(1);
+    old.commit("alice", false);
+    let mut follower = live(&old);
+    follower.handle_disconnect("reset");
+    let mut new = Authority::new(3);
+    let between = Epoch { generation: 2, id: [2; 16] };
+    new.ancestors = [(between, 4), (old.epoch, 1)].map(|(epoch, last)| Ancestor { epoch, last: Revision(last) }).into();
+    let actions = subscribe(&mut follower, at(1000), greeted_with_snapshot(&new));
+    assert!(change(&actions).unwrap().ancestor);
+}
+
+#[test]
+fn a_relay_cannot_say_that_an_epoch_lost_nothing() {
+    let mut old = Authority::new(1);
+    old.commit("alice", false);
+    old.commit("bob", false);
+    let mut follower = live(&old);
+    follower.handle_disconnect("reset");
+    let mut new = Authority::new(2);
+    new.ancestors = vec![Ancestor { epoch: old.epoch, last: Revision(1) }];
+    let mut frames = greeted_with_snapshot(&new);
+    let ToSubscriber::Welcome(welcome) = &mut frames[0] else { panic!("no welcome") };
+    welcome.lineage.ancestors[0].last = Revision(2);
+    let actions = subscribe(&mut follower, at(1000), frames);
+    assert_eq!(refusal(&actions), Some(&DisconnectReason::Refused(fault::Refusal::Lineage)));
+    assert_eq!(follower.status().epoch, Some(old.epoch));
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn kept(authority: &mut Authority) -> Kept {
     deltas[0].signature = None;
     let descent = Descent {
         epoch: authority.epoch,
-        parent: None,
+        lineage: authority.lineage(),
         set_key: authority.key.clone(),
         public_key: authority.signer.public_key(),
     };
@@ -106,11 +106,15 @@ fn no_tampered_part_of_a_cache_is_believed() {
         std::sync::Arc::get_mut(&mut kept.snapshot).unwrap()
     }
     type Tamper = (&'static str, fn(&mut Kept));
-    let tampers: [Tamper; 18] = [
+    let tampers: [Tamper; 19] = [
         ("generation", |kept| kept.descent.epoch.generation += 1),
         ("epoch", |kept| kept.descent.epoch.id[0] ^= 1),
         ("set key", |kept| kept.descent.set_key = SetKey::new([77; 16])),
         ("public key", |kept| kept.descent.public_key = Signer::from_seed(&[8; 32]).public_key()),
+        ("lineage", |kept| {
+            let ancestor = Ancestor { epoch: Epoch { generation: 0, id: [7; 16] }, last: Revision(9) };
+            kept.descent.lineage.ancestors.push(ancestor);
+        }),
         ("revision", |kept| snapshot(kept).header.state.revision = Revision(3)),
         ("both revisions", |kept| {
             snapshot(kept).header.state.revision = Revision(3);

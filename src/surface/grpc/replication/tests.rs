@@ -28,10 +28,10 @@ impl hub::History for NoHistory {
 
 /// A hub at revision 0, with a snapshot of it.
 fn hub() -> Arc<Hub> {
-    hub_of(Epoch { generation: 1, id: [2; 16] }, None)
+    hub_of(Epoch { generation: 1, id: [2; 16] }, Vec::new())
 }
 
-fn hub_of(epoch: Epoch, parent: Option<Parent>) -> Arc<Hub> {
+fn hub_of(epoch: Epoch, ancestors: Vec<Ancestor>) -> Arc<Hub> {
     let clock = Clock::manual(ManualTime::starting_at(UnixMillis(1_700_000_000_000)));
     let (key, floor) = (SetKey::new([5; 16]), Minute::from_bits(7));
     let digest = RevocationSet::create(key.clone(), Policy::default(), floor).0.digest();
@@ -39,7 +39,7 @@ fn hub_of(epoch: Epoch, parent: Option<Parent>) -> Arc<Hub> {
     let start = hub::Start {
         node: NodeId([1; 16]),
         epoch,
-        parent,
+        ancestors,
         set_key: key.clone(),
         signer: Signer::from_seed(&[3; 32]),
         point,
@@ -286,8 +286,8 @@ async fn an_upstream_subscribes_through_a_unix_socket() {
 
 #[tokio::test]
 async fn revisions_beyond_the_restore_point_are_counted_once_for_each_greeting() {
-    let parent = Parent { epoch: Epoch { generation: 1, id: [2; 16] }, revision: Revision(5) };
-    let hub = hub_of(Epoch { generation: 2, id: [4; 16] }, Some(parent));
+    let parent = Ancestor { epoch: Epoch { generation: 1, id: [2; 16] }, last: Revision(5) };
+    let hub = hub_of(Epoch { generation: 2, id: [4; 16] }, vec![parent]);
     let mut service = subscribe_service(hub.clone());
     for (held, lost) in [(9, 4), (5, 4), (7, 6)] {
         let mut call = call(&mut service);
