@@ -219,8 +219,12 @@ impl Follower {
         }
     }
 
-    /// The authority's signed word about exactly what is served.
+    /// The authority's signed word about exactly what is served. Whoever has only begun, from a snapshot or a cache, may hold
+    /// less than every other replica has by now, and counts as beyond any staleness until it has caught up.
     pub(super) fn handle_word(&mut self, now: Moment, revision: Revision, source_time: UnixMillis) {
+        if !self.caught_up_once && !self.is_caught_up() {
+            return;
+        }
         let Phase::Following(link) = &mut self.phase else { return };
         if !self.freshness.handle_word(now, revision, source_time, link.sender) {
             return;
