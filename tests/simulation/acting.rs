@@ -107,6 +107,7 @@ impl World {
             ready: true,
             synced: true,
             accepts: !revoked.contains(&token::SUBJECTS),
+            fresh: true,
             at,
             digest,
             revoked,

@@ -1,6 +1,6 @@
 //! The authority as a server runs it, on a disk in memory: recovery, commit path, snapshots and hub, stepped by the world.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,16 +8,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rescind::authority::manual::{self, ManualAuthority};
+use rescind::authority::members::{Place, Roster};
 use rescind::authority::{Image, Options, Publish, Published, RecoverError};
 use rescind::clock::{Clock, ManualTime};
 use rescind::hub::{self, Hub};
 use rescind::journal::memory::MemoryDisk;
 use rescind::journal::{Identity, Journal as _, JournalReader, ReadError, SigningSeed};
 use rescind::replication::frames::NodeId;
-use rescind::replication::source::HistoryError;
+use rescind::replication::propagation::{Member, Report, Standing, report};
+use rescind::replication::source::{HistoryError, Members};
 use rescind::replication::{LogPoint, Random, Signer};
 use rescind::revocation::ports::{Answer, Caller};
-use rescind::revocation::{Digest, Epoch, Policy, Position, Revision, SetKey, UnixMillis};
+use rescind::revocation::{Digest, Epoch, Policy, Position, Revision, SetKey, UnixMillis, WhenStale};
 use rescind::wire::replication::GrpcEncoder;
 use tempfile::TempDir;
 
@@ -49,6 +51,12 @@ pub struct Authority {
     pub running: Option<Running>,
 }
 
+/// What is said of a revision.
+pub struct Told {
+    pub complete: bool,
+    pub dead_by: Option<Duration>,
+}
+
 /// A copy of everything durable, as it was.
 struct Backup {
     disk: MemoryDisk,
@@ -61,6 +69,8 @@ pub struct Running {
     pub hub: Arc<Hub>,
     pub manual: ManualAuthority,
     outlet: Arc<Outlet>,
+    roster: Arc<Roster>,
+    reader: Arc<dyn JournalReader>,
     epoch: Epoch,
     /// No revision before this one is in the shared log.
     log_start: Revision,
@@ -167,7 +177,11 @@ impl Authority {
         let waiting = Mutex::new(Some(Arc::clone(&recovered.image)));
         let outlet = Arc::new(Outlet { hub: Arc::clone(&hub), waiting });
         let manual = ManualAuthority::start(recovered, Arc::clone(&outlet) as Arc<dyn Publish>);
-        let running = Running { hub, manual, outlet, epoch: self.identity.epoch, log_start };
+        let roster = Roster::open(self.folder.path(), Arc::clone(manual.set()), Clock::manual(Arc::clone(&self.time)));
+        let roster = roster.unwrap();
+        hub.set_members(Arc::clone(&roster) as Arc<dyn Members>);
+        let reader = Arc::clone(&self.reader);
+        let running = Running { hub, manual, outlet, roster, reader, epoch: self.identity.epoch, log_start };
         running.prepare();
         self.running = Some(running);
         Ok(())
@@ -175,7 +189,9 @@ impl Authority {
 
     /// The process ends where it stands.
     pub fn crash(&mut self) {
-        self.running = None;
+        if let Some(running) = self.running.take() {
+            running.roster.stop();
+        }
     }
 
     /// Copies what is durable.
@@ -284,6 +300,37 @@ impl Running {
     pub fn stamp(&self) -> (Point, Digest) {
         let stamp = self.manual.set().stamp();
         (Point { generation: self.epoch.generation, revision: stamp.revision }, stamp.digest)
+    }
+
+    /// What the authority would answer to somebody who waits for a revision.
+    pub fn propagation(&self, revision: Revision) -> Told {
+        let found = self.look(revision);
+        let trouble = self.roster.trouble();
+        let in_doubt = trouble.is_some() || self.manual.clock_in_doubt().is_some();
+        let bounded = found.loosest.filter(|_| found.serve_stale == 0 && !in_doubt);
+        let dead_by = bounded.filter(|loosest| loosest.when_stale == WhenStale::Deny).map(|loosest| {
+            let record = self.reader.record(revision).unwrap();
+            let committed = record.map_or_else(|| self.hub_wall(), |record| record.source_time());
+            let skew = self.manual.set().policy().clock_skew_max;
+            Duration::from_secs((Duration::from_millis(committed.0) + loosest.max_staleness + 2 * skew).as_secs() + 1)
+        });
+        Told { complete: found.is_complete() && trouble.is_none(), dead_by }
+    }
+
+    fn look(&self, revision: Revision) -> Report {
+        let acked: BTreeMap<u64, Revision> =
+            self.hub.subscribers().into_iter().map(|status| (status.seat, status.acked)).collect();
+        let members = self.roster.list().into_iter().map(|member| Member {
+            standing: match member.place {
+                Place::Seat(seat) => Standing::Connected(acked.get(&seat).copied().unwrap_or_default()),
+                Place::CutOff { .. } => Standing::CutOff,
+            },
+            name: member.name,
+            role: member.role,
+            subtree: member.subtree,
+            policy: member.policy,
+        });
+        report(&members.collect::<Vec<_>>(), revision)
     }
 
     /// How this epoch writes a position.

@@ -11,6 +11,7 @@ use rescind::replication::subscription::Mode;
 use rescind::replication::{Feed as _, Random, Source as _, Step, Subscription};
 use rescind::wire::pb;
 use rescind::wire::replication::GRPC_PREFIX_BYTES;
+use tokio::runtime::Runtime;
 
 use super::faults::Faults;
 use super::liar::Liar;
@@ -76,12 +77,19 @@ impl Connection {
     }
 
     /// Does what the server's driver of a subscription does, as long as there is room.
-    pub fn serve(&mut self, now: Duration, active: bool, faults: Faults, random: &mut Random) -> Served {
+    pub fn serve(
+        &mut self,
+        now: Duration,
+        active: bool,
+        faults: Faults,
+        random: &mut Random,
+        runtime: &Runtime,
+    ) -> Served {
         let mut served = Served::default();
         let hub = Arc::clone(&self.hub);
         let moment = hub.now();
         while let Some(parcel) = self.to_server.receive(now) {
-            self.take(&parcel, &mut served);
+            self.take(&parcel, &mut served, runtime);
         }
         if let Some(reason) = self.seat.farewell() {
             self.subscription.begin_go_away(reason, "the server stops");
@@ -128,7 +136,12 @@ impl Connection {
         lied
     }
 
-    fn take(&mut self, parcel: &Parcel, served: &mut Served) {
+    /// The process ends in order.
+    pub fn say_goodbye(mut self) {
+        self.seat.handle_goodbye();
+    }
+
+    fn take(&mut self, parcel: &Parcel, served: &mut Served, runtime: &Runtime) {
         let hub = Arc::clone(&self.hub);
         let message = pb::SubscribeRequest::decode(&*parcel.bytes).ok();
         let Some(frame) = message.and_then(|message| ToServer::try_from(message).ok()) else {
@@ -140,6 +153,9 @@ impl Connection {
         };
         if let Some(hello) = &hello {
             self.seat.handle_hello(hello);
+            if let Some(admission) = self.seat.admission() {
+                runtime.block_on(admission);
+            }
         }
         self.subscription.handle_frame(hub.now(), frame, &*hub);
         if let Some(hello) = hello.filter(|_| !std::mem::replace(&mut self.greeted, true)) {

@@ -57,6 +57,7 @@ pub struct History {
     /// How far apart two wall clocks ever were, at most.
     pub skew_max: Duration,
     pub nodes: usize,
+    pub relays: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -140,12 +141,16 @@ pub enum Event {
         counted: u64,
         told: u64,
     },
+    /// Somebody waited for a position to come everywhere, and has an answer.
+    Proven(Proven),
     /// The journal's first revision is another one.
     Pruned,
     /// The newest snapshot on the disk was damaged.
     Damaged,
     /// A sender lied.
     Lied,
+    /// Something came that is not what was sent, or a lie.
+    Misled,
     /// A node and a server no longer reach each other.
     Parted,
 }
@@ -166,6 +171,16 @@ pub struct Acknowledged {
     pub repeated: bool,
 }
 
+/// What the authority says of where a position has come.
+#[derive(Clone, Debug)]
+pub struct Proven {
+    pub at: Point,
+    /// Every subscriber has applied it.
+    pub complete: bool,
+    /// From this time on, on the wall clock, no checker accepts what was revoked at it.
+    pub dead_by: Option<Duration>,
+}
+
 #[derive(Clone, Debug)]
 pub struct Observed {
     pub live: bool,
@@ -174,6 +189,8 @@ pub struct Observed {
     pub synced: bool,
     /// Whether a token of which nothing is known is accepted.
     pub accepts: bool,
+    /// Whether the set is as fresh as policy wants it.
+    pub fresh: bool,
     /// The verified revision and its digest.
     pub at: Point,
     pub digest: Digest,

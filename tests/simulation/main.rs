@@ -20,6 +20,7 @@ mod model;
 mod mutations;
 mod net;
 mod node;
+mod operator;
 mod token;
 mod validators;
 mod world;
@@ -29,7 +30,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use faults::Faults;
-use history::{Event, History};
+use history::{Event, History, Proven};
 use world::World;
 
 /// Runs a world of this seed, and every validator over what happened in it.
@@ -81,6 +82,8 @@ struct Met {
     warmed: u64,
     residues: u64,
     history_lost: u64,
+    complete: u64,
+    bounded: u64,
 }
 
 impl Met {
@@ -103,6 +106,9 @@ impl Met {
         self.restored += history.count(|event| matches!(event, Event::Restored));
         self.warmed += history.count(|event| matches!(event, Event::Warmed));
         self.residues += history.observed().filter(|(_, seen)| !seen.residues.is_empty()).count() as u64;
+        let proven = |is: fn(&Proven) -> bool| history.count(|event| matches!(event, Event::Proven(told) if is(told)));
+        self.complete += proven(|told| told.complete);
+        self.bounded += proven(|told| told.dead_by.is_some());
         self.history_lost += history.count(|event| matches!(event, Event::HistoryLost { told: 1.., .. }));
     }
 }
@@ -175,6 +181,24 @@ fn frames_that_are_corrupted_vanish_or_lie_are_noticed_and_never_hide_a_revocati
     let faults = Faults { cut_every: every(5), corrupt: 0.01, lose: 0.005, lie: 0.4, ..Faults::NONE };
     let met = run_seeds(50_000..50_030, |_| faults);
     assert!(met.diverged > 20 && met.refused > 20 && met.lied > 50, "{met:?}");
+}
+
+#[test]
+fn what_is_proven_dead_everywhere_is_accepted_nowhere() {
+    let faults = Faults {
+        delay_max: Duration::from_millis(100),
+        cached: 0.5,
+        cut_every: every(4),
+        stall_every: every(6),
+        part_every: every(5),
+        restart_every: every(4),
+        crash_every: every(6),
+        policy_every: every(8),
+        skew_max: Duration::from_millis(400),
+        ..Faults::NONE
+    };
+    let met = run_seeds(100_000..100_020, |_| faults);
+    assert!(met.complete > 40 && met.bounded > 40, "{met:?}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use rescind::journal::memory::Fault;
 use super::faults::STEP_MAX;
 use super::history::{AUTHORITY, Event};
 use super::link::chance;
+use super::node::Link;
 use super::world::{World, off};
 
 /// How often an authority is restored from a backup.
@@ -107,9 +108,18 @@ impl World {
         self.note(AUTHORITY, Event::Restarted { residues: Vec::new() });
     }
 
-    /// A node's process ends where it stands, and another one begins; half the time the power is lost.
+    /// A node's process ends where it stands, or in order, and another one begins; half the time the power is lost.
     pub fn restart(&mut self, index: usize) {
         let (seed, power_cut) = (self.random.next_u64(), chance(&mut self.random, 0.5));
+        let used = self.connections.iter().find(|(number, _)| self.nodes[index].link == Link::Connected(**number));
+        let reached = used.filter(|(_, connection)| !self.parted_until.contains_key(&(index, connection.server)));
+        let used = reached.map(|(number, _)| *number);
+        if chance(&mut self.random, 0.3)
+            && let Some(connection) = used.and_then(|number| self.connections.remove(&number))
+        {
+            // It went in order.
+            connection.say_goodbye();
+        }
         self.nodes[index].restart(seed, power_cut);
         self.connections.retain(|_, connection| connection.server != index);
     }

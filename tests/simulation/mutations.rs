@@ -6,7 +6,7 @@ use rescind::revocation::{Digest, Revision};
 
 use super::check;
 use super::faults::Faults;
-use super::history::{AUTHORITY, Acknowledged, Event, Found, History, Observed, Point, Record};
+use super::history::{AUTHORITY, Acknowledged, Event, Found, History, Observed, Point, Proven, Record};
 use super::validators::ALL;
 
 const fn every(seconds: u64) -> Option<Duration> {
@@ -317,5 +317,34 @@ fn resumable_notices_an_epoch_gone_on_from_that_is_another() {
             }
             _ => None,
         }) = true;
+    });
+}
+
+/// Every replica denies when it is stale, and is cut off at times.
+const DENYING: Faults = Faults { policy_every: every(5), cut_every: every(3), ..Faults::NONE };
+
+/// The last revision at which a token was revoked that the one before it did not have.
+fn newly_revoked(history: &History) -> Point {
+    let (generation, epoch) = history.epochs.last_key_value().unwrap();
+    let newer = epoch.windows(2).rev().find(|pair| !pair[1].revoked.is_subset(&pair[0].revoked)).unwrap();
+    Point { generation: *generation, revision: newer[1].revision }
+}
+
+/// Says that what was revoked last was dead everywhere from the beginning.
+fn claim(history: &mut History, claim: impl FnOnce(Point) -> Proven) {
+    let (at, began) = (newly_revoked(history), history.began);
+    history.events.insert(0, Record { at: began, node: AUTHORITY, event: Event::Proven(claim(at)) });
+}
+
+#[test]
+fn provably_dead_notices_a_false_claim() {
+    broken_under("ProvablyDead", DENYING, |history| claim(history, |at| Proven { at, complete: true, dead_by: None }));
+}
+
+#[test]
+fn provably_dead_notices_a_time_that_is_too_early() {
+    broken_under("ProvablyDead", DENYING, |history| {
+        let began = history.began;
+        claim(history, |at| Proven { at, complete: false, dead_by: Some(began) });
     });
 }

@@ -25,7 +25,7 @@ impl World {
             if parted.contains_key(&(connection.client, connection.server)) {
                 continue;
             }
-            let served = connection.serve(now, active, self.faults, &mut self.random);
+            let served = connection.serve(now, active, self.faults, &mut self.random, &self.runtime);
             lied_to.extend((0..served.lies).map(|_| connection.client));
             if self.tape.is_empty() && connection.tape.len() == TAPE_FRAMES {
                 self.tape = std::mem::take(&mut connection.tape);

@@ -174,6 +174,9 @@ impl Node {
     }
 
     pub fn receive(&mut self, parcel: &Parcel, hello_intact: bool) {
+        if !parcel.intact {
+            self.events.push(Event::Misled);
+        }
         let message = parcel.bytes.get(GRPC_PREFIX_BYTES..).map(pb::SubscribeResponse::decode);
         let frame = match message {
             Some(Ok(message)) => ToSubscriber::try_from(message).ok(),
@@ -270,6 +273,7 @@ impl Node {
             ready: status.ready,
             synced: status.epoch.is_some(),
             accepts: verdict(token::SUBJECTS) == Verdict::NotRevoked,
+            fresh: !self.following.replica().status().stale,
             at: self.at(),
             digest: status.digest,
             revoked,

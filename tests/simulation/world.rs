@@ -18,6 +18,7 @@ use super::faults::Faults;
 use super::history::{AUTHORITY, Event, History, Point, Record};
 use super::link::chance;
 use super::node::{Node, Site};
+use super::operator::Waiting;
 
 /// The grain of time.
 pub const STEP: Duration = Duration::from_millis(20);
@@ -48,6 +49,9 @@ pub struct World {
     pub clients: Vec<Client>,
     /// Tokens revoked lately, and where that was acknowledged.
     pub asked_for: VecDeque<(u32, Point)>,
+    pub waiting: Option<Waiting>,
+    /// The last position that was waited for.
+    pub waited_for: Point,
     /// Relays first.
     pub nodes: Vec<Node>,
     pub connections: BTreeMap<usize, Connection>,
@@ -58,8 +62,8 @@ pub struct World {
     /// Nothing goes between a node and a server until then.
     pub parted_until: BTreeMap<(usize, usize), Duration>,
     pub history: History,
-    /// Nothing runs on it; relays ask for one.
-    _runtime: Runtime,
+    /// Nothing runs on it but waits for the disk; relays ask for one.
+    pub runtime: Runtime,
 }
 
 impl World {
@@ -94,6 +98,7 @@ impl World {
             delay_max: faults.delay_max + STEP,
             skew_max: faults.skew_bound(),
             nodes: nodes.len(),
+            relays: faults.relays,
             ..History::default()
         };
         Self {
@@ -109,6 +114,8 @@ impl World {
             history_lost: 0,
             clients: (0..CLIENTS).map(Client::new).collect(),
             asked_for: VecDeque::new(),
+            waiting: None,
+            waited_for: Point::default(),
             connections: BTreeMap::new(),
             opened: 0,
             tape: Vec::new(),
@@ -116,7 +123,7 @@ impl World {
             parted_until: BTreeMap::new(),
             nodes,
             history,
-            _runtime: runtime,
+            runtime,
         }
     }
 
@@ -128,6 +135,7 @@ impl World {
             self.act(active);
             self.serve(active);
             self.follow(active);
+            self.wait_for_propagation();
             steps += 1;
             active_steps += u32::from(active);
             if steps.is_multiple_of(OBSERVE_EVERY) {
@@ -146,8 +154,7 @@ impl World {
     fn end(mut self) -> History {
         let generation = self.authority.model.generation();
         self.history.epochs.insert(generation, std::mem::take(&mut self.authority.model.history));
-        // Connections hold seats of hubs, which the nodes own.
-        self.connections.clear();
+        self.authority.crash();
         self.history
     }
 

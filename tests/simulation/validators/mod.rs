@@ -1,6 +1,7 @@
 //! One validator per promise of `docs/design/simulation.md`, each over the whole of what was recorded.
 
 mod answers;
+mod dead;
 mod journal;
 mod progress;
 mod safety;
@@ -10,7 +11,7 @@ use super::history::{AUTHORITY, History, Observed, Record};
 
 pub type Validator = fn(&History) -> Result<(), String>;
 
-pub const ALL: [(&str, Validator); 16] = [
+pub const ALL: [(&str, Validator); 17] = [
     ("Durable", journal::durable),
     ("HistoryLost", journal::history_lost),
     ("ReadYourWrites", answers::read_your_writes),
@@ -26,6 +27,7 @@ pub const ALL: [(&str, Validator); 16] = [
     ("Isolation", standing::isolation),
     ("FailSafe", safety::fail_safe),
     ("NoFalseNegative", answers::no_false_negative),
+    ("ProvablyDead", dead::provably_dead),
     ("NoFalsePositive", safety::no_false_positive),
 ];
 

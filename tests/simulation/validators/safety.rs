@@ -22,10 +22,10 @@ struct Watch<'a> {
     found: BTreeSet<u32>,
     diverged: bool,
     owed: Vec<Owed>,
-    /// All that such sets held: they are let go as a whole, later than some of it. `None`: it was in doubt, and lied to.
+    /// All that such sets held: they are let go as a whole, later than some of it. `None`: it was in doubt, and misled.
     kept: BTreeMap<u64, Option<BTreeSet<u32>>>,
-    /// Somebody lied to it.
-    lied_to: bool,
+    /// Something came that the authority did not send.
+    misled: bool,
 }
 
 impl<'a> Watch<'a> {
@@ -37,7 +37,7 @@ impl<'a> Watch<'a> {
             diverged: false,
             owed: Vec::new(),
             kept: BTreeMap::new(),
-            lied_to: false,
+            misled: false,
         }
     }
 
@@ -45,12 +45,12 @@ impl<'a> Watch<'a> {
     fn follow(&mut self, record: &Record) {
         match &record.event {
             Event::Restarted { residues } if record.node != AUTHORITY => {
-                *self = Self { lied_to: self.lied_to, ..Self::new(self.history) };
+                *self = Self { misled: self.misled, ..Self::new(self.history) };
                 residues.iter().for_each(|at| self.owe(*at));
             }
             // Whoever restores knows what it does; those below do not.
             Event::Restored => *self = Self::new(self.history),
-            Event::Lied => self.lied_to = true,
+            Event::Misled => self.misled = true,
             Event::Advanced { to, .. } => self.move_to(*to),
             Event::Swapped { to } => {
                 let changes = self.at.generation != 0 && self.at.generation != to.generation;
@@ -76,7 +76,7 @@ impl<'a> Watch<'a> {
                 until.extend(expiry.map(|expiry| (*token, *expiry)));
             }
         }
-        let is_known = !(self.diverged && self.lied_to);
+        let is_known = !(self.diverged && self.misled);
         self.kept.insert(at.generation, is_known.then(|| until.keys().copied().collect()));
         self.owed.push(Owed { generation: at.generation, until });
     }
@@ -101,7 +101,7 @@ impl<'a> Watch<'a> {
         // It hears of revisions before its own, too, while it gets another set.
         let mut told = self.history.epochs.get(&seen.at.generation).into_iter().flatten();
         seen.residues.iter().any(is_kept)
-            || (seen.diverged && (self.lied_to || told.any(|told| told.at <= now && told.revoked.contains(&token))))
+            || (seen.diverged && (self.misled || told.any(|told| told.at <= now && told.revoked.contains(&token))))
     }
 
     fn see(&mut self, seen: &Observed) {
@@ -148,7 +148,7 @@ fn early_expiry(history: &History) -> Result<(), String> {
 }
 
 /// No check finds what is not revoked, unless a set of an earlier epoch is still in force, or the replica knows that it
-/// diverged: then it finds what it hears was ever revoked, and what a liar makes it fear.
+/// diverged: then it finds what it hears was ever revoked, and what a lie makes it fear.
 pub fn no_false_positive(history: &History) -> Result<(), String> {
     for node in history.nodes() {
         let mut watch = Watch::new(history);
