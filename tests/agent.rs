@@ -73,6 +73,9 @@ fn an_agent_whose_upstream_dies_goes_on_at_the_next_one_where_it_was() {
     revoke(&server, "trudy");
     wait_until("the leaf has moved on", LIMIT, || is_revoked(&leaf.url, "trudy"));
     assert_eq!(leaf.metric(SNAPSHOTS), 1.0, "it resumed");
+    assert_eq!(common::metric(server.ops, "rescind_connections_broken_total"), 0.0, "to be killed is no breach");
+    let malformed = "rescind_subscribers_sent_away_total{reason=\"malformed\"}";
+    assert_eq!(common::metric(server.ops, malformed), 0.0, "nor is it one of the protocol");
     second.signal("-STOP");
     revoke(&server, "oscar");
     first.start();
@@ -104,4 +107,42 @@ fn agents_that_name_each_other_never_feed_on_themselves() {
         assert_eq!(node.metric("rescind_divergences_total"), 0.0);
         assert_eq!(node.metric(SNAPSHOTS), 1.0);
     }
+}
+
+const CACHE_POSITION: &str = "rescind_cache_position_revision";
+
+#[test]
+fn an_agent_tells_how_its_cache_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache_dir = dir.path().to_str().unwrap();
+    let server = Server::start();
+    let mut agent = Agent::prepare("cached", &[&server.url()], &["--cache-dir", cache_dir]);
+    agent.start();
+    revoke(&server, "mallory");
+    wait_until("the cache has what is served", LIMIT, || {
+        let position = agent.metric("rescind_position_revision");
+        (position >= 2.0 && agent.metric(CACHE_POSITION) == position).then_some(())
+    });
+    assert!(agent.metric("rescind_cache_writes_total") >= 2.0, "a snapshot and a delta");
+    let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap());
+    let kept = files.filter(|file| file.file_name() == "snapshot" || file.path().to_string_lossy().contains("deltas-"));
+    let bytes: u64 = kept.map(|file| file.metadata().unwrap().len()).sum();
+    wait_until("its size is told", LIMIT, || (agent.metric("rescind_cache_bytes") == bytes as f64).then_some(()));
+    assert_eq!(agent.metric("rescind_cache_failures_total"), 0.0);
+    assert_eq!(agent.metric("rescind_cache_broken"), 0.0);
+}
+
+#[test]
+fn an_agent_whose_disk_is_full_says_so_and_serves_on() {
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/dev/full", dir.path().join("snapshot.partial")).unwrap();
+    let server = Server::start();
+    let mut agent = Agent::prepare("full", &[&server.url()], &["--cache-dir", dir.path().to_str().unwrap()]);
+    agent.start();
+    revoke(&server, "mallory");
+    wait_until("the revocation comes all the same", LIMIT, || is_revoked(&agent.url, "mallory"));
+    wait_until("the failure is told", LIMIT, || (agent.metric("rescind_cache_broken") == 1.0).then_some(()));
+    assert!(agent.metric("rescind_cache_failures_total") >= 1.0);
+    assert_eq!(agent.metric(CACHE_POSITION), 0.0);
+    assert!(agent.log_text().contains("the cache cannot be written"), "{}", agent.log_text());
 }

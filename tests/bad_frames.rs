@@ -6,72 +6,23 @@
 
 mod common;
 
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::caller::{Caller, revocation};
-use common::server::{Server, free_port};
+use common::liar::{Liar, Lie};
+use common::server::Server;
 use rescind::client::{Client, Verdict};
 use rescind::wire::pb::replication_service_client::ReplicationServiceClient;
-use rescind::wire::pb::replication_service_server::{ReplicationService, ReplicationServiceServer};
 use rescind::wire::pb::subscribe_request::Frame as Asked;
 use rescind::wire::pb::subscribe_response::Frame;
 use rescind::wire::{self, pb};
 use serde_json::json;
-use tokio_stream::{Stream, StreamExt};
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Response, Status, Streaming};
+use tokio_stream::StreamExt;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// What is done to one frame; nothing, to all others.
 type Tamper = fn(&Frame) -> Option<Vec<Frame>>;
-
-/// A relay that passes everything on, except that it tampers once.
-struct Liar {
-    upstream: ReplicationServiceClient<Channel>,
-    tamper: Tamper,
-    armed: Arc<AtomicBool>,
-}
-
-type Frames = Pin<Box<dyn Stream<Item = Result<pb::SubscribeResponse, Status>> + Send>>;
-
-#[tonic::async_trait]
-impl ReplicationService for Liar {
-    type SubscribeStream = Frames;
-
-    async fn subscribe(&self, request: Request<Streaming<pb::SubscribeRequest>>) -> Result<Response<Frames>, Status> {
-        let asked = request.into_inner().map_while(Result::ok);
-        let answered = self.upstream.clone().subscribe(asked).await?.into_inner();
-        let (tamper, armed) = (self.tamper, Arc::clone(&self.armed));
-        let (send, receive) = tokio::sync::mpsc::channel(16);
-        tokio::spawn(async move {
-            tokio::pin!(answered);
-            while let Some(Ok(response)) = answered.next().await {
-                let frame = response.frame.unwrap();
-                let lie = armed.load(Ordering::SeqCst).then(|| tamper(&frame)).flatten();
-                if lie.is_some() {
-                    armed.store(false, Ordering::SeqCst);
-                }
-                for frame in lie.unwrap_or_else(|| vec![frame]) {
-                    if send.send(Ok(pb::SubscribeResponse { frame: Some(frame) })).await.is_err() {
-                        return;
-                    }
-                }
-            }
-        });
-        Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receive))))
-    }
-
-    async fn list_subscribers(
-        &self,
-        request: Request<pb::ListSubscribersRequest>,
-    ) -> Result<Response<pb::ListSubscribersResponse>, Status> {
-        self.upstream.clone().list_subscribers(request).await
-    }
-}
 
 fn lost_delta(frame: &Frame) -> Option<Vec<Frame>> {
     matches!(frame, Frame::Delta(_)).then(Vec::new)
@@ -127,21 +78,20 @@ async fn check(server: &Server, name: &str, tamper: Tamper, when: When, harmless
     let [before, first, last, other] = ["before", "first", "last", "other"].map(|turn| format!("{name}, {turn}"));
     let revoke = |jti: &str| caller.revoke(vec![revocation(&[("jti", jti)])]);
     revoke(&before).await.unwrap();
-    let armed = Arc::new(AtomicBool::new(when == When::AtFirst));
-    let address = free_port();
-    let upstream = ReplicationServiceClient::new(Endpoint::from_shared(server.url()).unwrap().connect_lazy());
-    let liar = ReplicationServiceServer::new(Liar { upstream, tamper, armed: Arc::clone(&armed) });
-    let relay = tokio::spawn(tonic::transport::Server::builder().add_service(liar).serve(address));
-
-    let client = Client::builder([format!("http://{address}")]).connect().unwrap();
+    let relay = Liar::before(&server.url());
+    let lie = move |frame: &Frame| tamper(frame).map(Lie::Instead);
+    if when == When::AtFirst {
+        relay.lies.push(lie);
+    }
+    let client = Client::builder([relay.url.clone()]).connect().unwrap();
     client.ready(LIMIT).await.unwrap();
     if when == When::Later {
-        armed.store(true, Ordering::SeqCst);
+        relay.lies.push(lie);
     }
     revoke(&first).await.unwrap();
     let head = revoke(&last).await.unwrap().position.unwrap();
     let noticed = || async {
-        while armed.load(Ordering::SeqCst) || client.status().counts.connections < 1 + u64::from(!harmless) {
+        while !relay.lies.are_told() || client.status().counts.connections < 1 + u64::from(!harmless) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -156,7 +106,7 @@ async fn check(server: &Server, name: &str, tamper: Tamper, when: When, harmless
         assert_eq!(answer.verdict == Verdict::NotRevoked, !revoked, "{jti}: {answer:?}");
     }
     client.shutdown().await;
-    relay.abort();
+    drop(relay);
     assert!(!server.log_text().contains("panicked"), "{}", server.log_text());
 }
 

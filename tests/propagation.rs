@@ -125,6 +125,7 @@ async fn a_stream_that_is_abandoned_is_no_goodbye() {
         reconnect_reason: String::new(),
         path: Vec::new(),
         version: String::new(),
+        probe: false,
     };
     let Connection { outgoing, mut incoming } = connection;
     outgoing.send(ToServer::Hello(Box::new(hello))).await.unwrap();

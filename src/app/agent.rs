@@ -3,6 +3,7 @@
 //! It accepts no writes and searches nothing: those are refused with the name of its upstream.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -59,6 +60,7 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let (random_id, seed) = random()?;
     let cache = open_cache(&config, &clock).await?;
+    let gauge = cache.as_ref().map(cache::Opened::gauge);
     // A restart is the same member, if there is a place to remember it.
     let node_id = cache.as_ref().map_or(random_id, cache::Opened::subscriber);
     let hub_options = hub::Options::default();
@@ -86,6 +88,7 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
         replica: Arc::clone(&replica),
         relay: Arc::clone(&relay),
         current: Arc::clone(&current),
+        gauge,
         metrics: Arc::clone(&metrics),
         clock: clock.clone(),
         started,
@@ -109,7 +112,7 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
         stop.cancelled().await;
         relay.stop();
     };
-    tokio::join!(front.serve(surface, reports, metrics, stop.clone()), goodbye);
+    tokio::join!(front.serve(surface, reports, subscriptions.sent_away(), metrics, stop.clone()), goodbye);
     signals.abort();
     summing.abort();
     if timeout(DRAIN, subscriptions.drained()).await.is_err() {
@@ -167,6 +170,8 @@ struct Reported {
     replica: Arc<Replica>,
     relay: Arc<Relay>,
     current: Arc<Mutex<String>>,
+    /// Of the cache on disk, if there is one.
+    gauge: Option<cache::Gauge>,
     metrics: Arc<Metrics>,
     clock: Clock,
     started: BootTime,
@@ -222,6 +227,15 @@ impl Reported {
             status.counts.divergences,
             status.counts.served_stale,
         );
+        self.metrics.set_upstream_breaks(status.counts.breaks);
+        if let Some(gauge) = &self.gauge {
+            let cache = gauge.read();
+            self.metrics.cache_writes.inner().store(cache.writes, Ordering::Relaxed);
+            self.metrics.cache_failures.inner().store(cache.failures, Ordering::Relaxed);
+            self.metrics.cache_broken.set(cache.is_broken.into());
+            self.metrics.cache_bytes.set(cache.bytes);
+            self.metrics.cache_position_revision.set(cache.revision.0);
+        }
     }
 }
 

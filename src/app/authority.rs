@@ -95,7 +95,7 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
         stop.cancelled().await;
         hub.stop();
     };
-    tokio::join!(front.serve(surface, reports, metrics, stop.clone()), goodbye);
+    tokio::join!(front.serve(surface, reports, subscriptions.sent_away(), metrics, stop.clone()), goodbye);
     signals.abort();
     if timeout(DRAIN, async { tokio::join!(subscriptions.drained(), feeding) }).await.is_err() {
         tracing::warn!("some subscriptions were cut");

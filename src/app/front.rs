@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{AgentConfig, ServerConfig};
 use crate::revocation::ports::Reports;
 use crate::surface::ops::{self, Ops};
-use crate::surface::{self, Address, BindError, Bounds, Listener, Surface};
+use crate::surface::{self, Address, BindError, Bounds, Connections, Listener, SentAway, Surface};
 use crate::telemetry::Metrics;
 
 /// Connections at once on the operators' port: a few scrapers and probes.
@@ -78,12 +78,15 @@ impl Front {
         self,
         surface: Surface,
         reports: Arc<dyn Reports>,
+        sent_away: Arc<SentAway>,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) {
+        let connections = self.callers.connections();
         let (observed, journal_dir) = (Arc::clone(&reports), self.journal_dir);
         let render = Arc::new(move || {
             observe(&metrics, observed.as_ref());
+            observe_callers(&metrics, &connections, &sent_away);
             metrics.journal_bytes.set(journal_dir.as_deref().map_or(0, journal_bytes));
             metrics.render()
         });
@@ -138,6 +141,13 @@ fn observe(metrics: &Metrics, reports: &dyn Reports) {
     metrics.uptime_seconds.set(seconds(status.uptime));
     metrics.writes_refused.set(status.writes_refused.is_some().into());
     metrics.clock_alarm.set(status.clock_alarm.is_some().into());
+}
+
+/// The same for what the surface counts.
+fn observe_callers(metrics: &Metrics, connections: &Connections, sent_away: &SentAway) {
+    metrics.set_sent_away(sent_away.counts());
+    metrics.connections.set(connections.open());
+    metrics.connections_broken.inner().store(connections.broken(), Ordering::Relaxed);
 }
 
 /// What the journal takes on disk, its write-ahead log included.

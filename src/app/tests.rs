@@ -43,7 +43,7 @@ async fn both_ports_answer_until_told_to_stop_and_writes_are_counted() {
     let (listen, ops_listen) = (front.listen().clone(), front.ops_listen().tcp().unwrap());
     let counted = metered(node.node(), &metrics, &Clock::system());
     let surface = Surface::new(counted, &config().surface, Routes::default());
-    let served = tokio::spawn(front.serve(surface, node.clone(), metrics, stop.clone()));
+    let served = tokio::spawn(front.serve(surface, node.clone(), Arc::default(), metrics, stop.clone()));
 
     let mut client = RevocationServiceClient::connect(format!("http://{listen}")).await.unwrap();
     let claims = vec![pb::Claim { name: "sub".into(), value: "a".into() }];
@@ -72,6 +72,18 @@ async fn both_ports_answer_until_told_to_stop_and_writes_are_counted() {
     stop.cancel();
     tokio::time::timeout(Duration::from_secs(5), served).await.unwrap().unwrap();
     assert!(TcpStream::connect(ops_listen).await.is_err());
+}
+
+#[test]
+fn reasons_have_the_names_of_the_metrics() {
+    use crate::replica::Break;
+    use crate::replication::frames::GoAwayReason;
+    use crate::telemetry::{SENT_AWAY, UPSTREAM_BREAKS};
+    assert_eq!(GoAwayReason::ALL.map(GoAwayReason::name), SENT_AWAY);
+    assert_eq!(Break::ALL.map(Break::name), UPSTREAM_BREAKS);
+    for (index, (reason, why)) in GoAwayReason::ALL.into_iter().zip(Break::ALL).enumerate() {
+        assert_eq!((reason as usize, why as usize), (index, index));
+    }
 }
 
 #[test]

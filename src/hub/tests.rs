@@ -258,6 +258,7 @@ fn hello() -> Hello {
         reconnect_reason: "reset".to_owned(),
         path: Vec::new(),
         version: "1".to_owned(),
+        probe: false,
     }
 }
 

@@ -24,6 +24,7 @@
 //! - C4. The driver's task never waits for the disk, and what waits for the disk is bounded.
 
 mod file;
+mod gauge;
 mod keeper;
 mod queue;
 mod read;
@@ -42,6 +43,7 @@ use crate::clock::Clock;
 use crate::replication::follower::Kept;
 use crate::replication::frames::NodeId;
 
+pub use gauge::{Condition, Gauge};
 pub use keeper::Keeper;
 use residue::KeptResidue;
 
@@ -108,6 +110,12 @@ impl Opened {
     #[must_use]
     pub fn subscriber(&self) -> NodeId {
         self.subscriber
+    }
+
+    /// How the cache does, from now on.
+    #[must_use]
+    pub fn gauge(&self) -> Gauge {
+        self.keeper.gauge()
     }
 
     /// Only keeps on, for somebody who begins from elsewhere.

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
+use tokio_stream::StreamExt as _;
 
 use self::link::{Link, LinkInput};
 use super::cache::Opened;
@@ -25,8 +26,11 @@ use super::upstream::Upstream;
 use crate::clock::Clock;
 use crate::replication::Action;
 use crate::replication::follower::{Alarm, FollowerOptions, FollowerState, SetSwap, TICK};
-use crate::replication::frames::Subtree;
+use crate::replication::frames::{Hello, Subtree, ToServer, ToSubscriber, Welcome};
 use crate::revocation::Position;
+
+/// How long another server may take to answer whether it hears the authority.
+const PROBE_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a driver needs.
 pub struct DriverOptions {
@@ -77,6 +81,7 @@ impl Driver {
             replica: Arc::clone(&replica),
             upstreams,
             link: Link::Idle,
+            probing: JoinSet::new(),
             lost: String::new(),
             rebuilds: JoinSet::new(),
             observer,
@@ -102,6 +107,19 @@ impl Driver {
     }
 }
 
+/// What a server answers to a Hello that only asks; `None` when it does not within a while.
+async fn probe(upstream: &dyn Upstream, hello: Hello) -> Option<Welcome> {
+    let asked = async {
+        let mut connection = upstream.connect().await.ok()?;
+        connection.outgoing.send(ToServer::Hello(Box::new(hello))).await.ok()?;
+        match connection.incoming.next().await? {
+            Ok(ToSubscriber::Welcome(welcome)) => Some(*welcome),
+            _ => None,
+        }
+    };
+    tokio::time::timeout(PROBE_WITHIN, asked).await.ok().flatten()
+}
+
 /// What lies below, when that has changed; never, for a leaf.
 async fn next_subtree(subtree: &mut Option<watch::Receiver<Subtree>>) -> Subtree {
     if let Some(receiver) = subtree
@@ -117,6 +135,8 @@ struct Task {
     replica: Arc<Replica>,
     upstreams: Vec<Arc<dyn Upstream>>,
     link: Link,
+    /// At most one server is being asked.
+    probing: JoinSet<Option<Welcome>>,
     /// Why there is no connection.
     lost: String,
     rebuilds: JoinSet<()>,
@@ -141,6 +161,7 @@ impl Task {
                 }
                 subtree = next_subtree(&mut self.subtree) => self.following.follower.handle_subtree(self.replica.now(), subtree),
                 Some(_) = self.rebuilds.join_next() => {}
+                Some(answer) = self.probing.join_next() => self.handle_probed(answer),
                 input = self.link.next() => self.handle_input(input),
             }
             self.carry_out();
@@ -167,6 +188,7 @@ impl Task {
             LinkInput::Lost(error) => {
                 self.link = Link::Idle;
                 self.lost = error.to_string();
+                self.replica.counters().count_break((&error).into());
                 self.following.follower.handle_disconnect(&self.lost);
             }
         }
@@ -182,6 +204,24 @@ impl Task {
         };
     }
 
+    /// Asks the next of the other servers, unless one is being asked already.
+    fn probe(&mut self, hello: Hello) {
+        if !self.probing.is_empty() {
+            return;
+        }
+        let asked = self.following.next_asked(self.upstreams.len());
+        if let Some(upstream) = asked.and_then(|asked| self.upstreams.get(asked)) {
+            let upstream = Arc::clone(upstream);
+            self.probing.spawn(async move { probe(&*upstream, hello).await });
+        }
+    }
+
+    fn handle_probed(&mut self, answer: Result<Option<Welcome>, JoinError>) {
+        if let Ok(Some(welcome)) = answer {
+            self.following.handle_probed(&welcome);
+        }
+    }
+
     /// Does all that the follower wants done.
     fn carry_out(&mut self) {
         let mut applied = Vec::new();
@@ -193,11 +233,13 @@ impl Task {
                 Action::Disconnect { reason } => {
                     self.link = Link::Idle;
                     self.lost = reason.to_string();
+                    self.replica.counters().count_break((&reason).into());
                 }
                 Action::Swap(swap) => self.swap(&swap),
                 Action::Rebuild(rebuild) => {
                     self.rebuilds.spawn_blocking(move || rebuild.run());
                 }
+                Action::Probe(hello) => self.probe(*hello),
                 Action::Publish(_) => self.tell(|_| Event::Status),
                 Action::Verified(_) => {}
                 Action::Alarm(alarm) => self.raise(&alarm),

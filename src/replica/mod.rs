@@ -29,7 +29,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use counters::{Counters, Counts};
+pub use counters::{Break, Counters, Counts};
 pub use driver::{Driver, DriverOptions};
 pub use event::{Event, Observe};
 #[doc(hidden)]

@@ -104,6 +104,11 @@ impl Authority {
     }
 
     pub(crate) fn welcome(&self, mode: WelcomeMode) -> ToSubscriber {
+        self.welcome_from(mode, UnixMillis(0))
+    }
+
+    /// Of a server that last heard the authority state this time.
+    pub(crate) fn welcome_from(&self, mode: WelcomeMode, source_time: UnixMillis) -> ToSubscriber {
         ToSubscriber::Welcome(Box::new(Welcome {
             protocol: 1,
             epoch: self.epoch,
@@ -112,7 +117,7 @@ impl Authority {
             mode,
             head: self.revision(),
             oldest: Revision(1),
-            source_time: UnixMillis(0),
+            source_time,
             source_age: Duration::ZERO,
             heartbeat_interval: Duration::from_secs(1),
             dead_after: Duration::from_secs(3),

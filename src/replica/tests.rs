@@ -32,6 +32,11 @@ impl Fixture {
     }
 
     fn with(change: impl FnOnce(&mut FollowerOptions)) -> Self {
+        Self::of(Vec::new(), change)
+    }
+
+    /// Follows a server of its own, and may go to these.
+    fn of(others: Vec<Arc<Server>>, change: impl FnOnce(&mut FollowerOptions)) -> Self {
         let (server, peers) = Server::new("first");
         let time = ManualTime::starting_at(BEGIN);
         let told: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -50,7 +55,11 @@ impl Fixture {
         change(&mut follower);
         let options = DriverOptions {
             follower,
-            upstreams: vec![Arc::clone(&server) as Arc<dyn Upstream>],
+            upstreams: [Arc::clone(&server)]
+                .into_iter()
+                .chain(others)
+                .map(|server| server as Arc<dyn Upstream>)
+                .collect(),
             clock: Clock::manual(Arc::clone(&time)),
             observer: Some(Box::new(observer)),
             keepers: Vec::new(),
@@ -324,14 +333,58 @@ async fn a_token_that_outlives_revocations_is_unknown_when_either_policy_enforce
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_server_is_left() {
+async fn a_silent_server_is_kept_for_a_minute_and_then_asked_anew() {
     let mut authority = Authority::new(1, Policy::default());
     let (mut fixture, first) = Fixture::new().live(&mut authority).await;
     fixture.pass(4 * SECOND).await;
-    assert!(!first.is_heard(), "no signed word for longer than dead_after");
+    assert_eq!(fixture.replica().status().state, FollowerState::Suspect);
+    assert!(first.is_heard(), "there is no other server");
+    fixture.pass(57 * SECOND).await;
+    assert!(!first.is_heard());
     let mut peer = fixture.peers.recv().await.unwrap();
     assert!(peer.hello().await.reconnect_reason.contains("no word from the authority"));
     assert_eq!(fixture.replica().status().state, FollowerState::Suspect);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_server_is_left_only_for_one_that_heard_the_authority_later() {
+    let mut authority = Authority::new(1, Policy::default());
+    let (second, mut peers_of_second) = Server::new("second");
+    let (mut fixture, first) = Fixture::of(vec![second], |_| ()).live(&mut authority).await;
+    let heard = fixture.wall();
+    authority.revoke("trudy");
+    // Nobody heard the authority since: whoever is asked, it stays.
+    let mut asked = 0;
+    for _ in 0..10 {
+        fixture.pass(SECOND).await;
+        while let Ok(mut peer) = peers_of_second.try_recv() {
+            assert!(peer.hello().await.probe);
+            peer.send([authority.welcome_from(WelcomeMode::Resume, heard)]).await;
+            asked += 1;
+        }
+    }
+    assert!((2..=20).contains(&asked), "{asked}");
+    assert!(first.is_heard());
+    // It was heard elsewhere again.
+    let mut answer = async || {
+        let mut peer = peers_of_second.recv().await.unwrap();
+        let hello = peer.hello().await;
+        (peer, hello)
+    };
+    let (peer, hello) = tokio::select! {
+        answered = answer() => answered,
+        () = fixture.pass(20 * SECOND) => panic!("nobody is asked any more"),
+    };
+    assert!(hello.probe);
+    peer.send([authority.welcome_from(WelcomeMode::Resume, fixture.wall())]).await;
+    let (peer, hello) = answer().await;
+    assert!(!hello.probe && hello.reconnect_reason.contains("heard the authority later"), "{hello:?}");
+    assert!(!first.is_heard());
+    peer.send([authority.welcome(WelcomeMode::Snapshot)]).await;
+    peer.send(authority.snapshot(fixture.wall())).await;
+    fixture.sees(|status| status.state == FollowerState::Live && status.revision == Revision(2)).await;
+    fixture.pass(SECOND).await;
+    assert!(peers_of_second.try_recv().is_err() && fixture.peers.try_recv().is_err(), "all is well");
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,9 +11,9 @@
 //! # States
 //! ```text
 //!            Connect            Welcome            applied, signed
-//!   INIT ──▶ CONNECT ──Hello──▶ RESUMING ─────────▶ LIVE ──no signed word for dead_after──▶ SUSPECT ─┐
-//!              ▲  ▲             SNAPSHOTTING ──────▶ │                                               │
-//!              │  └──────────── lost, refused ───────┘◀──────────────────────────────────────────────┘
+//!   INIT ──▶ CONNECT ──Hello──▶ RESUMING ─────────▶ LIVE ──no signed word for dead_after──▶ SUSPECT
+//!              ▲  ▲             SNAPSHOTTING ──────▶ │ ◀───────────── a word ───────────────┘ │
+//!              │  └──────────── lost, refused ───────┘◀─ a server heard it later, or 60 s ────┘
 //!              └── DIVERGED (keeps connecting until a verified snapshot is swapped in)
 //! ```
 //! A set kept on disk enters between INIT and CONNECT ([`Follower::handle_cache`]): WARM until the first Welcome, served
@@ -35,6 +35,7 @@ mod incoming;
 mod kept;
 mod link;
 mod pending;
+mod probe;
 mod replicated;
 mod status;
 mod stream;
@@ -50,6 +51,7 @@ use acks::Acks;
 use freshness::Freshness;
 use incoming::Incoming;
 use link::{Link, Phase};
+use probe::Probes;
 use replicated::Replicated;
 
 pub use action::{Action, Alarm, EpochChange, SetSwap};
@@ -60,7 +62,7 @@ pub use warm::{CacheFault, CachedDelta, Kept};
 
 use super::backoff::Backoff;
 use super::frames::{
-    Hello, NodeId, PolicyInForce, ProtocolRange, REASON_BYTES_MAX, Role, Subtree, ToServer, ToSubscriber,
+    Held, Hello, NodeId, PolicyInForce, ProtocolRange, REASON_BYTES_MAX, Role, Subtree, ToServer, ToSubscriber,
 };
 use super::moment::Moment;
 use super::signature::PublicKey;
@@ -74,6 +76,10 @@ const STEADY_AFTER: Duration = Duration::from_secs(60);
 const WELCOME_WITHIN: Duration = Duration::from_secs(10);
 /// How long no frame at all may come while a snapshot or a backlog does; a server may need some time to find one.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// How long a suspect server is kept, which may hear the authority again, before it is asked anew.
+const SUSPECT_MAX: Duration = Duration::from_secs(60);
+/// How long it may take to come as far as the server, whatever goes on arriving: the largest set at 2 MB/s.
+const CATCH_UP_MAX: Duration = Duration::from_secs(15 * 60);
 /// After so many failed resyncs a diverged follower listens, merging what it hears, and tries again more and more rarely.
 const RESYNCS_MAX: u32 = 3;
 /// The most entries held unless options say otherwise: about 3 GiB.
@@ -148,7 +154,9 @@ pub struct Follower {
     /// Failed attempts to get a snapshot, in a row.
     resyncs_failed: u32,
     freshness: Freshness,
+    /// The authority was not heard for too long: other servers are asked whether they hear it.
     suspect: bool,
+    probes: Probes,
     /// The last set offered has more entries than may be held here.
     over_limit: bool,
     caught_up_once: bool,
@@ -182,6 +190,7 @@ impl Follower {
             resyncs_failed: 0,
             freshness: Freshness::default(),
             suspect: false,
+            probes: Probes::new(options.seed),
             over_limit: false,
             caught_up_once: false,
             warm: false,
@@ -207,18 +216,23 @@ impl Follower {
         self.acks = Acks::default();
         let goes_on = self.divergence.is_none() && !std::mem::take(&mut self.refreshing);
         let held = self.held.as_ref().filter(|_| goes_on).map(Replicated::held);
-        let hello = Hello {
+        let hello = Hello { reconnect_reason: std::mem::take(&mut self.reconnect_reason), ..self.hello(held) };
+        self.actions.push_back(Action::Send(ToServer::Hello(Box::new(hello))));
+    }
+
+    fn hello(&self, held: Option<Held>) -> Hello {
+        Hello {
             protocol: ProtocolRange::SPOKEN,
             subscriber: self.options.subscriber,
             name: self.options.name.clone(),
             role: self.options.role,
             held,
             min_revision: self.options.min_revision,
-            reconnect_reason: std::mem::take(&mut self.reconnect_reason),
+            reconnect_reason: String::new(),
             path: self.options.path.clone(),
             version: self.options.version.clone(),
-        };
-        self.actions.push_back(Action::Send(ToServer::Hello(Box::new(hello))));
+            probe: false,
+        }
     }
 
     /// A frame came.
@@ -233,7 +247,7 @@ impl Follower {
         if !welcomed || matches!(frame, ToSubscriber::Welcome(_)) {
             return self.break_off(DisconnectReason::Unexpected { frame: name_of(&frame) });
         }
-        self.note_frame(now);
+        self.note_frame(now, &frame);
         let ack_now = self.handle_stream(now, frame);
         self.acks.handle_frame(ack_now);
         self.send_due_ack(now);
@@ -276,6 +290,7 @@ impl Follower {
             self.suspect |= matches!(reason, DisconnectReason::Silent { .. });
             return self.break_off(reason);
         }
+        self.probe_if_suspect(now);
         if let Phase::Following(link) = &self.phase
             && link.live_since.is_some_and(|since| now.since(since) >= STEADY_AFTER)
         {
@@ -300,8 +315,10 @@ impl Follower {
     fn break_off(&mut self, reason: DisconnectReason) {
         let text = reason.to_string();
         let window = reason.asked_window();
+        let moves = matches!(reason, DisconnectReason::Moved);
         self.actions.push_back(Action::Disconnect { reason });
         self.reconnect(text, |backoff| match window {
+            _ if moves => Duration::ZERO,
             Some(window) => backoff.handle_asked(window),
             None => backoff.handle_failure(),
         });
@@ -321,15 +338,21 @@ impl Follower {
         if link.resync_at.is_some_and(|at| now.boot >= at) {
             return Some(DisconnectReason::Resync);
         }
+        if link.live_since.is_none() && now.since(link.behind_since) > CATCH_UP_MAX {
+            return Some(DisconnectReason::Silent { limit: CATCH_UP_MAX });
+        }
         let (since, limit) = match link.live_since {
-            Some(_) => (link.word_at, link.dead_after),
-            None => (link.frame_at, SILENCE_MAX.max(link.dead_after)),
+            Some(_) => (link.word_at, SUSPECT_MAX.max(link.dead_after)),
+            None => (link.frame_at.max(link.word_at), SILENCE_MAX.max(link.dead_after)),
         };
         (now.since(since) > limit).then_some(DisconnectReason::Silent { limit })
     }
 
-    fn note_frame(&mut self, now: Moment) {
-        if let Phase::Following(link) = &mut self.phase {
+    /// A heartbeat alone brings nobody further; one that is news is noted as a word.
+    fn note_frame(&mut self, now: Moment, frame: &ToSubscriber) {
+        if let Phase::Following(link) = &mut self.phase
+            && !matches!(frame, ToSubscriber::Heartbeat(_))
+        {
             link.frame_at = now.boot;
         }
     }

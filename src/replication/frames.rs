@@ -137,6 +137,8 @@ pub struct Hello {
     pub path: Vec<NodeId>,
     /// The build; at most [`VERSION_BYTES_MAX`].
     pub version: String,
+    /// Only asks what Welcome says: the stream ends after it, and no place among the subscribers is taken.
+    pub probe: bool,
 }
 
 /// What a subscriber has applied.
@@ -360,6 +362,18 @@ pub enum GoAwayReason {
 }
 
 impl GoAwayReason {
+    /// All of them, each at the place of its discriminant.
+    pub const ALL: [Self; 8] = [
+        Self::Shutdown,
+        Self::Overloaded,
+        Self::Protocol,
+        Self::BehindSubscriber,
+        Self::Stalled,
+        Self::Malformed,
+        Self::OldEpoch,
+        Self::Loop,
+    ];
+
     /// The name used in logs and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {

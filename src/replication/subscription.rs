@@ -134,8 +134,11 @@ enum Stage {
     Streaming {
         reading: bool,
     },
+    /// It only asked: Welcome is all it gets.
+    Answered,
     Leaving(GoAway),
-    Over,
+    /// GoAway was handed over.
+    Over(GoAway),
 }
 
 impl Subscription {
@@ -172,10 +175,19 @@ impl Subscription {
         self.history_lost
     }
 
+    /// Why it was sent away, once GoAway was handed over.
+    #[must_use]
+    pub fn sent_away(&self) -> Option<&GoAway> {
+        match &self.stage {
+            Stage::Over(away) => Some(away),
+            _ => None,
+        }
+    }
+
     /// The subscriber sent a frame.
     pub fn handle_frame(&mut self, now: Moment, frame: ToServer, source: &dyn Source) {
         match (&self.stage, frame) {
-            (Stage::Leaving(_) | Stage::Over, _) => {}
+            (Stage::Leaving(_) | Stage::Over(_), _) => {}
             (Stage::AwaitingHello { .. }, ToServer::Hello(hello)) => self.handle_hello(now, hello, source),
             (Stage::AwaitingHello { .. }, ToServer::Ack(_)) => self.leave_malformed("an ack before hello"),
             (_, ToServer::Hello(_)) => self.leave_malformed("a second hello"),
@@ -185,7 +197,7 @@ impl Subscription {
 
     /// Ends the subscription with a GoAway.
     pub fn begin_go_away(&mut self, reason: GoAwayReason, detail: &str) {
-        if matches!(self.stage, Stage::Leaving(_) | Stage::Over) {
+        if matches!(self.stage, Stage::Leaving(_) | Stage::Over(_)) {
             return;
         }
         let reconnect_window = match reason {
@@ -210,12 +222,13 @@ impl Subscription {
                 Stage::AwaitingSnapshot { .. } => self.poll_awaiting_snapshot(now, source),
                 Stage::Snapshot { .. } => self.poll_snapshot(source),
                 Stage::Streaming { .. } => self.poll_streaming(source),
+                Stage::Answered => Some(self.take_batched().unwrap_or(Step::Close)),
                 Stage::Leaving(away) => {
                     let frame = source.encode(&ToSubscriber::GoAway(away.clone()));
-                    self.stage = Stage::Over;
+                    self.stage = Stage::Over(away.clone());
                     Some(Step::Send(frame))
                 }
-                Stage::Over => Some(Step::Close),
+                Stage::Over(_) => Some(Step::Close),
             };
             if let Some(step) = step {
                 return step;

@@ -207,6 +207,9 @@ impl SnapshotHeader {
         if !self.state.shapes.is_sorted_by(|a, b| a < b) {
             return Err(DecodeError::Invalid("shapes are not sorted and unique"));
         }
+        if u64::from(self.chunks) > self.entries {
+            return Err(DecodeError::Invalid("more chunks than entries"));
+        }
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! Stopping lets every request that has begun finish, for as long as [`Bounds::stop_grace`]; then connections are cut.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +23,10 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::address::Address;
+use super::connections::Connections;
 use super::peer::Peer;
 use super::preface::Prefaced;
-use super::socket::{Accepted, Refused, Socket};
+use super::socket::{Refused, Socket};
 
 /// Requests under way on one connection. hyper's own default, which its builder drops when told nothing.
 const STREAMS_MAX: u32 = 200;
@@ -104,6 +106,7 @@ pub enum BindError {
 pub struct Listener {
     socket: Socket,
     address: Address,
+    connections: Arc<Connections>,
 }
 
 impl Listener {
@@ -113,7 +116,7 @@ impl Listener {
     /// When the address is taken or cannot be bound.
     pub async fn bind(address: Address, flag: &'static str) -> Result<Self, BindError> {
         match Socket::bind(&address).await {
-            Ok((socket, address)) => Ok(Self { socket, address }),
+            Ok((socket, address)) => Ok(Self { socket, address, connections: Arc::default() }),
             Err(Refused::Taken) => Err(BindError::Taken { address, flag }),
             Err(Refused::NotSocket) => Err(BindError::NotSocket { address, flag }),
             Err(Refused::Io(source)) => Err(BindError::Io { address, flag, source }),
@@ -126,54 +129,80 @@ impl Listener {
         &self.address
     }
 
+    /// Its connections, counted from when it serves.
+    #[must_use]
+    pub fn connections(&self) -> Arc<Connections> {
+        Arc::clone(&self.connections)
+    }
+
     /// Answers with `app`. Returns once `stop` is cancelled and all connections are closed, at most
     /// [`Bounds::stop_grace`] later.
     pub async fn serve(self, app: Router, bounds: Bounds, stop: CancellationToken) {
-        let free = Arc::new(Semaphore::new(bounds.connections_max));
-        let mut connections = JoinSet::new();
-        loop {
-            while connections.try_join_next().is_some() {}
-            let accepted = tokio::select! {
-                () = stop.cancelled() => break,
-                accepted = self.accept(&free) => accepted,
-            };
-            match accepted {
-                Ok((permit, stream, peer)) => {
-                    let (app, stop) = (app.clone(), stop.clone());
-                    connections.spawn(async move {
-                        match stream {
-                            Accepted::Tcp(stream) => serve_connection(stream, peer, app, stop).await,
-                            Accepted::Unix(stream) => serve_connection(stream, peer, app, stop).await,
-                        }
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "accept failed");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-        drop(self.socket);
-        let closed = timeout(bounds.stop_grace, async { while connections.join_next().await.is_some() {} }).await;
-        if closed.is_err() {
-            tracing::warn!(connections = connections.len(), "connections are cut");
-            connections.shutdown().await;
-        }
-    }
-
-    async fn accept(&self, free: &Arc<Semaphore>) -> io::Result<(OwnedSemaphorePermit, Accepted, Peer)> {
-        let permit = Arc::clone(free).acquire_owned().await.map_err(io::Error::other)?;
-        let (stream, peer) = self.socket.accept().await?;
-        Ok((permit, stream, peer))
+        serve_from(self.socket, app, bounds, self.connections, stop).await;
     }
 }
 
+/// Where connections come from: a bound socket, or a network that a test makes.
+#[doc(hidden)]
+pub trait Accept: Send + Sync {
+    /// A connection.
+    type Connection: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next one, and who is at its far end.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Connection, Peer)>> + Send;
+}
+
+/// What [`Listener::serve`] does with its socket. `from` is dropped before connections are waited for.
+#[doc(hidden)]
+pub async fn serve_from<A: Accept>(
+    from: A,
+    app: Router,
+    bounds: Bounds,
+    counted: Arc<Connections>,
+    stop: CancellationToken,
+) {
+    let free = Arc::new(Semaphore::new(bounds.connections_max));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = accept(&from, &free) => accepted,
+        };
+        match accepted {
+            Ok((permit, connection, peer)) => {
+                let (app, counted, stop) = (app.clone(), Arc::clone(&counted), stop.clone());
+                connections.spawn(async move {
+                    serve_connection(connection, peer, app, &counted, stop).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(from);
+    let closed = timeout(bounds.stop_grace, async { while connections.join_next().await.is_some() {} }).await;
+    if closed.is_err() {
+        tracing::warn!(connections = connections.len(), "connections are cut");
+        connections.shutdown().await;
+    }
+}
+
+async fn accept<A: Accept>(from: &A, free: &Arc<Semaphore>) -> io::Result<(OwnedSemaphorePermit, A::Connection, Peer)> {
+    let permit = Arc::clone(free).acquire_owned().await.map_err(io::Error::other)?;
+    let (connection, peer) = from.accept().await?;
+    Ok((permit, connection, peer))
+}
+
 /// Serves one connection to its end, whatever it runs over.
-async fn serve_connection<I>(io: I, peer: Peer, app: Router, stop: CancellationToken)
+async fn serve_connection<I>(io: I, peer: Peer, app: Router, counted: &Connections, stop: CancellationToken)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let open = counted.begin();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
         let app = app.clone();
@@ -189,8 +218,12 @@ where
             connection.await
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, error, "connection ended");
+    match ended {
+        Err(error) if open.note(&*error) => {
+            tracing::info!(%peer, error, "a connection was closed for what came over it")
+        }
+        Err(error) => tracing::debug!(%peer, error, "connection ended"),
+        Ok(()) => {}
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod address;
 mod ask;
+mod connections;
 mod grpc;
 mod guard;
 pub mod http;
@@ -35,7 +36,10 @@ use tonic_health::server::HealthReporter;
 
 pub use address::{Address, AddressError};
 pub use ask::{Node, Refusal};
-pub use grpc::{SubscribeService, subscribe_service};
+pub use connections::Connections;
+pub use grpc::{SentAway, SubscribeService, subscribe_service};
+#[doc(hidden)]
+pub use listener::{Accept, serve_from};
 pub use listener::{BindError, Bounds, Listener};
 pub use peer::Peer;
 pub use violations::Violations;

@@ -13,15 +13,18 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream};
+use tokio_util::either::Either;
 
 use super::address::Address;
+use super::listener::Accept;
 use super::peer::Peer;
 use crate::wire::SocketPath;
 
 /// Who may connect: the user and the group of the process.
 const SOCKET_MODE: u32 = 0o660;
-/// Connections that wait to be accepted.
+/// Connections that wait to be accepted: those of a fleet that comes back at once. Of what is beyond it the kernel drops the
+/// first packet, and the far end tries again a second later.
 const BACKLOG: u32 = 1024;
 
 /// A bound socket.
@@ -33,12 +36,6 @@ pub(super) enum Socket {
         _file: UnixFile,
         listener: UnixListener,
     },
-}
-
-/// A connection.
-pub(super) enum Accepted {
-    Tcp(TcpStream),
-    Unix(UnixStream),
 }
 
 /// Why a socket is not bound.
@@ -65,7 +62,11 @@ impl Socket {
     pub(super) async fn bind(address: &Address) -> Result<(Self, Address), Refused> {
         match address {
             Address::Tcp(address) => {
-                let listener = TcpListener::bind(address).await?;
+                let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+                // As the standard library does: a restart need not wait for connections that linger.
+                socket.set_reuseaddr(true)?;
+                socket.bind(*address)?;
+                let listener = socket.listen(BACKLOG)?;
                 let address = listener.local_addr()?;
                 Ok((Self::Tcp(listener), Address::Tcp(address)))
             }
@@ -75,15 +76,19 @@ impl Socket {
             }
         }
     }
+}
 
-    pub(super) async fn accept(&self) -> io::Result<(Accepted, Peer)> {
+impl Accept for Socket {
+    type Connection = Either<TcpStream, UnixStream>;
+
+    async fn accept(&self) -> io::Result<(Self::Connection, Peer)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok((Accepted::Tcp(stream), peer.into()))
+                Ok((Either::Left(stream), peer.into()))
             }
-            Self::Unix { listener, .. } => Ok((Accepted::Unix(listener.accept().await?.0), Peer::Unix)),
+            Self::Unix { listener, .. } => Ok((Either::Right(listener.accept().await?.0), Peer::Unix)),
         }
     }
 }

@@ -44,6 +44,12 @@ pub struct Metrics {
     pub journal_bytes: Whole,
     /// Connected subscribers.
     pub subscribers: Whole,
+    /// Subscribers sent away or cut, by reason.
+    sent_away: [Counter; SENT_AWAY.len()],
+    /// Open connections on the callers' port.
+    pub connections: Whole,
+    /// Connections closed for what the far end did.
+    pub connections_broken: Counter,
     /// Revisions that subscribers held and the restored backup lacked.
     pub history_lost_revisions: Counter,
     /// Members that are cut off.
@@ -66,17 +72,50 @@ pub struct Metrics {
     pub uptime_seconds: Real,
     /// Times an upstream could not be reached, or was lost.
     upstream_failures: Counter,
+    /// The same, and connections given up, by reason.
+    upstream_breaks: [Counter; UPSTREAM_BREAKS.len()],
     /// Whole sets received.
     snapshots_received: Counter,
     /// Times the set was found to differ from the authority's.
     divergences: Counter,
     /// Checks answered from a set staler than policy accepts.
     served_stale: Counter,
+    /// Records and snapshots written to the cache on disk.
+    pub cache_writes: Counter,
+    /// Times that the cache on disk came to be broken.
+    pub cache_failures: Counter,
+    /// 1 while nothing is kept in the cache on disk.
+    pub cache_broken: Whole,
+    /// The size of the cache on disk.
+    pub cache_bytes: Whole,
+    /// The last revision that a restart would find there.
+    pub cache_position_revision: Whole,
     /// 1 while writes are refused.
     pub writes_refused: Whole,
     /// 1 while the clock is in doubt.
     pub clock_alarm: Whole,
 }
+
+/// The reasons for which subscribers are sent away.
+pub const SENT_AWAY: [&str; 8] =
+    ["shutdown", "overloaded", "protocol", "behind_subscriber", "stalled", "malformed", "old_epoch", "loop"];
+/// The reasons for which a connection to an upstream ends.
+pub const UPSTREAM_BREAKS: [&str; 14] = [
+    "unreachable",
+    "refused",
+    "malformed",
+    "unexpected",
+    "unsigned",
+    "diverged",
+    "resync_failed",
+    "resync",
+    "refresh",
+    "over_limit",
+    "go_away",
+    "moved",
+    "no_welcome",
+    "silent",
+];
 
 /// Why a check could not tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -176,6 +215,11 @@ struct CheckLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WriteLabels {
     outcome: Name,
 }
@@ -224,6 +268,9 @@ impl Metrics {
             ),
             journal_bytes: with_unit(r, "journal", Unit::Bytes, "The size of the journal on disk."),
             subscribers: gauge(r, "subscribers", "Connected subscribers."),
+            sent_away: by_reason(r, "subscribers_sent_away", "Subscribers sent away or cut, by reason.", SENT_AWAY),
+            connections: gauge(r, "connections", "Open connections on the callers' port."),
+            connections_broken: counter(r, "connections_broken", "Connections closed for what the far end did."),
             history_lost_revisions: counter(
                 r,
                 "history_lost_revisions",
@@ -239,9 +286,20 @@ impl Metrics {
             staleness_seconds: with_unit(r, "staleness", Unit::Seconds, "The age of the last word from the authority."),
             uptime_seconds: with_unit(r, "uptime", Unit::Seconds, "How long the process has run."),
             upstream_failures: counter(r, "upstream_failures", "Times an upstream could not be reached, or was lost."),
+            upstream_breaks: by_reason(
+                r,
+                "upstream_breaks",
+                "Connections to an upstream that ended, or were not made, by reason.",
+                UPSTREAM_BREAKS,
+            ),
             snapshots_received: counter(r, "snapshots_received", "Whole sets received from upstream."),
             divergences: counter(r, "divergences", "Times the set was found to differ from the authority's."),
             served_stale: counter(r, "served_stale_checks", "Checks answered from a set staler than policy accepts."),
+            cache_writes: counter(r, "cache_writes", "Records and snapshots written to the cache on disk."),
+            cache_failures: counter(r, "cache_failures", "Times that the cache on disk came to be broken."),
+            cache_broken: gauge(r, "cache_broken", "1 while nothing is kept in the cache on disk."),
+            cache_bytes: with_unit(r, "cache", Unit::Bytes, "The size of the cache on disk."),
+            cache_position_revision: gauge(r, "cache_position_revision", "The last revision a restart would find."),
             writes_refused: gauge(r, "writes_refused", "1 while writes are refused."),
             clock_alarm: gauge(r, "clock_alarm", "1 while the clock is in doubt."),
             registry,
@@ -275,6 +333,16 @@ impl Metrics {
         self.served_stale.inner().store(served_stale, Relaxed);
     }
 
+    /// Brings over whom the surface has sent away, in the order of [`SENT_AWAY`].
+    pub fn set_sent_away(&self, counts: [u64; SENT_AWAY.len()]) {
+        bring_over(&self.sent_away, counts);
+    }
+
+    /// Brings over why a replica's connections ended, in the order of [`UPSTREAM_BREAKS`].
+    pub fn set_upstream_breaks(&self, counts: [u64; UPSTREAM_BREAKS.len()]) {
+        bring_over(&self.upstream_breaks, counts);
+    }
+
     /// Counts a write and how long its answer took.
     pub fn count_write(&self, outcome: WriteOutcome, took: Duration) {
         self.writes[outcome as usize].inc();
@@ -290,6 +358,24 @@ impl Metrics {
             Err(fmt::Error) => String::new(),
         }
     }
+}
+
+/// Counted where it happens, since the start: such a count never falls.
+fn bring_over<const N: usize>(counters: &[Counter; N], counts: [u64; N]) {
+    for (counter, count) in counters.iter().zip(counts) {
+        counter.inner().store(count, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+fn by_reason<const N: usize>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    reasons: [&'static str; N],
+) -> [Counter; N] {
+    let family = Family::<ReasonLabels, Counter>::default();
+    registry.register(name, help, family.clone());
+    reasons.map(|reason| family.get_or_create_owned(&ReasonLabels { reason: Name(reason) }))
 }
 
 fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {

@@ -6,4 +6,4 @@ mod log;
 mod metrics;
 
 pub use log::{LogError, LogFormat, start_log};
-pub use metrics::{Cause, Metrics, WriteOutcome};
+pub use metrics::{Cause, Metrics, SENT_AWAY, UPSTREAM_BREAKS, WriteOutcome};

@@ -1,10 +1,15 @@
 //! A server reached over gRPC: one connection that carries one subscription and nothing else, so that no other call
 //! shares its windows.
 
+use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
@@ -59,6 +64,24 @@ impl GrpcUpstream {
             .initial_connection_window_size(WINDOW_BYTES);
         Self { name: url.to_string(), endpoint }
     }
+
+    /// Connects over what `dial` opens instead of a socket of this machine, with the same limits.
+    ///
+    /// # Errors
+    /// When `dial` fails, or nothing answers in time.
+    #[doc(hidden)]
+    pub async fn connect_over<D, F, I>(&self, dial: D) -> Result<Connection, UpstreamError>
+    where
+        D: Fn(Uri) -> F + Send + 'static,
+        F: Future<Output = io::Result<I>> + Send + 'static,
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let connector = tower::service_fn(move |uri| {
+            let dialled = dial(uri);
+            async move { dialled.await.map(TokioIo::new) }
+        });
+        opened(self.endpoint.connect_with_connector(connector).await)
+    }
 }
 
 /// How a server is reached, without limits on how long that may take.
@@ -77,12 +100,12 @@ impl Upstream for GrpcUpstream {
     }
 
     fn connect(&self) -> Pending<'_, Result<Connection, UpstreamError>> {
-        Box::pin(async move {
-            let channel = self.endpoint.connect().await;
-            let channel = channel.map_err(|error| UpstreamError::Unreachable(innermost(&error)))?;
-            Ok(subscribe(channel))
-        })
+        Box::pin(async move { opened(self.endpoint.connect().await) })
     }
+}
+
+fn opened(channel: Result<Channel, tonic::transport::Error>) -> Result<Connection, UpstreamError> {
+    channel.map(subscribe).map_err(|error| UpstreamError::Unreachable(innermost(&error)))
 }
 
 /// Begins the call. The server may answer only after Hello, which the caller has yet to send: the answer is waited for
@@ -133,6 +156,8 @@ fn lost(status: &Status) -> UpstreamError {
         Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded | Code::Internal => {
             UpstreamError::Unreachable(innermost(status))
         }
+        // Said by the codec at this end: the message is larger than any frame.
+        Code::OutOfRange => UpstreamError::Malformed(status.message().to_owned()),
         code => UpstreamError::Refused(format!("{code:?}: {}", status.message())),
     }
 }

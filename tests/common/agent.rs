@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::server::{command, free_port};
-use super::{http, wait_until};
+use super::{http, metric, wait_until};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 
@@ -107,6 +107,15 @@ impl Agent {
         }
     }
 
+    /// Whether the process still runs.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     /// SIGSTOP, SIGCONT and the like.
     pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.as_ref().expect("it runs").id().to_string();
@@ -120,9 +129,7 @@ impl Agent {
 
     /// A number of its metrics.
     pub(crate) fn metric(&self, name: &str) -> f64 {
-        let body = http::get(self.ops, "/metrics").expect("it answers").body;
-        let line = body.lines().find(|line| line.starts_with(&format!("{name} ")));
-        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("{name} in {body}"))
+        metric(self.ops, name)
     }
 }
 

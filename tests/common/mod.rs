@@ -7,9 +7,12 @@
 pub(crate) mod agent;
 pub(crate) mod caller;
 pub(crate) mod http;
+pub(crate) mod http2;
+pub(crate) mod liar;
 pub(crate) mod proxy;
 pub(crate) mod server;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -77,4 +80,18 @@ impl Random {
     pub(crate) fn from(&mut self, range: std::ops::Range<u64>) -> u64 {
         range.start + self.next() % (range.end - range.start)
     }
+}
+
+/// A number among the metrics of a process, by its name and labels.
+pub(crate) fn metric(ops: SocketAddr, name: &str) -> f64 {
+    let body = http::get(ops, "/metrics").expect("it answers").body;
+    let line = body.lines().find(|line| line.starts_with(&format!("{name} ")));
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("{name} in {body}"))
+}
+
+/// What a process keeps in memory, in bytes.
+pub(crate) fn resident_bytes(pid: u32) -> u64 {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
+    let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
 }

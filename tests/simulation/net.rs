@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use prost::Message;
 use rescind::hub::Hub;
-use rescind::replication::frames::ToServer;
+use rescind::replication::frames::{ToServer, ToSubscriber};
+use rescind::replication::{Feed as _, Step, Subscription};
 use rescind::wire::pb;
+use rescind::wire::replication::GRPC_PREFIX_BYTES;
 
 use super::connection::{Connection, TAPE_FRAMES};
 use super::history::{AUTHORITY, Event};
@@ -49,6 +51,7 @@ impl World {
                 }
             }
             self.nodes[index].tick();
+            self.probe(index, active);
             self.send(index, active);
             let events = self.nodes[index].take_events();
             events.into_iter().for_each(|event| self.note(index, event));
@@ -77,6 +80,24 @@ impl World {
         let liar = lies.then(|| Liar::new(&self.tape, &mut self.random));
         let opened = Connection::open(index, server, hub, liar);
         self.connections.extend(opened.map(|connection| (self.opened, connection)));
+    }
+
+    /// Another server is asked whether it heard the authority later, and answers at once, or lies.
+    fn probe(&mut self, index: usize, active: bool) {
+        let Some((server, hello)) = self.nodes[index].take_probe() else { return };
+        let Some(hub) = self.hub_of(server).filter(|_| !self.parted_until.contains_key(&(index, server))) else {
+            return;
+        };
+        let mut subscription = Subscription::new(hub.now());
+        subscription.handle_frame(hub.now(), ToServer::Hello(Box::new(hello)), &*hub);
+        let Step::Send(bytes) = subscription.poll(hub.now(), &*hub) else { return };
+        let lies = active && chance(&mut self.random, self.faults.lie);
+        let lie = lies.then(|| Liar::new(&self.tape, &mut self.random).twist(&bytes, &mut self.random)).flatten();
+        let told = lie.map_or_else(|| bytes.to_vec(), |frames| frames.concat());
+        let message = told.get(GRPC_PREFIX_BYTES..).and_then(|told| pb::SubscribeResponse::decode(told).ok());
+        if let Some(Ok(ToSubscriber::Welcome(welcome))) = message.map(ToSubscriber::try_from) {
+            self.nodes[index].handle_probed(&welcome);
+        }
     }
 
     /// Cuts the connection, lets the replica stop reading, or ends it.

@@ -10,7 +10,7 @@ use rescind::hub::{self, Hub};
 use rescind::relay::{Relay, subtree_of};
 use rescind::replica::Following;
 use rescind::replication::follower::{Alarm, TICK};
-use rescind::replication::frames::{NodeId, Role, SnapshotReason, ToServer, ToSubscriber, WelcomeMode};
+use rescind::replication::frames::{Hello, NodeId, Role, SnapshotReason, ToServer, ToSubscriber, Welcome, WelcomeMode};
 use rescind::replication::{Action, FollowerOptions, FollowerState, FollowerStatus, Moment};
 use rescind::revocation::ports::Answer;
 use rescind::revocation::{Digest, Position, UnixMillis, Verdict};
@@ -49,6 +49,8 @@ pub struct Node {
     /// What the last Hello said, and whether it left as it was.
     held: Option<(Point, Digest)>,
     pub outbox: Vec<ToServer>,
+    /// What another server is to be asked.
+    probe: Option<Hello>,
     events: Vec<Event>,
     /// What is served.
     reached: Point,
@@ -101,6 +103,7 @@ impl Node {
             ticked_at: now,
             held: None,
             outbox: Vec::new(),
+            probe: None,
             events,
             reached: Point::default(),
             gave_up: false,
@@ -132,6 +135,19 @@ impl Node {
     pub fn next_upstream(&mut self) -> usize {
         let next = self.following.next_server(self.site.upstreams.len()).unwrap();
         self.site.upstreams[next]
+    }
+
+    /// Whom it asks whether the authority was heard later, and how.
+    pub fn take_probe(&mut self) -> Option<(usize, Hello)> {
+        let hello = self.probe.take()?;
+        let asked = self.following.next_asked(self.site.upstreams.len())?;
+        Some((self.site.upstreams[asked], hello))
+    }
+
+    /// The server that was asked answered.
+    pub fn handle_probed(&mut self, welcome: &Welcome) {
+        self.following.handle_probed(welcome);
+        self.carry_out();
     }
 
     pub fn connect(&mut self, connection: usize) {
@@ -241,6 +257,7 @@ impl Node {
                     self.reached.revision = delta.revision;
                     self.events.push(Event::Advanced { from, to: self.reached });
                 }
+                Action::Probe(hello) => self.probe = Some(*hello),
                 Action::Rebuild(rebuild) => rebuild.run(),
                 Action::Alarm(Alarm::Diverged(_)) => self.events.push(Event::Diverged),
                 Action::Alarm(_) | Action::Publish(_) | Action::Verified(_) => {}

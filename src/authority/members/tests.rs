@@ -49,6 +49,7 @@ fn hello(id: u8) -> Hello {
         reconnect_reason: String::new(),
         path: Vec::new(),
         version: String::new(),
+        probe: false,
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::file::{KIND_DOUBT, KIND_WORD, encode_delta, encode_word};
+use super::gauge::Gauge;
 use super::queue::{Shared, Swap};
 use super::read::refresh_bytes;
 use super::writer::Writer;
@@ -48,12 +49,16 @@ impl Keeper {
         Ok(Self { shared, writer: Some(thread), clock, asked_at: None, word, doubt: false, passed_over: 0 })
     }
 
+    pub(super) fn gauge(&self) -> Gauge {
+        Gauge(Arc::clone(&self.shared))
+    }
+
     fn push(&mut self, kind: u8, body: Bytes) {
         if self.shared.broken.load(Ordering::Relaxed) {
             return;
         }
         if !self.shared.push_record(kind, body) {
-            self.shared.broken.store(true, Ordering::Relaxed);
+            self.shared.fail();
             tracing::error!("the disk is too slow for the cache: nothing is kept until the next snapshot");
         }
     }

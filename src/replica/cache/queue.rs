@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -59,6 +59,12 @@ pub(super) struct Shared {
     pub(super) snapshot_bytes: AtomicU64,
     /// Nothing is kept until the next snapshot.
     pub(super) broken: AtomicBool,
+    /// Records and snapshots written.
+    pub(super) writes: AtomicU64,
+    /// Times it came to be broken.
+    pub(super) failures: AtomicU64,
+    /// The last revision that a restart would find.
+    pub(super) revision: AtomicU64,
 }
 
 #[derive(Default)]
@@ -69,6 +75,12 @@ struct Queue {
 }
 
 impl Shared {
+    /// From here on nothing is kept, until the next snapshot.
+    pub(super) fn fail(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Whether there was room. Otherwise what is kept has a gap from here on.
     pub(super) fn push_record(&self, kind: u8, body: Bytes) -> bool {
         let mut queue = self.queue.lock();

@@ -35,6 +35,8 @@ pub(super) struct Tail {
     pub(super) snapshot_bytes: u64,
     /// The revision of the last word in it.
     pub(super) word: Revision,
+    /// The revision of the last delta in it, or of the snapshot.
+    pub(super) revision: Revision,
 }
 
 /// Why a file is passed over.
@@ -90,9 +92,10 @@ pub(super) fn main(dir: &Path, entries_max: u64) -> Option<(Kept, Tail)> {
         tracing::warn!(path = %path.display(), "the cache is not used: its set differed from the authority's");
         return None;
     }
-    let revision = word.as_ref().map_or(Revision(0), |word| word.revision);
     let head = deltas_head(&snapshot.end.signature);
-    let tail = Tail { path, head, bytes, snapshot_bytes, word: revision };
+    let revision = Revision(snapshot.end.revision.0.saturating_add(deltas.len() as u64));
+    let word_revision = word.as_ref().map_or(Revision(0), |word| word.revision);
+    let tail = Tail { path, head, bytes, snapshot_bytes, word: word_revision, revision };
     Some((Kept { descent, snapshot: Arc::new(snapshot), deltas, word }, tail))
 }
 

@@ -26,16 +26,20 @@ fn options(change: impl FnOnce(&mut FollowerOptions)) -> FollowerOptions {
 
 /// A replica with a cache, and the server it follows.
 fn spawn(dir: &Path, change: impl FnOnce(&mut FollowerOptions)) -> (Driver, Arc<Server>, mpsc::Receiver<Peer>) {
+    follow(open(dir, u64::MAX, Clock::manual(ManualTime::starting_at(BEGIN))).unwrap(), change)
+}
+
+fn follow(cache: Opened, change: impl FnOnce(&mut FollowerOptions)) -> (Driver, Arc<Server>, mpsc::Receiver<Peer>) {
     let (server, peers) = Server::new("server");
     let clock = Clock::manual(ManualTime::starting_at(BEGIN));
     let options = DriverOptions {
         follower: options(change),
         upstreams: vec![Arc::clone(&server) as Arc<dyn Upstream>],
-        clock: clock.clone(),
+        clock,
         observer: None,
         keepers: Vec::new(),
         subtree: None,
-        cache: Some(open(dir, u64::MAX, clock).unwrap()),
+        cache: Some(cache),
     };
     (Driver::spawn(options, &tokio::runtime::Handle::current()), server, peers)
 }
@@ -62,7 +66,14 @@ fn held(authority: &Authority) -> Held {
 /// Follows `authority` from a snapshot, then by three deltas, of which the last is not signed for; then stops. The states it
 /// went through.
 async fn fill(dir: &Path, authority: &mut Authority) -> Vec<Held> {
-    let (driver, _server, mut peers) = spawn(dir, |_| ());
+    fill_watched(dir, authority).await.0
+}
+
+/// The same, and how the cache did.
+async fn fill_watched(dir: &Path, authority: &mut Authority) -> (Vec<Held>, Condition) {
+    let cache = open(dir, u64::MAX, Clock::manual(ManualTime::starting_at(BEGIN))).unwrap();
+    let gauge = cache.gauge();
+    let (driver, _server, mut peers) = follow(cache, |_| ());
     let mut history = vec![held(authority)];
     let mut peer = peers.recv().await.unwrap();
     peer.hello().await;
@@ -79,7 +90,7 @@ async fn fill(dir: &Path, authority: &mut Authority) -> Vec<Held> {
     let position = Position { epoch: authority.epoch.id, revision: authority.revision() };
     driver.replica().reached(position, 10 * SECOND).await.unwrap();
     driver.shutdown().await;
-    history
+    (history, gauge.read())
 }
 
 fn authority(generation: u64) -> Authority {
@@ -244,12 +255,27 @@ async fn a_full_disk_costs_the_cache_only_and_the_next_snapshot_is_kept() {
     std::os::unix::fs::symlink("/dev/full", &full).unwrap();
     let mut authority = authority(1);
     // Reaches every revision all the same.
-    fill(dir.path(), &mut authority).await;
+    let (_, condition) = fill_watched(dir.path(), &mut authority).await;
     assert_eq!(load(dir.path()), None);
+    assert_eq!(condition, Condition { failures: 1, is_broken: true, ..Condition::default() });
     fs::remove_file(full).unwrap();
     let mut authority = self::authority(1);
     fill(dir.path(), &mut authority).await;
     assert_eq!(load(dir.path()), Some(held(&authority)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_written_and_how_far_is_told() {
+    let dir = TempDir::new().unwrap();
+    let mut authority = authority(1);
+    let (_, condition) = fill_watched(dir.path(), &mut authority).await;
+    let size = |path: PathBuf| fs::metadata(path).unwrap().len();
+    let bytes = size(dir.path().join("snapshot")) + size(deltas_path(dir.path()));
+    // A snapshot and three deltas, which are signed: words about the same say no more.
+    let (writes, revision) = (4, authority.revision());
+    assert_eq!(condition, Condition { writes, failures: 0, is_broken: false, bytes, revision });
+    let reopened = open(dir.path(), u64::MAX, Clock::system()).unwrap().gauge().read();
+    assert_eq!(reopened, Condition { writes: 0, ..condition });
 }
 
 #[tokio::test(start_paused = true)]

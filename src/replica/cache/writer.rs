@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::file::{
-    FORMAT, SNAPSHOT_MAGIC, create_empty, deltas_head, deltas_name, encode_descent, encode_end, record, sync_dir,
-    write_section,
+    FORMAT, KIND_DELTA, KIND_SIGNED_DELTA, KIND_WORD, SNAPSHOT_MAGIC, create_empty, deltas_head, deltas_name,
+    encode_descent, encode_end, record, sync_dir, write_section,
 };
 use super::queue::{Job, SYNC_INTERVAL, Shared, Step, Swap};
 use super::read::{DELTAS_FACTOR_MAX, Tail, refresh_bytes, reopen};
@@ -36,6 +36,10 @@ struct Current {
     path: PathBuf,
     bytes: u64,
     snapshot_bytes: u64,
+    /// The last revision written that is signed for.
+    revision: Revision,
+    /// How many came behind it.
+    unsigned: u64,
     dirty: bool,
     synced_at: BootTime,
 }
@@ -51,7 +55,7 @@ impl Writer {
         match reopen(&tail).and_then(|file| Ok((file.metadata()?.len(), file))) {
             Ok((bytes, file)) => {
                 let snapshot_bytes = tail.snapshot_bytes;
-                self.follow(file, tail.path, bytes, snapshot_bytes, shared);
+                self.follow(file, tail.path, bytes, snapshot_bytes, tail.revision, shared);
             }
             Err(error) => self.fail(&error, shared),
         }
@@ -63,14 +67,14 @@ impl Writer {
             let is_dirty = self.current.as_ref().is_some_and(|current| current.dirty);
             let result = match shared.next(is_dirty) {
                 Step::Do(job) => self.handle(job, shared),
-                Step::Sync => self.sync(),
+                Step::Sync => self.sync(shared),
                 Step::Stop => break,
             };
-            if let Err(error) = result.and_then(|()| self.sync_if_due()) {
+            if let Err(error) = result.and_then(|()| self.sync_if_due(shared)) {
                 self.fail(&error, shared);
             }
         }
-        if let Err(error) = self.sync() {
+        if let Err(error) = self.sync(shared) {
             self.fail(&error, shared);
         }
     }
@@ -80,9 +84,8 @@ impl Writer {
             Job::Swap(swap) => self.swap(&swap, shared),
             Job::Record(kind, body) => self.append(kind, &body, shared),
             Job::Gap => {
-                self.sync()?;
+                self.sync(shared)?;
                 self.current = None;
-                shared.broken.store(true, Ordering::Relaxed);
                 Ok(())
             }
             Job::Residues(kept) => {
@@ -95,7 +98,7 @@ impl Writer {
     /// Checks go on without; the next snapshot is tried again.
     fn fail(&mut self, error: &io::Error, shared: &Shared) {
         self.current = None;
-        shared.broken.store(true, Ordering::Relaxed);
+        shared.fail();
         tracing::error!(dir = %self.dir.display(), %error, "the cache cannot be written: nothing is kept until the next snapshot");
     }
 
@@ -108,28 +111,34 @@ impl Writer {
         current.file.write_all(&record)?;
         current.bytes += record.len() as u64;
         current.dirty = true;
+        current.unsigned += u64::from(matches!(kind, KIND_DELTA | KIND_SIGNED_DELTA));
+        if matches!(kind, KIND_SIGNED_DELTA | KIND_WORD) {
+            current.revision.0 += std::mem::take(&mut current.unsigned);
+        }
+        shared.writes.fetch_add(1, Ordering::Relaxed);
         shared.deltas_bytes.store(current.bytes, Ordering::Relaxed);
         Ok(())
     }
 
-    fn sync_if_due(&mut self) -> io::Result<()> {
+    fn sync_if_due(&mut self, shared: &Shared) -> io::Result<()> {
         let now = self.clock.boot();
         match &self.current {
-            Some(current) if current.dirty && now.since(current.synced_at) >= SYNC_INTERVAL => self.sync(),
+            Some(current) if current.dirty && now.since(current.synced_at) >= SYNC_INTERVAL => self.sync(shared),
             _ => Ok(()),
         }
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    fn sync(&mut self, shared: &Shared) -> io::Result<()> {
         let Some(current) = self.current.as_mut().filter(|current| current.dirty) else { return Ok(()) };
         current.file.sync_data()?;
+        shared.revision.store(current.revision.0, Ordering::Relaxed);
         (current.dirty, current.synced_at) = (false, self.clock.boot());
         Ok(())
     }
 
     /// Puts another set in the place of the one kept. Until the last rename a restart finds the one before.
     fn swap(&mut self, swap: &Swap, shared: &Shared) -> io::Result<()> {
-        self.sync()?;
+        self.sync(shared)?;
         let before = self.current.take();
         if let Some(generation) = swap.residue {
             match before {
@@ -144,16 +153,29 @@ impl Writer {
         fs::rename(&partial, self.dir.join("snapshot"))?;
         sync_dir(&self.dir)?;
         self.remove_other_deltas(&name);
-        self.follow(file, self.dir.join(&name), bytes, snapshot_bytes, shared);
+        let revision = Revision(swap.snapshot.end.revision.0.saturating_add(swap.deltas.len() as u64));
+        shared.writes.fetch_add(1, Ordering::Relaxed);
+        self.follow(file, self.dir.join(&name), bytes, snapshot_bytes, revision, shared);
         Ok(())
     }
 
-    fn follow(&mut self, file: File, path: PathBuf, bytes: u64, snapshot_bytes: u64, shared: &Shared) {
+    /// Goes on behind what is durable up to `revision`.
+    fn follow(
+        &mut self,
+        file: File,
+        path: PathBuf,
+        bytes: u64,
+        snapshot_bytes: u64,
+        revision: Revision,
+        shared: &Shared,
+    ) {
+        shared.revision.store(revision.0, Ordering::Relaxed);
         shared.broken.store(false, Ordering::Relaxed);
         shared.deltas_bytes.store(bytes, Ordering::Relaxed);
         shared.snapshot_bytes.store(snapshot_bytes, Ordering::Relaxed);
         let synced_at = self.clock.boot();
-        self.current = Some(Current { file, path, bytes, snapshot_bytes, dirty: false, synced_at });
+        self.current =
+            Some(Current { file, path, bytes, snapshot_bytes, revision, unsigned: 0, dirty: false, synced_at });
     }
 
     fn write_deltas(&self, name: &str, swap: &Swap) -> io::Result<(File, u64)> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::fault::{DisconnectReason, Divergence};
 use super::kept::{Provenance, Verified};
 use super::status::FollowerStatus;
-use crate::replication::frames::{Held, ToServer};
+use crate::replication::frames::{Held, Hello, ToServer};
 use crate::replication::signature::PublicKey;
 use crate::revocation::{Delta, Epoch, Rebuild, RevocationSet};
 
@@ -26,6 +26,9 @@ pub enum Action {
         /// Why.
         reason: DisconnectReason,
     },
+    /// Ask another server with this Hello, if there is one and none is being asked, and hand its Welcome to
+    /// [`super::Follower::handle_probed`].
+    Probe(Box<Hello>),
     /// Answer checks from this set from now on.
     Swap(SetSwap),
     /// A revision of the set that is served is in force.

@@ -99,6 +99,9 @@ pub enum DisconnectReason {
     /// The server said so.
     #[error("the server said go away: {} {:?}", .0.reason.name(), .0.detail)]
     GoAway(GoAway),
+    /// Another server is to be followed.
+    #[error("another server has heard the authority later")]
+    Moved,
     /// Hello was not answered.
     #[error("no welcome within {within:?}")]
     NoWelcome {
@@ -151,25 +154,6 @@ pub enum Refusal {
 }
 
 impl DisconnectReason {
-    /// The name used in metrics.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Diverged(_) => "diverged",
-            Self::ResyncFailed(_) => "resync_failed",
-            Self::Resync => "resync",
-            Self::Refresh => "refresh",
-            Self::Malformed { .. } => "malformed",
-            Self::Unsigned => "unsigned",
-            Self::Unexpected { .. } => "unexpected",
-            Self::Refused(_) => "refused",
-            Self::OverLimit => "over_limit",
-            Self::GoAway(_) => "go_away",
-            Self::NoWelcome { .. } => "no_welcome",
-            Self::Silent { .. } => "silent",
-        }
-    }
-
     /// The window within which the server wants to be asked again.
     pub(super) fn asked_window(&self) -> Option<Duration> {
         match self {

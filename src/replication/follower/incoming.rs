@@ -31,7 +31,7 @@ pub(super) enum Incoming {
 impl Follower {
     pub(super) fn handle_snapshot_begin(&mut self, begin: &SnapshotBegin) {
         let Phase::Following(link) = &mut self.phase else { return };
-        link.live_since = None;
+        (link.live_since, link.behind_since) = (None, link.frame_at);
         if let Some(Incoming::Building(..) | Incoming::Skipping) = self.incoming {
             return self.break_off(DisconnectReason::Unexpected { frame: "snapshot_begin" });
         }
@@ -154,11 +154,16 @@ impl Follower {
     }
 
     pub(super) fn refuse_size(&mut self, limit: u64, entries: u64) {
+        self.note_over_limit(limit, entries);
+        self.break_off(DisconnectReason::OverLimit);
+    }
+
+    /// There is more than may be held; said once.
+    pub(super) fn note_over_limit(&mut self, limit: u64, entries: u64) {
         if !self.over_limit {
             self.raise(Alarm::OverLimit { limit, entries });
         }
         self.over_limit = true;
-        self.break_off(DisconnectReason::OverLimit);
     }
 
     pub(super) fn raise(&mut self, alarm: Alarm) {

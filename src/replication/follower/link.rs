@@ -41,7 +41,9 @@ pub(super) struct Link {
     pub(super) head: Revision,
     pub(super) sender: SenderFreshness,
     pub(super) dead_after: Duration,
-    /// When the last frame came.
+    /// When it began to get what it lacks.
+    pub(super) behind_since: Duration,
+    /// When the last frame came that was no heartbeat.
     pub(super) frame_at: Duration,
     /// When the last signed news came.
     pub(super) word_at: Duration,
@@ -83,6 +85,7 @@ impl Follower {
             head: welcome.head,
             sender,
             dead_after: welcome.dead_after.clamp(DEAD_AFTER_MIN, DEAD_AFTER_MAX),
+            behind_since: now.boot,
             frame_at: now.boot,
             word_at: now.boot,
             live_since: None,
@@ -105,14 +108,14 @@ impl Follower {
 
     /// What the server says of its own freshness is not signed, and only makes what comes from it look older. A time that
     /// cannot be is no reason to call everything old.
-    fn sender_freshness(&self, now: Moment, welcome: &Welcome) -> SenderFreshness {
+    pub(super) fn sender_freshness(&self, now: Moment, welcome: &Welcome) -> SenderFreshness {
         let skew = u64::try_from(welcome.policy.clock_skew_max.as_millis()).unwrap_or(u64::MAX);
         let is_possible = welcome.source_time.0 <= now.wall.0.saturating_add(skew);
         let source_time = if is_possible { welcome.source_time } else { UnixMillis(0) };
         SenderFreshness { source_time, age: welcome.source_age, at: now.boot }
     }
 
-    fn judge(&self, welcome: &Welcome) -> Result<(), Refusal> {
+    pub(super) fn judge(&self, welcome: &Welcome) -> Result<(), Refusal> {
         if !ProtocolRange::SPOKEN.contains(welcome.protocol) {
             return Err(Refusal::Protocol(welcome.protocol));
         }
@@ -122,9 +125,11 @@ impl Follower {
         if self.pinned.is_some_and(|pinned| pinned != welcome.public_key) {
             return Err(Refusal::OtherKey);
         }
-        if welcome.lineage.verify(&welcome.public_key, welcome.epoch).is_err() {
-            return Err(Refusal::Lineage);
-        }
+        self.judge_epoch(welcome)?;
+        welcome.lineage.verify(&welcome.public_key, welcome.epoch).map_err(|_| Refusal::Lineage)
+    }
+
+    fn judge_epoch(&self, welcome: &Welcome) -> Result<(), Refusal> {
         let resumes = welcome.mode == WelcomeMode::Resume;
         let Some(held) = &self.held else {
             return if resumes { Err(Refusal::NothingToResume) } else { Ok(()) };

@@ -113,7 +113,7 @@ impl Follower {
     fn state(&self) -> FollowerState {
         match &self.phase {
             _ if self.divergence.is_some() => FollowerState::Diverged,
-            Phase::Following(link) if link.live_since.is_some() => FollowerState::Live,
+            Phase::Following(link) if link.live_since.is_some() && !self.suspect => FollowerState::Live,
             _ if self.suspect => FollowerState::Suspect,
             Phase::Following(_) if self.incoming.is_some() => FollowerState::Snapshotting,
             Phase::Following(_) => FollowerState::Resuming,

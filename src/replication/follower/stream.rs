@@ -103,6 +103,11 @@ impl Follower {
         if self.divergence.is_none() {
             return;
         }
+        // Nobody has signed for it: it must not fill the memory either. What is left out is unknown like all else.
+        let entries = held.writer().entries().saturating_add(delta.upserts.len() as u64);
+        if entries > self.options.entries_max {
+            return self.note_over_limit(self.options.entries_max, entries);
+        }
         // A delta that cannot be merged breaks its own rules: there is nothing in it to be trusted.
         if let Ok(applied) = held.merge(delta) {
             self.begin_rebuild(applied);
@@ -230,6 +235,7 @@ impl Follower {
             return;
         }
         self.suspect = false;
+        self.probes.reset();
         link.word_at = now.boot;
         if revision >= link.head && link.live_since.is_none() {
             link.live_since = Some(now.boot);

@@ -334,9 +334,46 @@ fn only_signed_words_keep_a_follower_live() {
     assert!(refusal(&drain(&mut follower)).is_none());
     assert_eq!(follower.status().staleness(at(3050)), Duration::from_millis(2950), "what is unsigned proves nothing");
     follower.handle_tick(at(3101));
-    assert!(matches!(refusal(&drain(&mut follower)), Some(DisconnectReason::Silent { .. })));
+    let actions = drain(&mut follower);
+    assert!(refusal(&actions).is_none() && actions.iter().any(|action| matches!(action, Action::Probe(_))));
     assert_eq!(follower.status().state, FollowerState::Suspect);
     assert!(follower.status().ready, "what it holds is still verified");
+    follower.handle_frame(at(4000), authority.heartbeat(at(4000)));
+    assert_eq!(follower.status().state, FollowerState::Live);
+    follower.handle_tick(at(64_001));
+    assert!(matches!(refusal(&drain(&mut follower)), Some(DisconnectReason::Silent { .. })));
+}
+
+#[test]
+fn another_server_is_moved_to_only_while_suspect_and_if_it_heard_the_authority_later() {
+    let mut authority = Authority::new(1);
+    authority.commit("alice", false);
+    let offer = |change: fn(&mut Welcome)| {
+        let mut welcome = authority.welcome(WelcomeMode::Resume);
+        welcome.source_time = UnixMillis(T0 + 101);
+        change(&mut welcome);
+        welcome
+    };
+    let mut follower = live(&authority);
+    assert!(!follower.handle_probed(at(1000), &offer(|_| ())), "the server followed is alive");
+    follower.handle_tick(at(3101));
+    drain(&mut follower);
+    type Offer = (&'static str, fn(&mut Welcome));
+    let refused: [Offer; 5] = [
+        ("heard no later", |welcome| welcome.source_time = UnixMillis(T0 + 100)),
+        ("a time to come", |welcome| welcome.source_time = UnixMillis(T0 + 60_000)),
+        ("behind", |welcome| welcome.head = Revision(0)),
+        ("another epoch", |welcome| welcome.epoch.id = [7; 16]),
+        ("below this one", |welcome| welcome.path = vec![NodeId([1; 16])]),
+    ];
+    for (what, change) in refused {
+        assert!(!follower.handle_probed(at(3200), &offer(change)), "{what}");
+        assert!(drain(&mut follower).is_empty(), "{what}");
+    }
+    assert!(follower.handle_probed(at(3200), &offer(|_| ())));
+    let actions = drain(&mut follower);
+    assert_eq!(refusal(&actions), Some(&DisconnectReason::Moved));
+    assert!(actions.iter().any(|action| matches!(action, Action::Connect { after: Duration::ZERO })));
 }
 
 #[test]

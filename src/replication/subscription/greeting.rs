@@ -22,6 +22,11 @@ impl Subscription {
         if hello.subscriber == origin.node || hello.path.contains(&origin.node) {
             return self.begin_go_away(GoAwayReason::Loop, "this server lies below the subscriber");
         }
+        if hello.probe {
+            self.push_welcome(now, WelcomeMode::Resume, source);
+            self.stage = Stage::Answered;
+            return;
+        }
         let Some(held) = hello.held else { return self.owe_snapshot(SnapshotReason::Empty) };
         if held.epoch.generation > origin.epoch.generation {
             return self.begin_go_away(GoAwayReason::OldEpoch, "the subscriber follows a newer epoch");

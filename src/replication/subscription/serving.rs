@@ -95,7 +95,7 @@ impl Subscription {
         }
     }
 
-    fn take_batched(&mut self) -> Option<Step> {
+    pub(super) fn take_batched(&mut self) -> Option<Step> {
         let (frame, cursor) = self.batch.pop_front()?;
         if self.batch.is_empty() && self.batch.capacity() > BATCH_FRAMES_KEPT {
             // Most subscribers catch up once and then take one frame at a time.

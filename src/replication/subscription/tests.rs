@@ -143,6 +143,7 @@ fn hello(held: Option<(u64, Digest)>) -> Hello {
         reconnect_reason: String::new(),
         path: Vec::new(),
         version: String::new(),
+        probe: false,
     }
 }
 

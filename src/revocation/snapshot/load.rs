@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::{SnapshotChunk, SnapshotError, SnapshotHeader};
+use crate::revocation::codec::DecodeError;
 use crate::revocation::fingerprint::{Fingerprint, SetKey};
 use crate::revocation::set::{RevocationSet, SetWriter};
 
@@ -43,6 +44,10 @@ impl SetBuilder {
         }
         if self.chunks == self.header.chunks {
             return Err(self.mismatch("chunks", self.header.chunks.into(), u64::from(self.chunks) + 1));
+        }
+        // Otherwise there could be chunks for ever, with nothing in them.
+        if chunk.bytes.is_empty() {
+            return Err(DecodeError::Invalid("a chunk without entries").into());
         }
         for entry in chunk.entries()? {
             let entry = entry?;

@@ -69,6 +69,11 @@ fn each_fault_has_its_error() {
     let many = SnapshotHeader { entries: ENTRIES + 1, ..header() };
     assert_eq!(with(many, &chunks), SnapshotError::TooManyEntries { limit: ENTRIES, given: ENTRIES + 1 });
 
+    let hollow = SnapshotChunk::new(0, Bytes::new());
+    assert_eq!(with(header(), &[hollow]), SnapshotError::Malformed(DecodeError::Invalid("a chunk without entries")));
+    let many = SnapshotHeader { entries: 2, ..header() };
+    assert_eq!(with(many, &chunks), SnapshotError::Malformed(DecodeError::Invalid("more chunks than entries")));
+
     let mut later = header();
     later.state.floor = minute(4);
     assert_eq!(with(later, &chunks), SnapshotError::Expired);

@@ -6,7 +6,7 @@ mod errors;
 mod replication;
 mod revocation;
 
-pub use replication::{SubscribeService, subscribe_service};
+pub use replication::{SentAway, SubscribeService, subscribe_service};
 
 use tonic::server::NamedService as _;
 use tonic::service::Routes;

@@ -14,6 +14,7 @@
 mod body;
 mod driver;
 mod listing;
+mod sent_away;
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,9 @@ use crate::revocation::ports::{NotAuthority, Pending, Propagates};
 use crate::surface::peer::Peer;
 use crate::wire::pb;
 use body::FrameBody;
+use sent_away::Subscriber;
+
+pub use sent_away::SentAway;
 
 /// The largest message of a subscriber, in bytes: an ack of a relay with its longest laggards' names, several times over.
 const INBOUND_BYTES_MAX: usize = 16 << 10;
@@ -59,7 +63,14 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 #[must_use]
 pub fn subscribe_service(feeds: impl Feeds + 'static) -> SubscribeService {
     let propagates = Arc::new(NotAuthority);
-    SubscribeService { feeds: Arc::new(feeds), propagates, tasks: TaskTracker::new(), stalled_after: STALLED_AFTER }
+    let sent_away = Arc::default();
+    SubscribeService {
+        feeds: Arc::new(feeds),
+        propagates,
+        tasks: TaskTracker::new(),
+        sent_away,
+        stalled_after: STALLED_AFTER,
+    }
 }
 
 /// The service; clones share the subscriptions they run.
@@ -68,6 +79,7 @@ pub struct SubscribeService {
     feeds: Arc<dyn Feeds>,
     propagates: Arc<dyn Propagates>,
     tasks: TaskTracker,
+    sent_away: Arc<SentAway>,
     /// A subscriber that takes nothing for so long is cut.
     stalled_after: Duration,
 }
@@ -77,6 +89,12 @@ impl SubscribeService {
     #[must_use]
     pub fn listing(self, propagates: Arc<dyn Propagates>) -> Self {
         Self { propagates, ..self }
+    }
+
+    /// Who was sent away and why, since it began.
+    #[must_use]
+    pub fn sent_away(&self) -> Arc<SentAway> {
+        Arc::clone(&self.sent_away)
     }
 
     /// Resolves once all subscriptions have ended. Tell the feed to stop first.
@@ -91,14 +109,14 @@ impl SubscribeService {
             return tonic::Status::unavailable("nothing can be served yet: this replica holds no verified set")
                 .into_http();
         };
-        let address = Peer::of(request.extensions()).to_string();
+        let subscriber = Subscriber::new(self.sent_away(), Peer::of(request.extensions()).to_string());
         let decoder = ProstCodec::<pb::SubscribeResponse, pb::SubscribeRequest>::raw_decoder(BufferSettings::new(
             INBOUND_BUFFER_BYTES,
             YIELD_BYTES,
         ));
         let inbound = Streaming::new_request(decoder, request.into_body(), None, Some(INBOUND_BYTES_MAX));
         let (out, frames) = mpsc::channel(CHANNEL_FRAMES);
-        self.tasks.spawn(driver::drive(feed, address, inbound, out, self.stalled_after));
+        self.tasks.spawn(driver::drive(feed, subscriber, inbound, out, self.stalled_after));
         Response::builder()
             .header(header::CONTENT_TYPE, GRPC)
             .body(Body::new(FrameBody::new(frames)))

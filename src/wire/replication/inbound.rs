@@ -115,6 +115,7 @@ fn hello_frame(hello: pb::Hello) -> Result<f::Hello, FrameError> {
         reconnect_reason: text(hello.reconnect_reason, REASON_BYTES_MAX, "hello.reconnect_reason")?,
         path: path(&hello.path, "hello.path")?,
         version: text(hello.version, VERSION_BYTES_MAX, "hello.version")?,
+        probe: hello.probe,
     })
 }
 

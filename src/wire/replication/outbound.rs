@@ -81,6 +81,7 @@ fn hello_message(hello: &f::Hello) -> pb::Hello {
         reconnect_reason: hello.reconnect_reason.clone(),
         path: path_message(&hello.path),
         version: hello.version.clone(),
+        probe: hello.probe,
     }
 }
 

@@ -31,6 +31,7 @@ fn hello() -> Hello {
         reconnect_reason: "connection lost".to_owned(),
         path: vec![NodeId([2; 16]), NodeId([3; 16])],
         version: "0.1.0".to_owned(),
+        probe: true,
     }
 }
 

@@ -45,6 +45,29 @@ fn a_diverged_follower_revokes_what_it_hears_and_takes_nothing_back() {
     assert_eq!(follower.status().revision, Revision(4));
 }
 
+/// What a diverged follower hears is not signed for: a server could go on for ever.
+#[test]
+fn a_diverged_follower_takes_over_no_more_than_it_may_hold() {
+    let (mut authority, mut follower) = diverged();
+    follower.options.entries_max = 4;
+    subscribe(&mut follower, at(1000), [welcome(&authority, WelcomeMode::Snapshot)]);
+    follower.incoming = Some(Incoming::Listening);
+    let mut alarms = Vec::new();
+    for subject in 0..100 {
+        follower.handle_frame(at(1100), authority.commit(&format!("subject-{subject}"), false));
+        alarms.extend(drain(&mut follower).into_iter().filter_map(|action| match action {
+            Action::Alarm(alarm) => Some(alarm),
+            _ => None,
+        }));
+    }
+    assert_eq!(alarms, [Alarm::OverLimit { limit: 4, entries: 5 }], "said once");
+    assert_eq!(follower.held.as_ref().unwrap().writer().entries(), 4);
+    assert!(follower.status().over_limit);
+    assert!(
+        is_revoked(&follower, "alice") && is_revoked(&follower, "subject-1") && !is_revoked(&follower, "subject-2")
+    );
+}
+
 #[test]
 fn after_three_failed_resyncs_it_listens_and_tries_again_later() {
     let (mut authority, mut follower) = diverged();
@@ -171,4 +194,67 @@ proptest! {
             prop_assert!(is_revoked(&follower, "alice"));
         }
     }
+}
+
+/// Time passes second by second, and each second something comes: when the connection is given up, and why.
+fn outlast(follower: &mut Follower, begin: u64, mut frame: impl FnMut(u64) -> ToSubscriber) -> (u64, DisconnectReason) {
+    for second in 1..=3600 {
+        let now = at(begin + second * 1000);
+        follower.handle_frame(now, frame(second));
+        follower.handle_tick(now);
+        if let Some(reason) = refusal(&drain(follower)) {
+            return (second, reason.clone());
+        }
+    }
+    panic!("it holds on");
+}
+
+/// The server claims to have more, and sends the word that it sent before, over and over.
+#[test]
+fn heartbeats_without_data_do_not_hold_a_follower_that_lacks_something() {
+    let mut authority = Authority::new(1);
+    authority.commit("alice", false);
+    let mut follower = live(&authority);
+    let word = authority.heartbeat(at(100));
+    follower.handle_disconnect("the link broke");
+    let ahead = Welcome { head: Revision(9), ..authority.welcome(WelcomeMode::Resume) };
+    subscribe(&mut follower, at(1000), [ToSubscriber::Welcome(Box::new(ahead))]);
+    let (seconds, reason) = outlast(&mut follower, 1000, |_| word.clone());
+    assert_eq!(reason, DisconnectReason::Silent { limit: SILENCE_MAX });
+    assert_eq!(seconds, 16);
+    assert!(follower.status().staleness(at(17_000)) >= Duration::from_secs(16));
+}
+
+/// Each chunk is sound, and there is always one more.
+#[test]
+fn a_snapshot_that_is_always_about_to_end_is_given_up() {
+    let mut authority = Authority::new(1);
+    authority.commit("alice", false);
+    let mut follower = live(&authority);
+    follower.handle_disconnect("the link broke");
+    let state = SnapshotState {
+        revision: Revision(9),
+        floor: authority.writer.floor(),
+        policy: Policy::default(),
+        shapes: authority.writer.shapes().to_vec(),
+    };
+    let header = SnapshotHeader { state, entries: 10_000, chunks: 10_000, digest: Digest::default() };
+    let begin = SnapshotBegin {
+        reason: SnapshotReason::Compacted,
+        id: 1,
+        revision: Revision(9),
+        entries: header.entries,
+        chunks: header.chunks,
+        header: header.encode().into(),
+    };
+    let frames = [welcome(&authority, WelcomeMode::Snapshot), ToSubscriber::SnapshotBegin(begin)];
+    subscribe(&mut follower, at(1000), frames);
+    let (seconds, reason) = outlast(&mut follower, 1000, |second| {
+        let entry = PackedEntry::new(Cutoff::UNBOUNDED, Minute::NEVER, false).bits().to_le_bytes();
+        let bytes = [&Fingerprint([second, 0]).to_bytes()[..], &entry].concat();
+        ToSubscriber::SnapshotChunk(SnapshotChunk::new(second as u32 - 1, bytes.into()))
+    });
+    assert_eq!(reason, DisconnectReason::Silent { limit: CATCH_UP_MAX });
+    assert_eq!(Duration::from_secs(seconds), CATCH_UP_MAX + Duration::from_secs(1));
+    assert!(is_revoked(&follower, "alice"), "what was held is served all the while");
 }

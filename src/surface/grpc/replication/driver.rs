@@ -1,13 +1,15 @@
 //! Drives one subscription: moves frames, waits, and decides nothing.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::{Code, Status, Streaming};
 
+use super::sent_away::Subscriber;
 use crate::replication::frames::{DeltaFrame, GoAwayReason, ToServer};
 use crate::replication::source::{HistoryError, Seat};
 use crate::replication::subscription::Mode;
@@ -36,16 +38,17 @@ enum Inbound {
 /// Runs until the subscriber leaves, stalls, or was told to go.
 pub(super) async fn drive(
     feed: Arc<dyn Feed>,
-    address: String,
+    mut subscriber: Subscriber,
     mut inbound: Streaming<pb::SubscribeRequest>,
     out: mpsc::Sender<Bytes>,
     stalled_after: Duration,
 ) {
     let mut subscription = Subscription::new(feed.now());
-    let mut seat = match feed.join(&address) {
+    let mut seat = match feed.join(&subscriber.address) {
         Ok(seat) => seat,
         Err(reason) => {
             subscription.begin_go_away(reason, "no place");
+            subscriber.note(reason, "no place");
             if let Step::Send(frame) = subscription.poll(feed.now(), source(&feed)) {
                 // Nobody is there to be told that nobody was told.
                 let _ = out.try_send(frame);
@@ -63,20 +66,28 @@ pub(super) async fn drive(
         }
         let step = subscription.poll(feed.now(), source(&feed));
         note_mode(&mut mode, &subscription, seat.as_mut());
+        if let (Step::Send(_), Some(away)) = (&step, subscription.sent_away()) {
+            subscriber.note(away.reason, &away.detail);
+        }
         let came = match step {
-            Step::Send(frame) => match send(&out, frame, listening.then_some(&mut inbound), stalled_after).await {
-                Sent::Taken => None,
-                Sent::Meanwhile(came, frame) => {
-                    // The frame is due all the same; what came must not wait behind it for long.
-                    listening &= handle(came, &mut subscription, seat.as_mut(), &feed).await;
-                    match timeout(stalled_after, out.send(frame)).await {
-                        Ok(Ok(())) => None,
-                        _ => return,
+            Step::Send(frame) => {
+                let deadline = Instant::now() + stalled_after;
+                match send(&out, frame, listening.then_some(&mut inbound), deadline).await {
+                    Sent::Taken => None,
+                    Sent::Meanwhile(came, frame) => {
+                        // The frame is due all the same; what came must not wait behind it for long.
+                        listening &= handle(came, &mut subscription, seat.as_mut(), &feed).await;
+                        match timeout_at(deadline, out.send(frame)).await {
+                            Ok(Ok(())) => None,
+                            Ok(Err(_)) => return,
+                            Err(_) => return cut(&subscription, &subscriber),
+                        }
                     }
+                    Sent::Goodbye => return part(&out, seat.as_mut()).await,
+                    Sent::Stalled => return cut(&subscription, &subscriber),
+                    Sent::Gone => return,
                 }
-                Sent::Goodbye => return part(&out, seat.as_mut()).await,
-                Sent::Stalled => return,
-            },
+            }
             Step::ReadHistory { from, bytes_max } => {
                 let deltas = read_history(&feed, from, bytes_max).await;
                 subscription.handle_history(feed.now(), deltas, source(&feed));
@@ -96,9 +107,21 @@ pub(super) async fn drive(
         match came {
             Some(Inbound::Goodbye) => return part(&out, seat.as_mut()).await,
             Some(Inbound::Broken) => return,
-            Some(came) => listening &= handle(came, &mut subscription, seat.as_mut(), &feed).await,
+            Some(came) => {
+                if let Inbound::Frame(ToServer::Hello(hello)) = &came {
+                    subscriber.name.clone_from(&hello.name);
+                }
+                listening &= handle(came, &mut subscription, seat.as_mut(), &feed).await;
+            }
             None => {}
         }
+    }
+}
+
+/// Nobody takes anything any more: a GoAway would wait like the rest.
+fn cut(subscription: &Subscription, subscriber: &Subscriber) {
+    if subscription.sent_away().is_none() {
+        subscriber.note(GoAwayReason::Stalled, "it takes nothing");
     }
 }
 
@@ -115,8 +138,10 @@ enum Sent {
     Meanwhile(Inbound, Bytes),
     /// The subscriber ended its side.
     Goodbye,
-    /// The subscriber took nothing for too long, or is gone.
+    /// The subscriber took nothing for too long.
     Stalled,
+    /// It is gone.
+    Gone,
 }
 
 /// Waits for room. What the subscriber sends comes first, or a stream of frames would starve its acks.
@@ -124,7 +149,7 @@ async fn send(
     out: &mpsc::Sender<Bytes>,
     frame: Bytes,
     inbound: Option<&mut Streaming<pb::SubscribeRequest>>,
-    stalled_after: Duration,
+    deadline: Instant,
 ) -> Sent {
     let came = async {
         match inbound {
@@ -136,15 +161,16 @@ async fn send(
         biased;
         came = came => match came {
             Inbound::Goodbye => Sent::Goodbye,
-            Inbound::Broken => Sent::Stalled,
+            Inbound::Broken => Sent::Gone,
             came => Sent::Meanwhile(came, frame),
         },
-        room = timeout(stalled_after, out.reserve()) => match room {
+        room = timeout_at(deadline, out.reserve()) => match room {
             Ok(Ok(room)) => {
                 room.send(frame);
                 Sent::Taken
             }
-            _ => Sent::Stalled,
+            Ok(Err(_)) => Sent::Gone,
+            Err(_) => Sent::Stalled,
         }
     }
 }
@@ -160,9 +186,11 @@ async fn next(inbound: &mut Streaming<pb::SubscribeRequest>) -> Inbound {
     }
 }
 
-/// Bytes that are no message deserve an answer; a connection that broke can get none.
+/// Bytes that are no message deserve an answer; a connection that broke can get none. What the transport says has a
+/// source, what the codec says has none.
 fn broken(status: &Status) -> Inbound {
     match status.code() {
+        _ if status.source().is_some() => Inbound::Broken,
         Code::Internal | Code::OutOfRange | Code::Unimplemented | Code::ResourceExhausted => {
             Inbound::Malformed(status.message().to_owned())
         }
@@ -175,7 +203,9 @@ async fn handle(came: Inbound, subscription: &mut Subscription, seat: &mut dyn S
     match came {
         Inbound::Frame(frame) => {
             let greets = matches!(frame, ToServer::Hello(_));
-            if let ToServer::Hello(hello) = &frame {
+            if let ToServer::Hello(hello) = &frame
+                && !hello.probe
+            {
                 seat.handle_hello(hello);
                 if let Some(admission) = seat.admission() {
                     admission.await;

@@ -32,6 +32,10 @@ fn hub() -> Arc<Hub> {
 }
 
 fn hub_of(epoch: Epoch, ancestors: Vec<Ancestor>) -> Arc<Hub> {
+    hub_with(hub::Options::default(), epoch, ancestors)
+}
+
+fn hub_with(options: hub::Options, epoch: Epoch, ancestors: Vec<Ancestor>) -> Arc<Hub> {
     let clock = Clock::manual(ManualTime::starting_at(UnixMillis(1_700_000_000_000)));
     let (key, floor) = (SetKey::new([5; 16]), Minute::from_bits(7));
     let digest = RevocationSet::create(key.clone(), Policy::default(), floor).0.digest();
@@ -46,7 +50,7 @@ fn hub_of(epoch: Epoch, ancestors: Vec<Ancestor>) -> Arc<Hub> {
         policy: Policy::default(),
         oldest: Revision(1),
     };
-    let hub = Hub::new(hub::Options::default(), start, clock, Arc::new(GrpcEncoder), Arc::new(NoHistory));
+    let hub = Hub::new(options, start, clock, Arc::new(GrpcEncoder), Arc::new(NoHistory));
     let state = SnapshotState { revision: Revision(0), floor, policy: Policy::default(), shapes: Vec::new() };
     let built = SnapshotBuilder::new(&key, state).finish();
     let (header, sha256, source_time) = (built.header, built.sha256, UnixMillis(9));
@@ -78,6 +82,7 @@ fn hello() -> ToServer {
         reconnect_reason: String::new(),
         path: Vec::new(),
         version: String::new(),
+        probe: false,
     }))
 }
 
@@ -176,6 +181,19 @@ async fn a_subscriber_is_greeted_fed_and_known_until_it_leaves() {
 }
 
 #[tokio::test]
+async fn a_probe_gets_a_welcome_and_takes_no_place() {
+    let hub = hub();
+    let mut call = call(&mut subscribe_service(hub.clone()));
+    let ToServer::Hello(mut asked) = hello() else { panic!("no hello") };
+    asked.probe = true;
+    call.send(&ToServer::Hello(asked)).await;
+    assert!(matches!(call.receive().await, Some(ToSubscriber::Welcome(_))));
+    assert_eq!(call.receive().await, None);
+    until(|| hub.subscriber_count() == 0).await;
+    assert_eq!(hub.history_lost(), 0);
+}
+
+#[tokio::test]
 async fn what_is_no_frame_is_answered_and_ends_the_stream() {
     let hub = hub();
     let mut service = subscribe_service(hub.clone());
@@ -223,6 +241,28 @@ async fn a_subscriber_that_reads_nothing_is_cut_and_costs_the_others_nothing() {
     reader.send(&ack(100)).await;
     assert!(matches!(reader.receive().await, Some(ToSubscriber::Delta(delta)) if delta.canonical == "delta 101"));
     drop(stalled);
+}
+
+#[tokio::test]
+async fn more_subscribers_than_there_is_room_for_are_sent_away_and_counted() {
+    let options = hub::Options { subscribers_max: 2, ..hub::Options::default() };
+    let hub = hub_with(options, Epoch { generation: 1, id: [2; 16] }, Vec::new());
+    let mut service = subscribe_service(hub.clone());
+    let mut let_in = [call(&mut service), call(&mut service)];
+    for call in &mut let_in {
+        call.send(&hello()).await;
+        assert!(matches!(call.receive().await, Some(ToSubscriber::Welcome(_))));
+    }
+    for _ in 0..3 {
+        assert_eq!(call(&mut service).receive_go_away().await, GoAwayReason::Overloaded);
+    }
+    assert_eq!(hub.subscriber_count(), 2);
+    assert_eq!(service.sent_away().counts()[GoAwayReason::Overloaded as usize], 3);
+    drop(let_in);
+    until(|| hub.subscriber_count() == 0).await;
+    let mut next = call(&mut service);
+    next.send(&hello()).await;
+    assert!(matches!(next.receive().await, Some(ToSubscriber::Welcome(_))), "there is room again");
 }
 
 #[tokio::test]
