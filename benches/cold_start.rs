@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             clock: Clock::system(),
             observer: None,
             keepers: Vec::new(),
-            subtree: None,
+            below: None,
             cache: Some(cache),
         };
         let driver = Driver::spawn(options, runtime.handle());

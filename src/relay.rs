@@ -14,7 +14,7 @@
 //!   log), its subscribers are sent away and find the next hub.
 //! - Y2. While the set is in doubt (diverged), nobody is fed: those below notice the silence and look elsewhere.
 
-mod subtree;
+mod roster;
 #[cfg(test)]
 mod tests;
 
@@ -27,13 +27,13 @@ use tokio::sync::{Notify, watch};
 
 use crate::clock::{BootTime, Clock};
 use crate::hub::{Hub, Options, Published};
-use crate::replica::Keep;
+use crate::replica::{self, Keep};
 use crate::replication::follower::{FollowerState, KeptDelta, Provenance, SetSwap, Verified};
 use crate::replication::frames::{NodeId, Subtree};
 use crate::replication::source::{Feeds, Origin};
 use crate::replication::{Feed, FollowerStatus, FrameEncoder};
 
-pub use subtree::subtree_of;
+use roster::Below;
 
 /// Deltas behind the snapshot that make a newer one wanted, in parts of what the log keeps: joiners need both.
 const REFRESH_AT: (usize, usize) = (5, 8);
@@ -50,6 +50,7 @@ pub struct Relay {
     encoder: Arc<dyn FrameEncoder>,
     runtime: Handle,
     current: Mutex<Option<Arc<Hub>>>,
+    below: Arc<Below>,
     subtree: watch::Sender<Subtree>,
     replaced: Notify,
 }
@@ -64,10 +65,12 @@ pub struct Feeder {
 }
 
 impl Relay {
-    /// Serves nothing yet. `node` is this process, named in the path of what it serves.
+    /// Serves nothing yet. `node` is this process, named in the path of what it serves; `memory` is a random number of its
+    /// own, that no process before it had.
     #[must_use]
     pub fn new(
         node: NodeId,
+        memory: u64,
         options: Options,
         clock: Clock,
         encoder: Arc<dyn FrameEncoder>,
@@ -77,6 +80,7 @@ impl Relay {
         Arc::new(Self {
             node,
             options,
+            below: Below::new(node, memory, clock.clone()),
             clock,
             encoder,
             runtime,
@@ -94,8 +98,8 @@ impl Relay {
 
     /// What lies below, kept up to date by [`Relay::run`].
     #[must_use]
-    pub fn subtree(&self) -> watch::Receiver<Subtree> {
-        self.subtree.subscribe()
+    pub fn below(&self) -> replica::Below {
+        replica::Below { subtree: self.subtree.subscribe(), roster: Arc::clone(&self.below) as _ }
     }
 
     /// The hub of the moment; `None` while there is nothing to serve.
@@ -125,12 +129,7 @@ impl Relay {
             if let Some(progress) = progress.as_mut().as_pin_mut() {
                 progress.enable();
             }
-            let subtree = hub.as_ref().map(|hub| subtree_of(&hub.subscribers())).unwrap_or_default();
-            self.subtree.send_if_modified(|before| {
-                let changed = *before != subtree;
-                *before = subtree;
-                changed
-            });
+            self.sum_up();
             let heard = async {
                 match progress.as_pin_mut() {
                     Some(progress) => progress.await,
@@ -143,6 +142,16 @@ impl Relay {
                 () = tokio::time::sleep(SUBTREE_INTERVAL) => {}
             }
         }
+    }
+
+    /// Sums up what lies below now. [`Relay::run`] does so by itself.
+    pub fn sum_up(&self) {
+        let subtree = self.below.subtree();
+        self.subtree.send_if_modified(|before| {
+            let changed = *before != subtree;
+            *before = subtree;
+            changed
+        });
     }
 
     fn replace(&self, next: Option<Arc<Hub>>) {
@@ -169,7 +178,10 @@ impl Relay {
         };
         let (clock, encoder) = (self.clock.clone(), Arc::clone(&self.encoder));
         let snapshot = &provenance.snapshot;
-        let hub = Hub::relaying(self.options, origin, snapshot.point(), snapshot.header.state.policy, clock, encoder);
+        let policy = snapshot.header.state.policy;
+        let hub = Hub::relaying(self.options, origin, snapshot.point(), policy, clock, encoder);
+        self.below.set_logged(&policy);
+        hub.set_members(self.below.seats(descent.epoch.id));
         if let Err(error) = hub.take_signed(snapshot) {
             tracing::error!(%error, "a snapshot cannot be served again");
             return None;
@@ -227,6 +239,9 @@ impl Keep for Feeder {
     }
 
     fn handle_status(&mut self, status: &FollowerStatus) {
+        if status.epoch.is_some() {
+            self.relay.below.set_logged(&status.policy);
+        }
         if status.state == FollowerState::Diverged && self.hub.is_some() {
             self.replace(None);
         }

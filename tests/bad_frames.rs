@@ -210,3 +210,58 @@ async fn a_subscriber_that_breaks_the_protocol_is_told_why_and_sent_away() {
     assert_eq!(caller.standing().await, before);
     assert!(server.is_alive() && !server.log_text().contains("panicked"), "{}", server.log_text());
 }
+
+/// Why the server ends a subscription in which this is said.
+async fn sent_away(server: &Server, asked: Vec<Asked>) -> pb::GoAway {
+    let mut client = ReplicationServiceClient::connect(server.url()).await.unwrap();
+    let asked = tokio_stream::iter(asked).chain(tokio_stream::pending());
+    let asked = asked.map(|frame| pb::SubscribeRequest { frame: Some(frame) });
+    let mut answered = client.subscribe(asked).await.unwrap().into_inner();
+    let told = async {
+        loop {
+            let frame = answered.message().await.unwrap().expect("it says why").frame;
+            if let Some(Frame::GoAway(told)) = frame {
+                return told;
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, told).await.expect("it is sent away")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_roster_that_breaks_the_rules_ends_the_subscription() {
+    let mut server = Server::start();
+    let relay = || Asked::Hello(pb::Hello { role: pb::hello::Role::Relay.into(), ..hello() });
+    let begins = || pb::Roster { memory: 1, begins: true, ..pb::Roster::default() };
+    let entry = |number: u64| pb::roster::Entry {
+        id: u128::from(number).to_be_bytes().to_vec(),
+        parent_id: vec![1; 16],
+        change: number,
+        joined: number,
+        connected: true,
+        role: pb::hello::Role::Leaf.into(),
+        policy: Some(pb::ack::PolicyInForce::default()),
+        ..pb::roster::Entry::default()
+    };
+    let endless = (0..101u64).map(|part| {
+        let entries = (1..=100).map(|number| entry(part * 100 + number)).collect();
+        Asked::Roster(pb::Roster { complete: Some(part), begins: part == 0, entries, ..begins() })
+    });
+    let bad_id = pb::Roster { gone: vec![vec![1; 3]], ..begins() };
+    for (name, asked) in [
+        ("a roster first", vec![Asked::Roster(begins())]),
+        ("a roster of a leaf", vec![Asked::Hello(hello()), Asked::Roster(begins())]),
+        ("a roster that does not begin", vec![relay(), Asked::Roster(pb::Roster { begins: false, ..begins() })]),
+        (
+            "another memory in the middle",
+            vec![relay(), Asked::Roster(begins()), Asked::Roster(pb::Roster { begins: false, memory: 2, ..begins() })],
+        ),
+        ("a short id", vec![relay(), Asked::Roster(bad_id)]),
+        ("more members than there can be", std::iter::once(relay()).chain(endless).collect()),
+    ] {
+        let told = sent_away(&server, asked).await;
+        assert_eq!(told.reason(), pb::go_away::Reason::Malformed, "{name}: {told:?}");
+        assert!(!told.detail.is_empty(), "{name}");
+    }
+    assert!(server.is_alive() && !server.log_text().contains("panicked"), "{}", server.log_text());
+}

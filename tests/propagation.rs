@@ -8,6 +8,7 @@ mod common;
 use std::process::{Child, Output, Stdio};
 use std::time::Duration;
 
+use common::agent::Agent;
 use common::server::{Server, command};
 use common::wait_until;
 use rescind::client::Client;
@@ -188,4 +189,143 @@ async fn a_wait_for_what_is_not_there_is_refused_by_field() {
         assert_eq!(status.code(), tonic::Code::InvalidArgument);
         assert!(status.message().starts_with(field), "{}", status.message());
     }
+}
+
+fn write(server: &Server, sub: &str, wait: &str) -> (Option<i32>, String, String) {
+    told(&server.cli(&["revoke", "--sub", sub, "--wait", wait], b""))
+}
+
+/// What `rescind status` prints of subscribers, without ids and times.
+fn tree(server: &Server) -> Vec<String> {
+    let (_, out, _) = told(&server.cli(&["status"], b""));
+    let lines = out.lines().skip_while(|line| !line.contains("public key")).skip(1);
+    lines
+        .map(|line| {
+            let indent = line.len() - line.trim_start().len();
+            let name = line.split_whitespace().next().unwrap_or_default();
+            let gone = if line.contains("CUT OFF") { " CUT OFF" } else { "" };
+            format!("{}{name}{gone}", " ".repeat(indent.saturating_sub(2)))
+        })
+        .collect()
+}
+
+fn assert_missing(told: &(Option<i32>, String, String), line: &str, cut_off: &[&str]) {
+    assert_told(told, 3, line);
+    let named = told.2.lines().find_map(|line| line.split_once("cut off: ")).expect("somebody is cut off").1;
+    let mut named: Vec<&str> = named.split(';').next().unwrap().split(", ").collect();
+    named.sort_unstable();
+    assert_eq!(named, cut_off, "{}", told.2);
+}
+
+#[test]
+fn a_leaf_that_is_killed_below_relays_is_missed_until_it_is_forgotten() {
+    let server = Server::start();
+    let mut relay = Agent::prepare("relay", &[&server.url()], &[]);
+    relay.start();
+    let mut host = Agent::prepare("host", &[&relay.url], &[]);
+    host.start();
+    let (mut one, mut other) = (Agent::prepare("one", &[&host.url], &[]), Agent::prepare("other", &[&host.url], &[]));
+    one.start();
+    other.start();
+    wait_for(&server, 4, 0);
+    assert_eq!(tree(&server)[..2], ["relay", "  host"]);
+    assert_eq!(tree(&server).iter().filter(|line| line.starts_with("    o")).count(), 2, "{:?}", tree(&server));
+    assert_told(&write(&server, "alice", "10s"), 0, "applied by 4 of 4 subscribers in ");
+
+    one.kill();
+    wait_for(&server, 3, 1);
+    assert_missing(&write(&server, "bob", "1s"), "applied by 3 of 4 subscribers in ", &["relay/host/one"]);
+    assert!(tree(&server).contains(&"    one CUT OFF".to_owned()), "{:?}", tree(&server));
+    assert_eq!(told(&server.cli(&["forget", "relay/host/other"], b"")).0, Some(2), "it is connected");
+    assert_eq!(told(&server.cli(&["forget", "relay/host/one"], b"")).0, Some(0));
+    assert_told(&write(&server, "carol", "10s"), 0, "applied by 3 of 3 subscribers in ");
+}
+
+#[test]
+fn a_leaf_that_denies_is_missed_until_it_has_run_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("rescind.toml");
+    std::fs::write(&config, "[policy]\nwhen_stale = \"deny\"\nmax_staleness = \"5s\"\nclock_skew_max = \"1s\"\n")
+        .unwrap();
+    let server = Server::start_with(None, &["--config", config.to_str().unwrap()]);
+    let mut relay = Agent::prepare("relay", &[&server.url()], &[]);
+    relay.start();
+    let mut leaf = Agent::prepare("leaf", &[&relay.url], &[]);
+    leaf.start();
+    wait_for(&server, 2, 0);
+    leaf.kill();
+    wait_for(&server, 1, 1);
+    let missing = write(&server, "alice", "1s");
+    assert_missing(&missing, "applied by 1 of 2 subscribers in ", &["relay/leaf"]);
+    assert!(missing.2.contains("dead everywhere by 20"), "{}", missing.2);
+    wait_for(&server, 1, 0);
+    assert_told(&write(&server, "bob", "10s"), 0, "applied by 1 of 1 subscribers in ");
+}
+
+#[test]
+fn a_leaf_that_moves_from_a_relay_to_the_server_leaves_no_ghost() {
+    let server = Server::start();
+    let mut relay = Agent::prepare("relay", &[&server.url()], &[]);
+    relay.start();
+    let mut leaf = Agent::prepare("leaf", &[&relay.url, &server.url()], &[]);
+    leaf.start();
+    wait_for(&server, 2, 0);
+    assert_eq!(tree(&server), ["relay", "  leaf"]);
+    relay.signal("-STOP");
+    wait_until("the leaf has moved to the server", READY_LIMIT, || {
+        tree(&server).contains(&"leaf".to_owned()).then_some(())
+    });
+    relay.signal("-CONT");
+    // The relay finds the leaf gone without a goodbye, and tells; what it tells next comes after that.
+    let mut third = Agent::prepare("third", &[&relay.url], &[]);
+    third.start();
+    wait_for(&server, 3, 0);
+    assert_told(&write(&server, "alice", "10s"), 0, "applied by 3 of 3 subscribers in ");
+    leaf.kill();
+    wait_for(&server, 2, 1);
+    assert_missing(&write(&server, "bob", "1s"), "applied by 2 of 3 subscribers in ", &["leaf"]);
+}
+
+#[test]
+fn a_relay_that_is_killed_takes_those_below_it_along_until_they_are_back() {
+    let cache = tempfile::tempdir().unwrap();
+    let mut server = Server::start();
+    let mut relay = Agent::prepare("relay", &[&server.url()], &["--cache-dir", cache.path().to_str().unwrap()]);
+    relay.start();
+    let (mut one, mut other) = (Agent::prepare("one", &[&relay.url], &[]), Agent::prepare("other", &[&relay.url], &[]));
+    one.start();
+    other.start();
+    wait_for(&server, 3, 0);
+    relay.kill();
+    wait_for(&server, 0, 3);
+    let gone = ["relay", "relay/one", "relay/other"];
+    assert_missing(&write(&server, "alice", "1s"), "applied by 0 of 3 subscribers in ", &gone);
+    server.kill();
+    server.restart();
+    assert_missing(&write(&server, "bob", "1s"), "applied by 0 of 3 subscribers in ", &gone);
+    // One never comes back, and the relay does not remember it.
+    other.kill();
+    relay.start();
+    wait_for(&server, 2, 1);
+    assert_missing(&write(&server, "carol", "1s"), "applied by 2 of 3 subscribers in ", &["relay/other"]);
+    assert_eq!(told(&server.cli(&["forget", "other"], b"")).0, Some(0));
+    assert_told(&write(&server, "dave", "10s"), 0, "applied by 2 of 2 subscribers in ");
+}
+
+#[test]
+fn after_a_restart_of_the_server_alone_all_below_relays_are_found_again() {
+    let mut server = Server::start();
+    let mut relay = Agent::prepare("relay", &[&server.url()], &[]);
+    relay.start();
+    let (mut one, mut other) = (Agent::prepare("one", &[&relay.url], &[]), Agent::prepare("other", &[&relay.url], &[]));
+    one.start();
+    other.start();
+    wait_for(&server, 3, 0);
+    server.kill();
+    other.kill();
+    server.restart();
+    wait_for(&server, 2, 1);
+    assert_missing(&write(&server, "alice", "1s"), "applied by 2 of 3 subscribers in ", &["relay/other"]);
+    assert_eq!(told(&server.cli(&["forget", "relay/other"], b"")).0, Some(0));
+    assert_told(&write(&server, "bob", "10s"), 0, "applied by 2 of 2 subscribers in ");
 }

@@ -58,13 +58,13 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
     let front = Front::bind_agent(&config).await?;
     let clock = Clock::system();
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
-    let (random_id, seed) = random()?;
+    let (random_id, seed, memory) = (random_id()?, random_number()?, random_number()?);
     let cache = open_cache(&config, &clock).await?;
     let gauge = cache.as_ref().map(cache::Opened::gauge);
     // A restart is the same member, if there is a place to remember it.
     let node_id = cache.as_ref().map_or(random_id, cache::Opened::subscriber);
     let hub_options = hub::Options::default();
-    let relay = Relay::new(node_id, hub_options, clock.clone(), Arc::new(GrpcEncoder), Handle::current());
+    let relay = Relay::new(node_id, memory, hub_options, clock.clone(), Arc::new(GrpcEncoder), Handle::current());
     let upstreams = config.upstreams.iter().map(|url| Arc::new(GrpcUpstream::at(url)) as Arc<dyn Upstream>).collect();
     let first = config.upstreams.first().map(ToString::to_string);
     let current = Arc::new(Mutex::new(first.unwrap_or_default()));
@@ -75,7 +75,7 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
             clock: clock.clone(),
             observer: Some(Box::new(remember(Arc::clone(&current)))),
             keepers: vec![Box::new(relay.feeder())],
-            subtree: Some(relay.subtree()),
+            below: Some(relay.below()),
             cache,
         },
         &Handle::current(),
@@ -131,11 +131,16 @@ async fn open_cache(config: &AgentConfig, clock: &Clock) -> Result<Option<cache:
     Ok(Some(opened.map_err(std::io::Error::other)??))
 }
 
-fn random() -> Result<(NodeId, u64), std::io::Error> {
-    let (mut id, mut seed) = ([0; 16], [0; 8]);
+fn random_id() -> Result<NodeId, std::io::Error> {
+    let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(std::io::Error::other)?;
-    getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
-    Ok((NodeId(id), u64::from_le_bytes(seed)))
+    Ok(NodeId(id))
+}
+
+fn random_number() -> Result<u64, std::io::Error> {
+    let mut number = [0; 8];
+    getrandom::fill(&mut number).map_err(std::io::Error::other)?;
+    Ok(u64::from_le_bytes(number))
 }
 
 fn follower_options(config: &AgentConfig, node: NodeId, seed: u64) -> FollowerOptions {

@@ -71,7 +71,8 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
     let public_key = hub.origin().public_key.0;
     let authority = Authority::start(recovered, index, publisher, public_key)?;
     let (data_dir, set, time) = (config.data_dir.clone(), Arc::clone(authority.set()), clock.clone());
-    let roster = blocking(move || Roster::open(&data_dir, set, time)).await??;
+    let epoch = hub.epoch();
+    let roster = blocking(move || Roster::open(&data_dir, epoch, set, time)).await??;
     hub.set_members(roster.clone());
     let feeding = tokio::spawn(hub.clone().run());
 

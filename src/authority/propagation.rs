@@ -2,9 +2,8 @@
 //!
 //! # Invariants
 //! - W1. Everybody is asked together, by what stands in the shared log; nobody is asked alone.
-//! - W2. Members are listed after connections: one that goes or comes in between is behind or cut off, never missing.
+//! - W2. One that goes is cut off before its seat is empty: whoever looks in between finds it behind or cut off.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +11,13 @@ use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use super::Authority;
-use super::members::{Forgot, Place, Roster, RosterMember};
+use super::members::{Forgot, Roster, RosterMember};
 use crate::clock::Clock;
 use crate::hub::{Hub, SubscriberStatus};
+use crate::replication::fleet::Place;
 use crate::replication::frames::{NodeId, PolicyInForce, Role};
-use crate::replication::propagation::{Member, Report, Standing, loosest, report};
+use crate::replication::propagation::{Counted, Named, Report, Standing};
+use crate::replication::subscription::Mode;
 use crate::replication::{Feed as _, Source as _};
 use crate::revocation::ports::{
     MemberChoice, PROPAGATION_WAIT_MAX, Pending, Propagates, Propagation, PropagationError, Reports as _,
@@ -39,13 +40,6 @@ pub struct Propagator {
     roster: Arc<Roster>,
     clock: Clock,
     waiting: Semaphore,
-}
-
-/// A connection, a membership, or both.
-struct Row {
-    id: NodeId,
-    status: Option<SubscriberStatus>,
-    member: Option<RosterMember>,
 }
 
 impl Propagator {
@@ -85,6 +79,10 @@ impl Propagator {
                 sleep(LOOK_INTERVAL).await;
             }
         };
+        if found.is_complete() {
+            // One that joined below a relay a moment ago may still be on its way to the disk.
+            self.roster.durable().await;
+        }
         let elapsed = self.clock.boot().since(begun);
         Ok(self.answer(&found, position.revision, elapsed).await)
     }
@@ -111,56 +109,28 @@ impl Propagator {
     }
 
     fn look(&self, revision: Revision) -> Report {
-        let members: Vec<Member> = self.rows().into_iter().map(|row| self.member(row)).collect();
-        report(&members, revision)
+        let others = self.others().into_iter().filter_map(|status| {
+            let policy = status.policy.unwrap_or_else(|| self.logged());
+            Some(Counted { id: status.id?, standing: Standing::Connected(status.acked), policy })
+        });
+        self.roster.report(revision, others.collect())
     }
 
-    /// Everybody once, in the order of their ids. Connections first (W2).
-    fn rows(&self) -> Vec<Row> {
-        let mut seats: BTreeMap<u64, SubscriberStatus> =
-            self.hub.subscribers().into_iter().map(|status| (status.seat, status)).collect();
-        let members = self.roster.list();
-        let mut rows = BTreeMap::new();
-        for member in members {
-            let status = match member.place {
-                Place::Seat(seat) => seats.remove(&seat),
-                Place::CutOff { .. } => None,
-            };
-            rows.insert(member.id, Row { id: member.id, status, member: Some(member) });
+    /// Those that are served and are no members, since there are too many.
+    fn others(&self) -> Vec<SubscriberStatus> {
+        let seats = self.roster.unlisted_seats();
+        if seats.is_empty() {
+            return Vec::new();
         }
-        // What is left sits in a seat that its member has left, or is not remembered.
-        for status in seats.into_values() {
-            if let Some(id) = status.id {
-                rows.entry(id).or_insert(Row { id, status: Some(status), member: None });
-            }
-        }
-        rows.into_values().collect()
+        self.hub.subscribers().into_iter().filter(|status| seats.contains(&status.seat)).collect()
     }
 
-    fn member(&self, row: Row) -> Member {
-        let policy = self.policy(&row);
-        let Row { id, status, member } = row;
-        let cut_off = member.as_ref().is_some_and(|member| member.place.is_cut_off());
-        let acked = status.as_ref().map_or(Revision(0), |status| status.acked);
-        let standing = if cut_off { Standing::CutOff } else { Standing::Connected(acked) };
-        let (name, role, subtree) = match (member, status) {
-            (Some(member), _) => (member.name, member.role, member.subtree),
-            (None, Some(status)) => (status.name, status.role, status.subtree),
-            (None, None) => (String::new(), Role::Leaf, None),
-        };
-        let name = if name.is_empty() { id.to_string() } else { name };
-        Member { name, role, standing, subtree, policy }
+    fn logged(&self) -> PolicyInForce {
+        PolicyInForce::of(&self.authority.set().policy())
     }
 
-    /// What it does when stale: as it said, or at the loosest that the log allows.
-    fn policy(&self, row: &Row) -> PolicyInForce {
-        let remembered = row.member.as_ref().map(|member| member.policy);
-        let logged = || PolicyInForce::of(&self.authority.set().policy());
-        remembered.unwrap_or_else(|| {
-            let status = row.status.as_ref();
-            let own = status.and_then(|status| status.policy).unwrap_or_else(logged);
-            loosest(own, status.and_then(|status| status.subtree.as_ref()))
-        })
+    fn names(&self, named: &Named) -> Vec<String> {
+        named.ids.iter().map(|id| self.roster.name_of(*id)).collect()
     }
 
     async fn answer(&self, found: &Report, revision: Revision, elapsed: Duration) -> Propagation {
@@ -185,52 +155,65 @@ impl Propagator {
             complete: found.is_complete() && incomplete.is_none(),
             total: found.total,
             applied: found.applied,
-            laggards: found.laggards.names.clone(),
+            laggards: self.names(&found.laggards),
             laggards_more: found.laggards.more(),
             cut_off: found.cut_off.count,
-            cut_off_names: found.cut_off.names.clone(),
+            cut_off_names: self.names(&found.cut_off),
             incomplete,
             elapsed,
             dead_everywhere_by,
             unbounded_members: found.serve_stale,
         }
     }
+}
 
-    fn row(&self, row: Row, head: Revision) -> SubscriberRow {
-        let policy = self.policy(&row);
-        let Row { id, status, member } = row;
-        let cut_off_at = member.as_ref().and_then(|member| match member.place {
-            Place::CutOff { at, .. } => Some(at),
-            Place::Seat(_) => None,
-        });
-        let (name, role) = match (&member, &status) {
-            (Some(member), _) => (member.name.clone(), member.role),
-            (None, Some(status)) => (status.name.clone(), status.role),
-            (None, None) => (String::new(), Role::Leaf),
-        };
-        let subtree = status.as_ref().and_then(|status| status.subtree.as_ref());
-        let subtree = subtree.or(member.as_ref().and_then(|member| member.subtree.as_ref()));
-        let acked = status.as_ref().map_or(Revision(0), |status| status.acked);
-        SubscriberRow {
-            id: id.0,
-            parent: None,
-            name,
-            relay: role == Role::Relay,
-            acked,
-            lag: head.0.saturating_sub(acked.0),
-            ready: status.as_ref().is_some_and(|status| status.ready),
-            mode: status.as_ref().map_or("", |status| status.mode.name()),
-            max_staleness: policy.max_staleness,
-            when_stale: policy.when_stale,
-            since: cut_off_at.or(status.as_ref().map(|status| status.since)).unwrap_or(UnixMillis(0)),
-            connected: cut_off_at.is_none(),
-            below: subtree.map_or(0, |subtree| subtree.subscribers),
-            below_ready: subtree.map_or(0, |subtree| subtree.ready),
-            address: status.as_ref().map_or_else(String::new, |status| status.address.clone()),
-            version: status.as_ref().map_or_else(String::new, |status| status.version.clone()),
-            reconnect_reason: status.map_or_else(String::new, |status| status.reconnect_reason),
-        }
+fn member_row(member: RosterMember, head: Revision) -> SubscriberRow {
+    let RosterMember { id, place, parent, about, below } = member;
+    let connected = place != Place::CutOff;
+    // From where it was connected says nothing of one that is not.
+    let address = if connected { about.address } else { String::new() };
+    SubscriberRow {
+        id: id.0,
+        parent: parent.map(|parent| parent.0),
+        name: about.name,
+        relay: about.role == Role::Relay,
+        acked: about.acked,
+        lag: head.0.saturating_sub(about.acked.0),
+        ready: about.ready,
+        mode: about.mode.map_or("", Mode::name),
+        max_staleness: about.policy.max_staleness,
+        when_stale: about.policy.when_stale,
+        since: about.since,
+        connected,
+        below: below.0,
+        below_ready: below.1,
+        address,
+        version: about.version,
+        reconnect_reason: about.reconnect_reason,
     }
+}
+
+fn other_row(status: SubscriberStatus, logged: PolicyInForce, head: Revision) -> Option<SubscriberRow> {
+    let policy = status.policy.unwrap_or(logged);
+    Some(SubscriberRow {
+        id: status.id?.0,
+        parent: None,
+        name: status.name,
+        relay: status.role == Role::Relay,
+        acked: status.acked,
+        lag: head.0.saturating_sub(status.acked.0),
+        ready: status.ready,
+        mode: status.mode.name(),
+        max_staleness: policy.max_staleness,
+        when_stale: policy.when_stale,
+        since: status.since,
+        connected: true,
+        below: 0,
+        below_ready: 0,
+        address: status.address,
+        version: status.version,
+        reconnect_reason: status.reconnect_reason,
+    })
 }
 
 /// When the last checker denies what it can no longer be sure of, rounded up.
@@ -269,9 +252,14 @@ impl Propagates for Propagator {
     fn subscribers(&self, after: Option<[u8; 16]>, page_size: usize) -> Result<SubscriberPage, PropagationError> {
         let head = self.hub.head(self.hub.now()).revision;
         let size = page_size.min(SUBSCRIBERS_PAGE_MAX);
-        let mut rows = self.rows().into_iter().filter(|row| after.is_none_or(|after| row.id.0 > after));
-        let page: Vec<SubscriberRow> = rows.by_ref().take(size).map(|row| self.row(row, head)).collect();
-        Ok(SubscriberPage { rows: page, more: rows.next().is_some() })
+        let members = self.roster.list(after.map(NodeId), size + 1).into_iter().map(|member| member_row(member, head));
+        let others = self.others().into_iter().filter_map(|status| other_row(status, self.logged(), head));
+        let others = others.filter(|row| after.is_none_or(|after| row.id > after));
+        let mut rows: Vec<SubscriberRow> = members.chain(others).collect();
+        rows.sort_by_key(|row| row.id);
+        let more = rows.len() > size;
+        rows.truncate(size);
+        Ok(SubscriberPage { rows, more })
     }
 }
 

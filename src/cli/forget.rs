@@ -12,7 +12,8 @@ use crate::wire::pb::forget_request::Member;
 
 #[derive(Debug, Args)]
 pub(super) struct Forget {
-    /// The name of a subscriber, or its id: 32 hexadecimal digits. A name means all that are cut off under it.
+    /// The name of a subscriber, below a relay also relay/name, or its id: 32 hexadecimal digits. A name means all that are
+    /// cut off under it.
     #[arg(value_name = "NAME|ID", value_parser = not_empty)]
     member: String,
     #[command(flatten)]

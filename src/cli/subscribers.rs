@@ -1,5 +1,7 @@
 //! The subscribers of a server, as a tree.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
@@ -27,40 +29,51 @@ pub(super) async fn list(channel: Channel) -> Result<Option<pb::ListSubscribersR
 
 /// One line each, indented under their relay. Whoever's relay is not listed stands at the left.
 pub(super) fn tree(subscribers: &[pb::Subscriber]) -> Vec<String> {
-    let mut lines = Vec::with_capacity(subscribers.len());
-    let is_listed = |id: &[u8]| subscribers.iter().any(|row| row.id == id);
-    let has_relays = subscribers.iter().any(|row| !row.parent_id.is_empty());
-    for row in subscribers {
-        if !has_relays || row.parent_id.is_empty() || !is_listed(&row.parent_id) {
-            branch(row, subscribers, has_relays, 0, &mut lines);
+    let listed: HashSet<&[u8]> = subscribers.iter().map(|row| &*row.id).collect();
+    let mut below: HashMap<&[u8], Vec<&pb::Subscriber>> = HashMap::new();
+    let mut waiting = Vec::new();
+    for row in subscribers.iter().rev() {
+        let parent = &*row.parent_id;
+        if listed.contains(parent) && parent != row.id {
+            below.entry(parent).or_default().push(row);
+        } else {
+            waiting.push((0, row));
         }
     }
-    lines
-}
-
-fn branch(row: &pb::Subscriber, all: &[pb::Subscriber], has_relays: bool, depth: usize, lines: &mut Vec<String>) {
-    lines.push(format!("{}{}", "  ".repeat(depth), line(row)));
-    if !has_relays || depth == DEPTH_MAX {
-        return;
-    }
-    for below in all.iter().filter(|below| below.parent_id == row.id && below.id != row.id) {
-        branch(below, all, has_relays, depth + 1, lines);
+    let mut lines = Vec::with_capacity(subscribers.len());
+    loop {
+        while let Some((depth, row)) = waiting.pop() {
+            lines.push(format!("{}{}", "  ".repeat(depth), line(row)));
+            let depth = DEPTH_MAX.min(depth + 1);
+            waiting.extend(below.remove(&*row.id).unwrap_or_default().into_iter().map(|row| (depth, row)));
+        }
+        // Relays that name each other are below nobody.
+        let Some(first) = below.keys().min().copied() else { return lines };
+        waiting.extend(below.remove(first).unwrap_or_default().into_iter().map(|row| (0, row)));
     }
 }
 
 fn line(row: &pb::Subscriber) -> String {
     let name = if row.name.is_empty() { "(no name)" } else { &row.name };
-    let since = render_time(row.since_millis / 1000);
+    let (id, since) = (hex(&row.id), render_time(row.since_millis / 1000));
+    let policy = row.policy.unwrap_or_default();
+    let stale = match (policy.deny_when_stale, policy.max_staleness_seconds) {
+        (true, seconds) => format!("denies when staler than {seconds} s"),
+        (false, _) => "serves stale".to_owned(),
+    };
     if !row.connected {
-        return format!("{name}  {}  CUT OFF since {since}", hex(&row.id));
+        return format!("{name}  {id}  CUT OFF since {since}  {stale}");
     }
+    let mode = if row.mode.is_empty() { String::new() } else { format!("{}, ", row.mode) };
     let ready = if row.ready { "" } else { ", not ready" };
     let lag = if row.lag == 0 { String::new() } else { format!(", {} behind", row.lag) };
     let below = match row.role() {
         pb::hello::Role::Relay => format!("  relay, {} of {} below ready", row.below_ready, row.below),
         _ => String::new(),
     };
-    format!("{name}  {}  {}  {}{ready}{lag}  since {since}{below}", hex(&row.id), row.address, row.mode)
+    let version = if row.version.is_empty() { String::new() } else { format!("  {}", row.version) };
+    let (address, at) = (&row.address, row.acked_revision);
+    format!("{name}  {id}  {address}  {mode}at {at}{ready}{lag}  since {since}{version}  {stale}{below}")
 }
 
 /// The same as JSON.
@@ -116,13 +129,32 @@ mod tests {
     }
 
     #[test]
-    fn relays_that_name_each_other_end() {
-        assert!(tree(&[row(1, Some(2), "a"), row(2, Some(1), "b")]).is_empty());
+    fn relays_that_name_each_other_are_listed_once() {
+        assert_eq!(tree(&[row(1, Some(2), "a"), row(2, Some(1), "b"), row(3, Some(3), "c")]).len(), 3);
+    }
+
+    #[test]
+    fn a_line_says_where_how_far_and_since_when() {
+        let relay = pb::Subscriber {
+            role: pb::hello::Role::Relay.into(),
+            address: "10.0.0.1:2".into(),
+            version: "0.1.0".into(),
+            mode: "live".into(),
+            acked_revision: 9,
+            lag: 2,
+            below: 3,
+            below_ready: 1,
+            policy: Some(pb::ack::PolicyInForce { max_staleness_seconds: 30, deny_when_stale: true }),
+            ..row(1, None, "relay")
+        };
+        let line = "relay  01  10.0.0.1:2  live, at 9, 2 behind  since 1970-01-01T00:00:00Z  0.1.0  \
+                    denies when staler than 30 s  relay, 1 of 3 below ready";
+        assert_eq!(tree(&[relay]), [line]);
     }
 
     #[test]
     fn one_that_is_cut_off_says_so() {
         let gone = pb::Subscriber { connected: false, ..row(1, None, "a") };
-        assert_eq!(tree(&[gone]), ["a  01  CUT OFF since 1970-01-01T00:00:00Z"]);
+        assert_eq!(tree(&[gone]), ["a  01  CUT OFF since 1970-01-01T00:00:00Z  serves stale"]);
     }
 }

@@ -173,7 +173,7 @@ impl Builder {
             clock: self.clock,
             observer: self.observer,
             keepers: Vec::new(),
-            subtree: None,
+            below: None,
             cache,
         };
         Ok(Client { driver: Arc::new(Driver::spawn(options, &runtime)) })

@@ -9,7 +9,8 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 
 use crate::clock::Clock;
-use crate::replication::frames::{Ack, GoAwayReason, Hello, NodeId, PolicyInForce, Role, Subtree};
+use crate::replication::fleet::RosterFault;
+use crate::replication::frames::{Ack, GoAwayReason, Hello, NodeId, PolicyInForce, Role, Roster};
 use crate::replication::source::{Members, Seat};
 use crate::replication::subscription::Mode;
 use crate::revocation::ports::Pending;
@@ -45,8 +46,6 @@ pub struct SubscriberStatus {
     pub ready: bool,
     /// What it does when stale.
     pub policy: Option<PolicyInForce>,
-    /// Of a relay: what lies below it.
-    pub subtree: Option<Subtree>,
     /// When it last acknowledged something.
     pub acked_at: Option<UnixMillis>,
 }
@@ -152,7 +151,6 @@ impl Registry {
             acked: Revision(0),
             ready: false,
             policy: None,
-            subtree: None,
             acked_at: None,
         };
         subscribers.connected.insert(number, status);
@@ -217,7 +215,9 @@ impl Seat for Place {
     }
 
     fn handle_hello(&mut self, hello: &Hello) {
+        let mut address = String::new();
         self.change(|status| {
+            address.clone_from(&status.address);
             status.id = Some(hello.subscriber);
             status.name.clone_from(&hello.name);
             status.version.clone_from(&hello.version);
@@ -228,7 +228,7 @@ impl Seat for Place {
             && let Some(members) = self.registry.members.get()
         {
             self.member = Some(hello.subscriber);
-            self.admission = members.handle_hello(self.number, hello);
+            self.admission = members.handle_hello(self.number, &address, hello);
         }
         self.registry.progress.notify_waiters();
     }
@@ -254,7 +254,6 @@ impl Seat for Place {
             status.acked = ack.applied;
             status.ready = ack.ready;
             status.policy = ack.policy;
-            status.subtree.clone_from(&ack.subtree);
             status.acked_at = Some(now);
         });
         if let (Some(member), Some(members)) = (self.member, self.registry.members.get()) {
@@ -263,8 +262,18 @@ impl Seat for Place {
         self.registry.progress.notify_waiters();
     }
 
+    fn handle_roster(&mut self, roster: &Roster) -> Result<(), RosterFault> {
+        let (Some(member), Some(members)) = (self.member, self.registry.members.get()) else { return Ok(()) };
+        let taken = members.handle_roster(self.number, member, roster);
+        self.registry.progress.notify_waiters();
+        taken
+    }
+
     fn handle_mode(&mut self, mode: Mode) {
         self.change(|status| status.mode = mode);
+        if let (Some(member), Some(members)) = (self.member, self.registry.members.get()) {
+            members.handle_mode(self.number, member, mode);
+        }
     }
 
     fn handle_goodbye(&mut self) {

@@ -7,8 +7,10 @@ use prost::Message as _;
 
 use super::*;
 use crate::clock::ManualTime;
-use crate::replication::frames::{Ack, GoAwayReason, Hello, ProtocolRange, Role};
+use crate::replication::fleet::RosterFault;
+use crate::replication::frames::{Ack, GoAwayReason, Hello, ProtocolRange, Role, Roster};
 use crate::replication::source::Seat;
+use crate::replication::subscription::Mode;
 use crate::replication::{Cursor, Feed, LogRead, Source};
 use crate::revocation::{Chain, Delta, Digest, Minute, RevocationSet, SetWriter, SnapshotBuilder, SnapshotState};
 use crate::wire::pb;
@@ -355,11 +357,17 @@ async fn whoever_waits_is_woken_by_hello_ack_and_leave() {
 struct Told(Mutex<Vec<(u64, bool)>>);
 
 impl Members for Told {
-    fn handle_hello(&self, _: u64, _: &Hello) -> Option<crate::revocation::ports::Pending<'static, ()>> {
+    fn handle_hello(&self, _: u64, _: &str, _: &Hello) -> Option<crate::revocation::ports::Pending<'static, ()>> {
         Some(Box::pin(std::future::ready(())))
     }
 
     fn handle_ack(&self, _: u64, _: NodeId, _: &Ack) {}
+
+    fn handle_roster(&self, _: u64, _: NodeId, _: &Roster) -> Result<(), RosterFault> {
+        Err(RosterFault::NotBegun)
+    }
+
+    fn handle_mode(&self, _: u64, _: NodeId, _: Mode) {}
 
     fn handle_leave(&self, seat: u64, _: NodeId, goodbye: bool) {
         self.0.lock().push((seat, goodbye));

@@ -18,16 +18,22 @@ use crate::revocation::WhenStale;
 
 /// Marks the file as ours: "RSCM".
 const APPLICATION_ID: u32 = 0x5253_434d;
-/// The layout of the table.
-const FORMAT: u32 = 1;
-/// The most members; as many again are never read. About 100 bytes each.
+/// The layout of the table. Format 1 knew nothing of those below relays.
+const FORMAT: u32 = 2;
+/// The most members; as many again are never read. About 150 bytes each.
 pub const MEMBERS_MAX: usize = 100_000;
 
 const TABLE: &str = "
     CREATE TABLE IF NOT EXISTS members (
         id BLOB PRIMARY KEY, name TEXT NOT NULL, relay INTEGER NOT NULL, max_staleness INTEGER NOT NULL,
-        deny INTEGER NOT NULL
+        deny INTEGER NOT NULL, parent BLOB, via BLOB, memory INTEGER, changes INTEGER
     ) WITHOUT ROWID, STRICT;
+";
+const FROM_FORMAT_1: &str = "
+    ALTER TABLE members ADD COLUMN parent BLOB;
+    ALTER TABLE members ADD COLUMN via BLOB;
+    ALTER TABLE members ADD COLUMN memory INTEGER;
+    ALTER TABLE members ADD COLUMN changes INTEGER;
 ";
 
 /// A member as it is stored.
@@ -43,6 +49,12 @@ pub struct StoredMember {
     pub max_staleness: Duration,
     /// What it does beyond.
     pub when_stale: WhenStale,
+    /// The relay it is or was connected to; `None`: to this server.
+    pub parent: Option<[u8; 16]>,
+    /// The relay connected to this server that told of it.
+    pub via: Option<[u8; 16]>,
+    /// Of a relay: the memory it told from, and the last change that it told.
+    pub heard: Option<(u64, u64)>,
 }
 
 /// A change of the table.
@@ -113,6 +125,12 @@ fn open(path: &Path) -> Result<Connection, Cause> {
             transaction.commit()?;
         }
         (APPLICATION_ID, FORMAT) => {}
+        (APPLICATION_ID, 1) => {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(FROM_FORMAT_1)?;
+            transaction.pragma_update(None, "user_version", FORMAT)?;
+            transaction.commit()?;
+        }
         (APPLICATION_ID, format) => {
             return Err(format!("it has format {format}, this program uses {FORMAT}").into());
         }
@@ -122,7 +140,8 @@ fn open(path: &Path) -> Result<Connection, Cause> {
 }
 
 fn load(connection: &Connection) -> Result<Vec<StoredMember>, rusqlite::Error> {
-    let sql = "SELECT id, name, relay, max_staleness, deny FROM members ORDER BY id LIMIT ?1";
+    let sql = "SELECT id, name, relay, max_staleness, deny, parent, via, memory, changes FROM members
+        ORDER BY id LIMIT ?1";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([MEMBERS_MAX as i64], stored)?;
     rows.collect()
@@ -130,12 +149,16 @@ fn load(connection: &Connection) -> Result<Vec<StoredMember>, rusqlite::Error> {
 
 fn stored(row: &Row<'_>) -> Result<StoredMember, rusqlite::Error> {
     let deny: bool = row.get(4)?;
+    let (memory, changes): (Option<i64>, Option<i64>) = (row.get(7)?, row.get(8)?);
     Ok(StoredMember {
         id: row.get(0)?,
         name: row.get(1)?,
         relay: row.get(2)?,
         max_staleness: Duration::from_secs(row.get::<_, i64>(3)?.max(0).unsigned_abs()),
         when_stale: if deny { WhenStale::Deny } else { WhenStale::ServeStale },
+        parent: row.get(5)?,
+        via: row.get(6)?,
+        heard: memory.zip(changes).map(|(memory, changes)| (memory.cast_unsigned(), changes.cast_unsigned())),
     })
 }
 
@@ -144,11 +167,15 @@ fn write(connection: &mut Connection, changes: &[MemberChange]) -> Result<(), ru
     for change in changes {
         match change {
             MemberChange::Put(member) => {
-                let sql = "INSERT OR REPLACE INTO members (id, name, relay, max_staleness, deny)
-                    VALUES (?1, ?2, ?3, ?4, ?5)";
+                let sql = "INSERT OR REPLACE INTO members
+                    (id, name, relay, max_staleness, deny, parent, via, memory, changes)
+                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
                 let staleness = i64::try_from(member.max_staleness.as_secs()).unwrap_or(i64::MAX);
                 let deny = member.when_stale == WhenStale::Deny;
-                let values = params![member.id, member.name, member.relay, staleness, deny];
+                let StoredMember { id, name, relay, parent, via, heard, .. } = member;
+                let (memory, changes) = heard.unzip();
+                let (memory, changes) = (memory.map(u64::cast_signed), changes.map(u64::cast_signed));
+                let values = params![id, name, relay, staleness, deny, parent, via, memory, changes];
                 transaction.prepare_cached(sql)?.execute(values)?;
             }
             MemberChange::Remove(id) => {
@@ -172,6 +199,9 @@ mod tests {
             relay: id % 2 == 1,
             max_staleness: Duration::from_secs(u64::from(id)),
             when_stale: if id > 5 { WhenStale::Deny } else { WhenStale::ServeStale },
+            parent: (id > 6).then_some([9; 16]),
+            via: (id > 6).then_some([10; 16]),
+            heard: (id == 1).then_some((u64::MAX, 3)),
         }
     }
 
@@ -188,6 +218,22 @@ mod tests {
         assert_eq!(MemberTable::open(dir.path()).unwrap().1, [member(6), renamed]);
         let mode = std::fs::metadata(dir.path().join("members.sqlite")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_table_of_format_1_is_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut table, _) = MemberTable::open(dir.path()).unwrap();
+        table.write(&[MemberChange::Put(member(6))]).unwrap();
+        let back = "ALTER TABLE members DROP COLUMN parent; ALTER TABLE members DROP COLUMN via;
+            ALTER TABLE members DROP COLUMN memory; ALTER TABLE members DROP COLUMN changes; PRAGMA user_version = 1";
+        table.connection.execute_batch(back).unwrap();
+        drop(table);
+        let (mut table, found) = MemberTable::open(dir.path()).unwrap();
+        assert_eq!(found, [member(6)]);
+        table.write(&[MemberChange::Put(member(1)), MemberChange::Put(member(7))]).unwrap();
+        drop(table);
+        assert_eq!(MemberTable::open(dir.path()).unwrap().1, [member(1), member(6), member(7)]);
     }
 
     #[test]

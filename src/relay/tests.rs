@@ -4,13 +4,11 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::clock::ManualTime;
-use crate::hub::SubscriberStatus;
 use crate::replica::testing::{Authority, BEGIN, Peer, Server, WelcomeMode};
 use crate::replica::{Driver, DriverOptions, FollowerOptions, Upstream};
-use crate::replication::frames::{DeltaFrame, PolicyInForce, Role, ToServer, ToSubscriber};
-use crate::replication::subscription::Mode;
+use crate::replication::frames::{Ack, DeltaFrame, Hello, ProtocolRange, Role, ToServer, ToSubscriber};
 use crate::replication::{Action, Cursor, Follower, LogRead, Moment, Step, Subscription};
-use crate::revocation::{Policy, Revision, UnixMillis, WhenStale};
+use crate::revocation::{Policy, Revision, UnixMillis};
 use crate::wire::pb;
 use crate::wire::replication::{GRPC_PREFIX_BYTES, GrpcEncoder};
 use prost::Message as _;
@@ -34,7 +32,7 @@ fn fixture_with(log_bytes_max: usize, other: Option<Arc<dyn Upstream>>) -> Fixtu
     let time = ManualTime::starting_at(BEGIN);
     let clock = Clock::manual(Arc::clone(&time));
     let options = Options { log_bytes_max, ..Options::default() };
-    let relay = Relay::new(NODE, options, clock.clone(), Arc::new(GrpcEncoder), Handle::current());
+    let relay = Relay::new(NODE, 1, options, clock.clone(), Arc::new(GrpcEncoder), Handle::current());
     let follower = FollowerOptions { role: Role::Relay, path: vec![NODE], ..FollowerOptions::leaf(NODE, "relay", 7) };
     let driver = Driver::spawn(
         DriverOptions {
@@ -43,7 +41,7 @@ fn fixture_with(log_bytes_max: usize, other: Option<Arc<dyn Upstream>>) -> Fixtu
             clock,
             observer: None,
             keepers: vec![Box::new(relay.feeder())],
-            subtree: Some(relay.subtree()),
+            below: Some(relay.below()),
             cache: None,
         },
         &Handle::current(),
@@ -236,64 +234,63 @@ async fn what_lies_below_is_told_above_at_once_while_somebody_waits() {
     fixture.reaches(Revision(1)).await;
     let mut seat = fixture.relay.hub().unwrap().join("below").unwrap();
     let digest = authority_digest(&fixture);
-    let ack =
-        crate::replication::frames::Ack { applied: Revision(1), digest, ready: true, policy: None, subtree: None };
+    let ack = Ack { applied: Revision(1), digest, ready: true, policy: None, subtree: None };
+    seat.handle_hello(&hello_below());
     seat.handle_ack(&ack);
+    let mut entries = Vec::new();
+    let mut changes = 0;
     let told = async {
         loop {
-            if let Some(ToServer::Ack(ack)) = peer.receive().await
-                && let Some(subtree) = ack.subtree
-                && subtree.subscribers == 1
-                && subtree.applied_min == Revision(1)
-            {
-                return subtree;
+            match peer.receive().await {
+                Some(ToServer::Roster(roster)) => {
+                    changes = roster.complete.unwrap_or(changes);
+                    entries.extend(roster.entries);
+                }
+                Some(ToServer::Ack(Ack { subtree: Some(subtree), .. })) if subtree.subscribers == 1 => {
+                    assert!(changes >= subtree.changes, "whoever is counted was named before");
+                    if subtree.applied_min == Revision(1) {
+                        return subtree;
+                    }
+                }
+                Some(_) => {}
+                None => panic!("it went away"),
             }
         }
     };
     let subtree = tokio::time::timeout(Duration::from_secs(5), told).await.unwrap();
     assert_eq!((subtree.ready, subtree.laggards.len()), (1, 0));
+    let last = entries.last().unwrap();
+    assert_eq!((last.id, last.parent, last.about.name.as_str()), (NodeId([9; 16]), NODE, "below"));
+    drop(seat);
+    let cut = async {
+        loop {
+            if let Some(ToServer::Roster(roster)) = peer.receive().await
+                && let Some(entry) = roster.entries.last()
+                && !entry.connected
+            {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), cut).await.unwrap();
     running.abort();
+}
+
+fn hello_below() -> Hello {
+    Hello {
+        protocol: ProtocolRange::SPOKEN,
+        subscriber: NodeId([9; 16]),
+        name: "below".to_owned(),
+        role: Role::Leaf,
+        held: None,
+        min_revision: Revision(0),
+        reconnect_reason: String::new(),
+        path: Vec::new(),
+        version: String::new(),
+        probe: false,
+    }
 }
 
 fn authority_digest(fixture: &Fixture) -> crate::revocation::Digest {
     fixture.driver.replica().status().digest
-}
-
-fn row(name: &str, acked: u64, ready: bool, subtree: Option<Subtree>) -> SubscriberStatus {
-    SubscriberStatus {
-        id: None,
-        name: name.to_owned(),
-        version: String::new(),
-        role: Role::Leaf,
-        address: String::new(),
-        since: BEGIN,
-        reconnect_reason: String::new(),
-        mode: Mode::Live,
-        acked: Revision(acked),
-        ready,
-        policy: Some(PolicyInForce { max_staleness: Duration::from_secs(acked), when_stale: WhenStale::Deny }),
-        subtree,
-        seat: 0,
-        acked_at: None,
-    }
-}
-
-#[test]
-fn a_subtree_counts_everybody_and_names_those_behind() {
-    assert_eq!(subtree_of(&[]), Subtree::default());
-    let below = Subtree {
-        subscribers: 2,
-        ready: 1,
-        applied_min: Revision(3),
-        laggards: vec!["slow".to_owned()],
-        loosest_policy: Some(PolicyInForce {
-            max_staleness: Duration::from_secs(1),
-            when_stale: WhenStale::ServeStale,
-        }),
-    };
-    let sum = subtree_of(&[row("a", 9, true, None), row("relay", 9, true, Some(below)), row("b", 7, true, None)]);
-    assert_eq!((sum.subscribers, sum.ready, sum.applied_min), (5, 4, Revision(3)));
-    assert_eq!(sum.laggards, ["relay/slow", "b"]);
-    let loosest = PolicyInForce { max_staleness: Duration::from_secs(9), when_stale: WhenStale::ServeStale };
-    assert_eq!(sum.loosest_policy, Some(loosest));
 }

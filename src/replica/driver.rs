@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_stream::StreamExt as _;
 
 use self::link::{Link, LinkInput};
+use super::below::Below;
 use super::cache::Opened;
 use super::counters::count;
 use super::event::{Event, Observe};
@@ -45,7 +46,7 @@ pub struct DriverOptions {
     /// Are told what was verified.
     pub keepers: Vec<Box<dyn Keep>>,
     /// What lies below this process, if it is a relay.
-    pub subtree: Option<watch::Receiver<Subtree>>,
+    pub below: Option<Below>,
     /// A cache on disk to begin from and to keep; its subscriber takes the place of the follower's.
     pub cache: Option<Opened>,
 }
@@ -65,7 +66,7 @@ impl Driver {
     /// verified.
     #[must_use]
     pub fn spawn(options: DriverOptions, runtime: &Handle) -> Self {
-        let DriverOptions { mut follower, upstreams, clock, observer, keepers, subtree, cache } = options;
+        let DriverOptions { mut follower, upstreams, clock, observer, keepers, below, cache } = options;
         follower.keeps = !keepers.is_empty() || cache.is_some();
         follower.subscriber = cache.as_ref().map_or(follower.subscriber, Opened::subscriber);
         let mut following = Following::new(follower, clock);
@@ -85,7 +86,7 @@ impl Driver {
             lost: String::new(),
             rebuilds: JoinSet::new(),
             observer,
-            subtree,
+            below,
             stale: false,
         };
         let task = runtime.spawn(task.run(stopped));
@@ -121,11 +122,11 @@ async fn probe(upstream: &dyn Upstream, hello: Hello) -> Option<Welcome> {
 }
 
 /// What lies below, when that has changed; never, for a leaf.
-async fn next_subtree(subtree: &mut Option<watch::Receiver<Subtree>>) -> Subtree {
-    if let Some(receiver) = subtree
-        && receiver.changed().await.is_ok()
+async fn next_subtree(below: &mut Option<Below>) -> Subtree {
+    if let Some(Below { subtree, .. }) = below
+        && subtree.changed().await.is_ok()
     {
-        return receiver.borrow_and_update().clone();
+        return subtree.borrow_and_update().clone();
     }
     std::future::pending().await
 }
@@ -141,7 +142,7 @@ struct Task {
     lost: String,
     rebuilds: JoinSet<()>,
     observer: Option<Box<dyn Observe>>,
-    subtree: Option<watch::Receiver<Subtree>>,
+    below: Option<Below>,
     /// The set was staler than policy accepts when last looked at.
     stale: bool,
 }
@@ -159,12 +160,13 @@ impl Task {
                     self.following.handle_tick();
                     self.watch_staleness();
                 }
-                subtree = next_subtree(&mut self.subtree) => self.following.follower.handle_subtree(self.replica.now(), subtree),
+                subtree = next_subtree(&mut self.below) => self.following.follower.handle_subtree(self.replica.now(), subtree),
                 Some(_) = self.rebuilds.join_next() => {}
                 Some(answer) = self.probing.join_next() => self.handle_probed(answer),
                 input = self.link.next() => self.handle_input(input),
             }
             self.carry_out();
+            self.link.flush();
             // A snapshot is much work in a row: others get their turn between its chunks.
             tokio::task::consume_budget().await;
         }
@@ -180,7 +182,8 @@ impl Task {
             LinkInput::Due => self.connect(),
             LinkInput::Connected(connection) => {
                 count(&self.replica.counters().connections);
-                self.link = Link::open(connection);
+                let roster = self.below.as_ref().map(|below| Arc::clone(&below.roster));
+                self.link = Link::open(connection, roster);
                 self.tell(|server| Event::Connected { server });
                 self.following.follower.handle_connected(self.replica.now());
             }

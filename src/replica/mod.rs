@@ -12,6 +12,7 @@
 //! - P2. A check does no I/O, takes no lock on the miss path and does not allocate there.
 //! - P3. A hit says revoked, whatever the doubt; a miss says "not revoked" only where there is none.
 
+mod below;
 pub mod cache;
 mod counters;
 mod driver;
@@ -29,6 +30,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use below::{Below, TellRoster};
 pub use counters::{Break, Counters, Counts};
 pub use driver::{Driver, DriverOptions};
 pub use event::{Event, Observe};

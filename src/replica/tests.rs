@@ -63,7 +63,7 @@ impl Fixture {
             clock: Clock::manual(Arc::clone(&time)),
             observer: Some(Box::new(observer)),
             keepers: Vec::new(),
-            subtree: None,
+            below: None,
             cache: None,
         };
         let driver = Driver::spawn(options, &tokio::runtime::Handle::current());
@@ -199,7 +199,7 @@ async fn failed_connections_are_retried_ever_more_rarely_at_the_next_server() {
         clock: Clock::manual(ManualTime::starting_at(BEGIN)),
         observer: None,
         keepers: Vec::new(),
-        subtree: None,
+        below: None,
         cache: None,
     };
     alive.refuse(true);

@@ -2,10 +2,14 @@
 //!
 //! Frames hold what a peer *said*: counts and lengths are within their limits, nothing is verified yet.
 
+mod roster;
+
 use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+
+pub use roster::{ADDRESS_BYTES_MAX, About, PART_BYTES, PART_ITEMS_MAX, ROSTER_MAX, Roster, RosterEntry};
 
 use super::lineage::Lineage;
 use super::signature::{PublicKey, Signature, Statement};
@@ -55,6 +59,8 @@ pub enum ToServer {
     Hello(Box<Hello>),
     /// At most one a second, or at once when asked.
     Ack(Ack),
+    /// From a relay: who is below it. What changed goes before the next ack that counts it.
+    Roster(Roster),
 }
 
 /// To the subscriber.
@@ -184,6 +190,15 @@ impl PolicyInForce {
         if break_glass { Self { when_stale: WhenStale::ServeStale, ..strict } } else { strict }
     }
 
+    /// The looser of the two, field by field.
+    #[must_use]
+    pub fn looser(self, other: Self) -> Self {
+        Self {
+            max_staleness: self.max_staleness.max(other.max_staleness),
+            when_stale: self.when_stale.min(other.when_stale),
+        }
+    }
+
     /// The stricter of the two, field by field.
     #[must_use]
     pub fn stricter(self, other: Self) -> Self {
@@ -203,10 +218,12 @@ pub struct Subtree {
     pub ready: u64,
     /// The lowest revision that all ready ones have applied.
     pub applied_min: Revision,
-    /// Names; at most [`LAGGARDS_MAX`].
-    pub laggards: Vec<String>,
+    /// Those furthest behind, of those behind at all; at most [`LAGGARDS_MAX`].
+    pub laggards: Vec<NodeId>,
     /// The loosest policy among them.
     pub loosest_policy: Option<PolicyInForce>,
+    /// It counts those of whom the [`Roster`] tells up to this change.
+    pub changes: u64,
 }
 
 /// What follows a Welcome.

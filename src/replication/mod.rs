@@ -6,6 +6,7 @@
 //! `docs/design/protocol.md` states frames, encodings and guarantees.
 
 mod backoff;
+pub mod fleet;
 pub mod follower;
 pub mod frames;
 mod lineage;

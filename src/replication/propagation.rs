@@ -1,27 +1,26 @@
 //! Who has applied a revision, from what all members are known to have applied: plain values in, a report out.
 //!
 //! # Invariants
-//! - G1. `applied` is a lower bound: of what lies below a relay only what the relay vouches for is counted.
+//! - G1. `applied` is a lower bound: nobody is counted without having said so, or a relay for all below it.
 //! - G2. `applied + laggards + cut_off = total`: nobody is left out, nobody counted twice.
 //! - G3. Nobody at all is not a success: an empty report is never complete.
 
-use super::frames::{PolicyInForce, Role, Subtree};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::frames::{NodeId, PolicyInForce};
 use crate::revocation::{Revision, WhenStale};
 
 /// The most names told of laggards, and of members that are cut off.
 pub const NAMES_MAX: usize = 16;
 
 /// Somebody who ought to be following.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// For people.
-    pub name: String,
-    /// What it does.
-    pub role: Role,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// Who.
+    pub id: NodeId,
     /// Whether it is there.
     pub standing: Standing,
-    /// Of a relay: what it last said about those below it.
-    pub subtree: Option<Subtree>,
     /// What it does when stale.
     pub policy: PolicyInForce,
 }
@@ -36,40 +35,40 @@ pub enum Standing {
     CutOff,
 }
 
-/// At most [`NAMES_MAX`] names, and how many there are.
+/// At most [`NAMES_MAX`] members to be named, and how many there are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Named {
     /// The first ones.
-    pub names: Vec<String>,
+    pub ids: Vec<NodeId>,
     /// All, named or not.
     pub count: u64,
 }
 
 impl Named {
-    fn add<'a>(&mut self, names: impl IntoIterator<Item = &'a str>, count: u64) {
-        let room = NAMES_MAX - self.names.len();
-        let told = usize::try_from(count).unwrap_or(usize::MAX).min(room);
-        self.names.extend(names.into_iter().take(told).map(str::to_owned));
-        self.count = self.count.saturating_add(count);
+    fn add(&mut self, id: NodeId) {
+        if self.ids.len() < NAMES_MAX {
+            self.ids.push(id);
+        }
+        self.count = self.count.saturating_add(1);
     }
 
     /// How many are not named.
     #[must_use]
     pub fn more(&self) -> u64 {
-        self.count.saturating_sub(self.names.len() as u64)
+        self.count.saturating_sub(self.ids.len() as u64)
     }
 }
 
 /// How far a revision has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Everybody: a relay counts as one, and as many as it says are below it.
+    /// Everybody, those below relays too.
     pub total: u64,
     /// Of them known to have applied it.
     pub applied: u64,
     /// Connected, and not known to have applied it.
     pub laggards: Named,
-    /// Gone without a goodbye; a relay together with what was below it, under its own name.
+    /// Gone without a goodbye.
     pub cut_off: Named,
     /// The loosest of what they do when stale; `None` when there is nobody.
     pub loosest: Option<PolicyInForce>,
@@ -83,79 +82,58 @@ impl Report {
     pub fn is_complete(&self) -> bool {
         self.total > 0 && self.applied == self.total
     }
-}
-
-/// How far `revision` has come among these members.
-#[must_use]
-pub fn report<'a>(members: impl IntoIterator<Item = &'a Member>, revision: Revision) -> Report {
-    let mut report = Report::default();
-    for member in members {
-        let below = member.subtree.as_ref().filter(|_| member.role == Role::Relay);
-        let below_count = below.map_or(0, |subtree| subtree.subscribers);
-        report.total = report.total.saturating_add(1).saturating_add(below_count);
-        report.count_policy(member.policy, 1);
-        if let Some(subtree) = below.filter(|subtree| subtree.subscribers > 0) {
-            report.count_policy(subtree.loosest_policy.unwrap_or(UNKNOWN), subtree.subscribers);
-        }
-        match member.standing {
-            Standing::CutOff => report.cut_off.add([member.name.as_str()], below_count.saturating_add(1)),
-            Standing::Connected(applied) => {
-                if applied >= revision {
-                    report.applied = report.applied.saturating_add(1);
-                } else {
-                    report.laggards.add([member.name.as_str()], 1);
-                }
-                if let Some(subtree) = below {
-                    report.count_below(subtree, revision);
-                }
-            }
-        }
-    }
-    report
-}
-
-/// What is assumed of those below a relay that does not say what they do when stale.
-const UNKNOWN: PolicyInForce =
-    PolicyInForce { max_staleness: std::time::Duration::ZERO, when_stale: WhenStale::ServeStale };
-
-impl Report {
-    fn count_below(&mut self, subtree: &Subtree, revision: Revision) {
-        let ready = subtree.ready.min(subtree.subscribers);
-        let applied = if subtree.applied_min >= revision { ready } else { 0 };
-        self.applied = self.applied.saturating_add(applied);
-        self.laggards.add(subtree.laggards.iter().map(String::as_str), subtree.subscribers - applied);
-    }
 
     fn count_policy(&mut self, policy: PolicyInForce, members: u64) {
-        self.loosest = Some(self.loosest.map_or(policy, |loosest| looser(loosest, policy)));
+        self.loosest = Some(self.loosest.map_or(policy, |loosest| loosest.looser(policy)));
         if policy.when_stale == WhenStale::ServeStale {
             self.serve_stale = self.serve_stale.saturating_add(members);
         }
     }
 }
 
-/// The looser of two policies, field by field.
+/// How far `revision` has come among these members, and `unlisted` more of whom nothing is known. Of the laggards those
+/// that are said to be furthest behind are named first.
 #[must_use]
-pub fn looser(one: PolicyInForce, other: PolicyInForce) -> PolicyInForce {
-    PolicyInForce {
-        max_staleness: one.max_staleness.max(other.max_staleness),
-        when_stale: one.when_stale.min(other.when_stale),
+pub fn report(
+    members: impl IntoIterator<Item = Counted>,
+    unlisted: u64,
+    furthest_behind: &BTreeSet<NodeId>,
+    revision: Revision,
+) -> Report {
+    let mut report = Report::default();
+    let mut first = Vec::new();
+    for Counted { id, standing, policy } in members {
+        report.total = report.total.saturating_add(1);
+        report.count_policy(policy, 1);
+        match standing {
+            Standing::CutOff => report.cut_off.add(id),
+            Standing::Connected(applied) if applied >= revision => report.applied = report.applied.saturating_add(1),
+            Standing::Connected(_) => {
+                report.laggards.add(id);
+                if first.len() < NAMES_MAX && furthest_behind.contains(&id) {
+                    first.push(id);
+                }
+            }
+        }
     }
+    if unlisted > 0 {
+        report.total = report.total.saturating_add(unlisted);
+        report.laggards.count = report.laggards.count.saturating_add(unlisted);
+        report.count_policy(UNKNOWN, unlisted);
+    }
+    if !first.is_empty() {
+        let rest = std::mem::take(&mut report.laggards.ids);
+        let rest = rest.into_iter().filter(|id| !furthest_behind.contains(id));
+        report.laggards.ids = first.into_iter().chain(rest).take(NAMES_MAX).collect();
+    }
+    report
 }
 
-/// What a member and all below it do when stale, at the loosest.
-#[must_use]
-pub fn loosest(own: PolicyInForce, subtree: Option<&Subtree>) -> PolicyInForce {
-    match subtree.filter(|subtree| subtree.subscribers > 0) {
-        Some(subtree) => looser(own, subtree.loosest_policy.unwrap_or(UNKNOWN)),
-        None => own,
-    }
-}
+/// What is assumed of those of whom nothing is known.
+const UNKNOWN: PolicyInForce = PolicyInForce { max_staleness: Duration::ZERO, when_stale: WhenStale::ServeStale };
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -165,108 +143,94 @@ mod tests {
     const SERVE: PolicyInForce =
         PolicyInForce { max_staleness: Duration::from_secs(5), when_stale: WhenStale::ServeStale };
 
-    fn leaf(name: &str, standing: Standing) -> Member {
-        Member { name: name.into(), role: Role::Leaf, standing, subtree: None, policy: DENY }
+    fn id(number: u8) -> NodeId {
+        NodeId([number; 16])
     }
 
-    fn relay(applied: u64, subscribers: u64, ready: u64, applied_min: u64, laggards: &[&str]) -> Member {
-        let laggards = laggards.iter().map(ToString::to_string).collect();
-        let applied_min = Revision(applied_min);
-        let subtree = Some(Subtree { subscribers, ready, applied_min, laggards, loosest_policy: Some(DENY) });
-        Member { role: Role::Relay, subtree, ..leaf("relay", Standing::Connected(Revision(applied))) }
+    fn member(number: u8, standing: Standing) -> Counted {
+        Counted { id: id(number), standing, policy: DENY }
     }
 
     fn on(applied: u64) -> Standing {
         Standing::Connected(Revision(applied))
     }
 
+    fn told(members: &[Counted]) -> Report {
+        report(members.iter().copied(), 0, &BTreeSet::new(), R)
+    }
+
     #[test]
     fn nobody_is_not_a_success() {
-        assert!(!report([], R).is_complete());
-        assert_eq!(report([], R), Report::default());
+        assert!(!told(&[]).is_complete());
+        assert_eq!(told(&[]), Report::default());
     }
 
     #[test]
     fn complete_once_the_last_one_has_applied_it() {
-        let behind = report(&[leaf("a", on(10)), leaf("b", on(9))], R);
+        let behind = told(&[member(1, on(10)), member(2, on(9))]);
         assert_eq!((behind.total, behind.applied, behind.is_complete()), (2, 1, false));
-        assert_eq!(behind.laggards, Named { names: vec!["b".into()], count: 1 });
-        assert!(report(&[leaf("a", on(10)), leaf("b", on(11))], R).is_complete());
+        assert_eq!(behind.laggards, Named { ids: vec![id(2)], count: 1 });
+        assert!(told(&[member(1, on(10)), member(2, on(11))]).is_complete());
     }
 
     #[test]
     fn a_member_that_is_cut_off_keeps_it_incomplete_and_is_named() {
-        let report = report(&[leaf("a", on(10)), leaf("b", Standing::CutOff)], R);
+        let report = told(&[member(1, on(10)), member(2, Standing::CutOff)]);
         assert!(!report.is_complete());
         assert_eq!((report.total, report.applied, report.laggards.count), (2, 1, 0));
-        assert_eq!(report.cut_off.names, ["b"]);
+        assert_eq!(report.cut_off.ids, [id(2)]);
     }
 
     #[test]
-    fn a_relay_counts_with_all_below_it() {
-        let all = report(&[relay(10, 40, 40, 10, &[])], R);
-        assert_eq!((all.total, all.applied, all.is_complete()), (41, 41, true));
-        let unready = report(&[relay(10, 40, 38, 10, &["x", "y"])], R);
-        assert_eq!((unready.applied, unready.laggards.names.len(), unready.laggards.more()), (39, 2, 0));
-        let behind = report(&[relay(10, 40, 40, 9, &["x"])], R);
-        assert_eq!((behind.applied, behind.laggards.count, behind.laggards.more()), (1, 40, 39));
-        let lost = report(&[Member { standing: Standing::CutOff, ..relay(10, 40, 40, 10, &[]) }], R);
-        assert_eq!((lost.cut_off.count, lost.cut_off.names.len(), lost.applied), (41, 1, 0));
+    fn those_furthest_behind_are_named_first() {
+        let members: Vec<Counted> = (0..40).map(|number| member(number, on(9))).collect();
+        let report = report(members, 0, &BTreeSet::from([id(39), id(3)]), R);
+        assert_eq!(report.laggards.ids[..3], [id(3), id(39), id(0)]);
+        assert_eq!((report.laggards.ids.len(), report.laggards.more()), (NAMES_MAX, 24));
     }
 
     #[test]
     fn the_loosest_policy_is_the_longest_and_the_laxest() {
-        let one = Member { policy: SERVE, ..leaf("a", on(10)) };
-        let report = report(&[one, leaf("b", on(10))], R);
+        let report = told(&[Counted { policy: SERVE, ..member(1, on(10)) }, member(2, on(10))]);
         assert_eq!(report.serve_stale, 1);
         let loosest = PolicyInForce { max_staleness: DENY.max_staleness, when_stale: WhenStale::ServeStale };
         assert_eq!(report.loosest, Some(loosest));
     }
 
     #[test]
-    fn a_subtree_that_does_not_say_its_policy_has_no_bound() {
-        let mut silent = relay(10, 3, 3, 10, &[]);
-        silent.subtree.as_mut().unwrap().loosest_policy = None;
-        assert_eq!(loosest(DENY, silent.subtree.as_ref()).when_stale, WhenStale::ServeStale);
-        assert_eq!(report(&[silent], R).serve_stale, 3);
+    fn those_of_whom_nothing_is_known_are_behind_and_have_no_bound() {
+        let report = report([member(1, on(10))], 3, &BTreeSet::new(), R);
+        assert_eq!((report.total, report.applied, report.is_complete()), (4, 1, false));
+        assert_eq!((report.laggards.more(), report.serve_stale), (3, 3));
     }
 
-    fn subtree() -> impl Strategy<Value = Subtree> {
-        (0..50u64, 0..60u64, 0..20u64, 0..=16usize).prop_map(|(subscribers, ready, applied_min, named)| Subtree {
-            subscribers,
-            ready,
-            applied_min: Revision(applied_min),
-            laggards: (0..named).map(|n| format!("below{n}")).collect(),
-            loosest_policy: (ready % 2 == 0).then_some(DENY),
-        })
-    }
-
-    fn member() -> impl Strategy<Value = Member> {
+    fn members() -> impl Strategy<Value = Vec<Counted>> {
         let standing = prop_oneof![Just(Standing::CutOff), (0..20u64).prop_map(on)];
-        ("[a-z]{1,4}", any::<bool>(), standing, proptest::option::of(subtree()), any::<bool>()).prop_map(
-            |(name, relay, standing, subtree, deny)| Member {
-                name,
-                role: if relay { Role::Relay } else { Role::Leaf },
-                standing,
-                subtree,
-                policy: if deny { DENY } else { SERVE },
-            },
-        )
+        let member = (any::<u8>(), standing, any::<bool>()).prop_map(|(number, standing, deny)| Counted {
+            policy: if deny { DENY } else { SERVE },
+            ..member(number, standing)
+        });
+        proptest::collection::vec(member, 0..60)
     }
 
     proptest! {
         #[test]
-        fn everybody_is_counted_once(members in proptest::collection::vec(member(), 0..60), revision in 0..20u64) {
-            let report = report(&members, Revision(revision));
+        fn everybody_is_counted_once(
+            members in members(), unlisted in 0..5u64, first in any::<u8>(), revision in 0..20u64,
+        ) {
+            let count = members.len() as u64 + unlisted;
+            let report = report(members, unlisted, &BTreeSet::from([id(first)]), Revision(revision));
             prop_assert_eq!(report.applied + report.laggards.count + report.cut_off.count, report.total);
-            prop_assert!(report.laggards.names.len() <= NAMES_MAX && report.cut_off.names.len() <= NAMES_MAX);
-            prop_assert!(report.total >= members.len() as u64 && report.serve_stale <= report.total);
+            prop_assert!(report.laggards.ids.len() <= NAMES_MAX && report.cut_off.ids.len() <= NAMES_MAX);
+            prop_assert_eq!(report.total, count);
+            prop_assert!(report.serve_stale <= report.total);
             prop_assert_eq!(report.is_complete(), report.total > 0 && report.applied == report.total);
         }
 
         #[test]
-        fn a_later_revision_never_has_come_further(members in proptest::collection::vec(member(), 0..60), at in 0..20u64) {
-            prop_assert!(report(&members, Revision(at)).applied >= report(&members, Revision(at + 1)).applied);
+        fn a_later_revision_never_has_come_further(members in members(), at in 0..20u64) {
+            let applied = |at| report(members.iter().copied(), 0, &BTreeSet::new(), Revision(at)).applied;
+            prop_assert!(applied(at) >= applied(at + 1));
         }
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::frames::{Ack, DeltaFrame, GoAwayReason, Hello, NodeId, ToSubscriber};
+use super::fleet::RosterFault;
+use super::frames::{Ack, DeltaFrame, GoAwayReason, Hello, NodeId, Roster, ToSubscriber};
 use super::lineage::Lineage;
 use super::log::{Cursor, LogRead};
 use super::moment::Moment;
@@ -166,6 +167,11 @@ pub trait Seat: Send {
     fn handle_history_lost(&mut self, revisions: u64);
     /// What it has applied.
     fn handle_ack(&mut self, ack: &Ack);
+    /// Who is below it, in part.
+    ///
+    /// # Errors
+    /// When it breaks the rules: it must go.
+    fn handle_roster(&mut self, roster: &Roster) -> Result<(), RosterFault>;
     /// How it is being served.
     fn handle_mode(&mut self, mode: Mode);
     /// It ended its side in order and waited for the end: whoever leaves without this is cut off.
@@ -176,10 +182,17 @@ pub trait Seat: Send {
 
 /// Remembers who ought to be following, beyond their connections. Nothing here blocks.
 pub trait Members: Send + Sync {
-    /// Who sits in a seat, from now on. Returns what must be waited for before it is sent anything.
-    fn handle_hello(&self, seat: u64, hello: &Hello) -> Option<Pending<'static, ()>>;
+    /// Who sits in a seat, from now on, and from where. Returns what must be waited for before it is sent anything.
+    fn handle_hello(&self, seat: u64, address: &str, hello: &Hello) -> Option<Pending<'static, ()>>;
     /// What the member in a seat has applied, and how it behaves when stale.
     fn handle_ack(&self, seat: u64, member: NodeId, ack: &Ack);
+    /// Who is below the relay in a seat, in part.
+    ///
+    /// # Errors
+    /// When it breaks the rules: it must go.
+    fn handle_roster(&self, seat: u64, member: NodeId, roster: &Roster) -> Result<(), RosterFault>;
+    /// How the member in a seat is being served.
+    fn handle_mode(&self, seat: u64, member: NodeId, mode: Mode);
     /// The seat is left: with a goodbye, or cut off.
     fn handle_leave(&self, seat: u64, member: NodeId, goodbye: bool);
 }

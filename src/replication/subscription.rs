@@ -22,7 +22,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::frames::{Ack, GoAway, GoAwayReason, Hello, REASON_BYTES_MAX, SnapshotReason, ToServer, ToSubscriber};
+use super::frames::{
+    Ack, GoAway, GoAwayReason, Hello, REASON_BYTES_MAX, Role, Roster, SnapshotReason, ToServer, ToSubscriber,
+};
 use super::log::Cursor;
 use super::moment::Moment;
 use super::source::{SnapshotPermit, Source};
@@ -101,6 +103,9 @@ pub struct Subscription {
     /// How many revisions of the epoch's parent the subscriber had that this epoch has not.
     history_lost: u64,
     acked: Option<Ack>,
+    /// As it said.
+    role: Role,
+    roster: Option<Roster>,
 }
 
 #[derive(Debug)]
@@ -154,6 +159,8 @@ impl Subscription {
             heard_at: now.boot,
             history_lost: 0,
             acked: None,
+            role: Role::Leaf,
+            roster: None,
         }
     }
 
@@ -167,6 +174,11 @@ impl Subscription {
     #[must_use]
     pub fn acked(&self) -> Option<&Ack> {
         self.acked.as_ref()
+    }
+
+    /// What the frame that was handed in last told of those below; once.
+    pub fn take_roster(&mut self) -> Option<Roster> {
+        self.roster.take()
     }
 
     /// How many revisions of the parent epoch, beyond the point it was restored to, the subscriber had applied.
@@ -188,10 +200,16 @@ impl Subscription {
     pub fn handle_frame(&mut self, now: Moment, frame: ToServer, source: &dyn Source) {
         match (&self.stage, frame) {
             (Stage::Leaving(_) | Stage::Over(_), _) => {}
-            (Stage::AwaitingHello { .. }, ToServer::Hello(hello)) => self.handle_hello(now, hello, source),
+            (Stage::AwaitingHello { .. }, ToServer::Hello(hello)) => {
+                self.role = hello.role;
+                self.handle_hello(now, hello, source);
+            }
             (Stage::AwaitingHello { .. }, ToServer::Ack(_)) => self.leave_malformed("an ack before hello"),
+            (Stage::AwaitingHello { .. }, ToServer::Roster(_)) => self.leave_malformed("a roster before hello"),
             (_, ToServer::Hello(_)) => self.leave_malformed("a second hello"),
             (_, ToServer::Ack(ack)) => self.handle_ack(now, ack),
+            (_, ToServer::Roster(_)) if self.role != Role::Relay => self.leave_malformed("a roster from no relay"),
+            (_, ToServer::Roster(roster)) => self.roster = Some(roster),
         }
     }
 

@@ -32,7 +32,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What the server may send ahead of the reader, in bytes: a snapshot at full speed over a long way, and no more memory.
 const WINDOW_BYTES: u32 = 2 << 20;
-/// The largest frame sent, in bytes: a Hello with a full path, or an ack with all laggards.
+/// The largest frame sent, in bytes: a part of a roster.
 const OUTGOING_BYTES_MAX: usize = 16 << 10;
 
 /// A server to subscribe to.

@@ -1,6 +1,6 @@
 //! The authority as a server runs it, on a disk in memory: recovery, commit path, snapshots and hub, stepped by the world.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,20 +8,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rescind::authority::manual::{self, ManualAuthority};
-use rescind::authority::members::{Place, Roster};
+use rescind::authority::members::Roster;
 use rescind::authority::{Image, Options, Publish, Published, RecoverError};
 use rescind::clock::{Clock, ManualTime};
 use rescind::hub::{self, Hub};
 use rescind::journal::memory::MemoryDisk;
 use rescind::journal::{Identity, Journal as _, JournalReader, ReadError, SigningSeed};
 use rescind::replication::frames::NodeId;
-use rescind::replication::propagation::{Member, Report, Standing, report};
 use rescind::replication::source::{HistoryError, Members};
 use rescind::replication::{LogPoint, Random, Signer};
 use rescind::revocation::ports::{Answer, Caller};
 use rescind::revocation::{Digest, Epoch, Policy, Position, Revision, SetKey, UnixMillis, WhenStale};
 use rescind::wire::replication::GrpcEncoder;
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
 use super::history::Point;
 use super::model::Model;
@@ -177,8 +177,8 @@ impl Authority {
         let waiting = Mutex::new(Some(Arc::clone(&recovered.image)));
         let outlet = Arc::new(Outlet { hub: Arc::clone(&hub), waiting });
         let manual = ManualAuthority::start(recovered, Arc::clone(&outlet) as Arc<dyn Publish>);
-        let roster = Roster::open(self.folder.path(), Arc::clone(manual.set()), Clock::manual(Arc::clone(&self.time)));
-        let roster = roster.unwrap();
+        let clock = Clock::manual(Arc::clone(&self.time));
+        let roster = Roster::open(self.folder.path(), self.identity.epoch, Arc::clone(manual.set()), clock).unwrap();
         hub.set_members(Arc::clone(&roster) as Arc<dyn Members>);
         let reader = Arc::clone(&self.reader);
         let running = Running { hub, manual, outlet, roster, reader, epoch: self.identity.epoch, log_start };
@@ -303,8 +303,10 @@ impl Running {
     }
 
     /// What the authority would answer to somebody who waits for a revision.
-    pub fn propagation(&self, revision: Revision) -> Told {
-        let found = self.look(revision);
+    pub fn propagation(&self, revision: Revision, runtime: &Runtime) -> Told {
+        // Whoever joined below a relay is on its way to the disk.
+        runtime.block_on(self.roster.durable());
+        let found = self.roster.report(revision, Vec::new());
         let trouble = self.roster.trouble();
         let in_doubt = trouble.is_some() || self.manual.clock_in_doubt().is_some();
         let bounded = found.loosest.filter(|_| found.serve_stale == 0 && !in_doubt);
@@ -315,22 +317,6 @@ impl Running {
             Duration::from_secs((Duration::from_millis(committed.0) + loosest.max_staleness + 2 * skew).as_secs() + 1)
         });
         Told { complete: found.is_complete() && trouble.is_none(), dead_by }
-    }
-
-    fn look(&self, revision: Revision) -> Report {
-        let acked: BTreeMap<u64, Revision> =
-            self.hub.subscribers().into_iter().map(|status| (status.seat, status.acked)).collect();
-        let members = self.roster.list().into_iter().map(|member| Member {
-            standing: match member.place {
-                Place::Seat(seat) => Standing::Connected(acked.get(&seat).copied().unwrap_or_default()),
-                Place::CutOff { .. } => Standing::CutOff,
-            },
-            name: member.name,
-            role: member.role,
-            subtree: member.subtree,
-            policy: member.policy,
-        });
-        report(&members.collect::<Vec<_>>(), revision)
     }
 
     /// How this epoch writes a position.

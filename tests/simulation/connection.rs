@@ -149,8 +149,9 @@ impl Connection {
         };
         let hello = match &frame {
             ToServer::Hello(hello) => Some(hello.clone()),
-            ToServer::Ack(_) => None,
+            ToServer::Ack(_) | ToServer::Roster(_) => None,
         };
+        let acks = matches!(frame, ToServer::Ack(_));
         if let Some(hello) = &hello {
             self.seat.handle_hello(hello);
             if let Some(admission) = self.seat.admission() {
@@ -171,8 +172,13 @@ impl Connection {
             // What a corrupted greeting says is nobody's loss.
             served.history_lost += if parcel.intact { told.unwrap_or(0) } else { counted };
         }
-        if let Some(ack) = self.subscription.acked() {
+        if let Some(ack) = self.subscription.acked().filter(|_| acks) {
             self.seat.handle_ack(ack);
+        }
+        if let Some(roster) = self.subscription.take_roster()
+            && let Err(fault) = self.seat.handle_roster(&roster)
+        {
+            self.subscription.begin_go_away(GoAwayReason::Malformed, &fault.to_string());
         }
     }
 }

@@ -57,7 +57,6 @@ pub struct History {
     /// How far apart two wall clocks ever were, at most.
     pub skew_max: Duration,
     pub nodes: usize,
-    pub relays: usize,
 }
 
 #[derive(Clone, Debug)]

@@ -144,7 +144,7 @@ impl World {
     }
 
     fn send(&mut self, index: usize, active: bool) {
-        let frames = std::mem::take(&mut self.nodes[index].outbox);
+        let frames = self.nodes[index].take_outbox();
         let Link::Connected(number) = self.nodes[index].link else { return };
         let Some(connection) = self.connections.get_mut(&number) else { return };
         for frame in frames {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use prost::Message;
 use rescind::clock::{Clock, ManualTime};
 use rescind::hub::{self, Hub};
-use rescind::relay::{Relay, subtree_of};
-use rescind::replica::Following;
+use rescind::relay::Relay;
+use rescind::replica::{Below, Following};
 use rescind::replication::follower::{Alarm, TICK};
 use rescind::replication::frames::{Hello, NodeId, Role, SnapshotReason, ToServer, ToSubscriber, Welcome, WelcomeMode};
 use rescind::replication::{Action, FollowerOptions, FollowerState, FollowerStatus, Moment};
@@ -43,12 +43,12 @@ pub struct Node {
     /// Counts the restarts without a memory of who it was.
     life: u8,
     following: Following,
-    pub relay: Option<Arc<Relay>>,
+    relay: Option<(Arc<Relay>, Below)>,
     pub link: Link,
     ticked_at: Duration,
     /// What the last Hello said, and whether it left as it was.
     held: Option<(Point, Digest)>,
-    pub outbox: Vec<ToServer>,
+    outbox: Vec<ToServer>,
     /// What another server is to be asked.
     probe: Option<Hello>,
     events: Vec<Event>,
@@ -81,7 +81,7 @@ impl Node {
         let mut following = Following::new(options, clock.clone());
         let relay = site
             .relays
-            .map(|options| Relay::new(id, options, clock.clone(), Arc::new(GrpcEncoder), site.runtime.clone()));
+            .map(|options| Relay::new(id, seed, options, clock.clone(), Arc::new(GrpcEncoder), site.runtime.clone()));
         if let Some(relay) = &relay {
             following.add_keeper(Box::new(relay.feeder()));
         }
@@ -98,7 +98,7 @@ impl Node {
             site,
             life,
             following,
-            relay,
+            relay: relay.map(|relay| (Arc::clone(&relay), relay.below())),
             link: Link::Waiting(now),
             ticked_at: now,
             held: None,
@@ -152,6 +152,9 @@ impl Node {
 
     pub fn connect(&mut self, connection: usize) {
         self.link = Link::Connected(connection);
+        if let Some((_, below)) = &self.relay {
+            below.roster.begin();
+        }
         self.following.follower.handle_connected(self.now());
         self.carry_out();
     }
@@ -172,16 +175,19 @@ impl Node {
         if let Some(cache) = &self.site.cache {
             cache.tend(now.boot);
         }
-        if let Some(relay) = &self.relay {
-            let subtree = relay.hub().map(|hub| subtree_of(&hub.subscribers())).unwrap_or_default();
-            self.following.follower.handle_subtree(now, subtree);
-            self.carry_out();
+        if let Some((relay, below)) = &mut self.relay {
+            relay.sum_up();
+            if below.subtree.has_changed().unwrap() {
+                let subtree = below.subtree.borrow_and_update().clone();
+                self.following.follower.handle_subtree(now, subtree);
+                self.carry_out();
+            }
         }
     }
 
     /// What it serves, if it is a relay and has something to serve.
     pub fn hub(&self) -> Option<Arc<Hub>> {
-        self.relay.as_ref()?.hub()
+        self.relay.as_ref()?.0.hub()
     }
 
     pub fn now(&self) -> Moment {
@@ -263,6 +269,17 @@ impl Node {
                 Action::Alarm(_) | Action::Publish(_) | Action::Verified(_) => {}
             }
         }
+    }
+
+    /// What it sends, if it is connected: who is below it before the ack that counts them.
+    pub fn take_outbox(&mut self) -> Vec<ToServer> {
+        let (mut frames, acks): (Vec<_>, Vec<_>) =
+            self.outbox.drain(..).partition(|frame| matches!(frame, ToServer::Hello(_)));
+        if let Some((_, below)) = self.relay.as_ref().filter(|_| matches!(self.link, Link::Connected(_))) {
+            frames.extend(std::iter::from_fn(|| below.roster.next_part()).map(ToServer::Roster));
+        }
+        frames.extend(acks);
+        frames
     }
 
     pub fn take_events(&mut self) -> Vec<Event> {

@@ -39,7 +39,7 @@ impl World {
             return;
         };
         let at = waiting.at;
-        let told = running.propagation(at.revision);
+        let told = running.propagation(at.revision, &self.runtime);
         if told.complete || self.now - waiting.since > PATIENCE {
             self.waiting = None;
             let proven = Proven { at, complete: told.complete, dead_by: told.dead_by };

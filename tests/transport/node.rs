@@ -100,7 +100,8 @@ impl Node {
         let is_relay = self.role == Role::Relay;
         let relay = is_relay.then(|| {
             let options = hub::Options::default();
-            Relay::new(node, options, clock.clone(), Arc::new(GrpcEncoder), Handle::current())
+            let memory = u64::from(self.number) << 32 | start;
+            Relay::new(node, memory, options, clock.clone(), Arc::new(GrpcEncoder), Handle::current())
         });
         let leaf = FollowerOptions::leaf(node, &self.name, u64::from(self.number) * 1000 + start);
         let path = relay.iter().map(|_| node).collect();
@@ -111,7 +112,7 @@ impl Node {
                 clock,
                 observer: None,
                 keepers: relay.iter().map(|relay| Box::new(relay.feeder()) as _).collect(),
-                subtree: relay.as_ref().map(|relay| relay.subtree()),
+                below: relay.as_ref().map(|relay| relay.below()),
                 cache,
             },
             &Handle::current(),

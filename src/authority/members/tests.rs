@@ -2,12 +2,15 @@
 
 use super::*;
 use crate::clock::ManualTime;
-use crate::replication::frames::{Ack, Hello, ProtocolRange};
+use crate::journal::{MemberChange, StoredMember};
+use crate::replication::frames::{self, Ack, Hello, PolicyInForce, ProtocolRange, Role, RosterEntry};
 use crate::replication::source::Members as _;
-use crate::revocation::{Digest, Minute, Policy, Revision, SetKey};
+use crate::revocation::{Digest, Minute, Policy, Revision, SetKey, UnixMillis, WhenStale};
 
 const SKEW: Duration = Duration::from_secs(30);
 const DENY: PolicyInForce = PolicyInForce { max_staleness: Duration::from_secs(60), when_stale: WhenStale::Deny };
+
+const EPOCH: Epoch = Epoch { generation: 1, id: [7; 16] };
 
 struct World {
     dir: tempfile::TempDir,
@@ -29,7 +32,7 @@ impl World {
             ..Policy::default()
         };
         let (_, set) = parts(policy);
-        Roster::open(self.dir.path(), set, Clock::manual(Arc::clone(&self.time))).unwrap()
+        Roster::open(self.dir.path(), EPOCH, set, Clock::manual(Arc::clone(&self.time))).unwrap()
     }
 }
 
@@ -58,7 +61,7 @@ fn ack(policy: PolicyInForce) -> Ack {
 }
 
 async fn join(roster: &Roster, seat: u64, id: u8) -> bool {
-    let admission = roster.handle_hello(seat, &hello(id));
+    let admission = roster.handle_hello(seat, "address", &hello(id));
     let waited = admission.is_some();
     if let Some(admission) = admission {
         admission.await;
@@ -67,7 +70,7 @@ async fn join(roster: &Roster, seat: u64, id: u8) -> bool {
 }
 
 fn standings(roster: &Roster) -> Vec<(u8, bool)> {
-    roster.list().iter().map(|member| (member.id.0[0], member.place.is_cut_off())).collect()
+    roster.list(None, 100).iter().map(|member| (member.id.0[0], member.place == Place::CutOff)).collect()
 }
 
 #[tokio::test]
@@ -170,17 +173,19 @@ async fn without_a_table_everybody_is_served_and_the_trouble_told() {
 #[tokio::test]
 async fn a_full_table_serves_who_comes_and_says_so_until_their_goodbye() {
     let world = World::new();
+    let member = |n: u128| StoredMember {
+        id: (n << 64).to_be_bytes(),
+        name: String::new(),
+        relay: false,
+        max_staleness: DENY.max_staleness,
+        when_stale: DENY.when_stale,
+        parent: None,
+        via: None,
+        heard: None,
+    };
+    let puts: Vec<MemberChange> = (1..=MEMBERS_MAX as u128).map(|n| MemberChange::Put(member(n))).collect();
+    MemberTable::open(world.dir.path()).unwrap().0.write(&puts).unwrap();
     let roster = world.start();
-    join(&roster, 1, 1).await;
-    {
-        let mut book = roster.shared.book.lock();
-        let (_, member) = book.members.iter().next().map(|(id, entry)| (*id, entry.member.clone())).unwrap();
-        for n in 1..MEMBERS_MAX as u128 {
-            let id = NodeId((n << 64).to_be_bytes());
-            book.members
-                .insert(id, Entry { member: RosterMember { id, ..member.clone() }, stored: Some(member.policy) });
-        }
-    }
     assert_eq!(roster.trouble(), None);
     assert!(!join(&roster, 9, 200).await, "it is served without waiting");
     assert!(roster.trouble().unwrap().contains("not remembered"));
@@ -189,4 +194,70 @@ async fn a_full_table_serves_who_comes_and_says_so_until_their_goodbye() {
     join(&roster, 10, 201).await;
     roster.handle_leave(10, NodeId([201; 16]), false);
     assert!(roster.trouble().is_some(), "it was cut off, and nobody remembers it");
+}
+
+fn below(id: u8, change: u64, connected: bool) -> RosterEntry {
+    let about = About {
+        name: format!("member {id}"),
+        role: Role::Leaf,
+        version: String::new(),
+        address: String::new(),
+        since: UnixMillis(1),
+        reconnect_reason: String::new(),
+        policy: DENY,
+        acked: Revision(1),
+        ready: connected,
+        mode: None,
+    };
+    RosterEntry { id: NodeId([id; 16]), parent: NodeId([1; 16]), change, joined: change, connected, about }
+}
+
+fn told(begins: bool, complete: u64, entries: Vec<RosterEntry>) -> frames::Roster {
+    let (epoch, complete) = (Some(EPOCH.id), Some(complete));
+    frames::Roster { memory: u64::MAX, begins, complete, epoch, entries, gone: Vec::new(), unlisted: 0 }
+}
+
+/// A relay in seat 1, and 2 and 3 below it.
+async fn relay(roster: &Roster) {
+    let relay = Hello { role: Role::Relay, ..hello(1) };
+    if let Some(admission) = roster.handle_hello(1, "address", &relay) {
+        admission.await;
+    }
+}
+
+#[tokio::test]
+async fn those_below_relays_are_missed_after_a_restart_and_forgotten_for_good() {
+    let world = World::new();
+    let roster = world.start();
+    relay(&roster).await;
+    let report = told(true, 3, vec![below(2, 1, true), below(3, 2, true), below(4, 3, false)]);
+    roster.handle_roster(1, NodeId([1; 16]), &report).unwrap();
+    assert_eq!(standings(&roster), [(1, false), (2, false), (3, false), (4, true)]);
+    assert_eq!(roster.forget(None, "member 1/member 2").await, Forgot::Connected);
+    assert_eq!(roster.forget(None, "member 1/member 4").await, Forgot::Members(1));
+    assert_eq!(roster.trouble(), None, "all of it is durable");
+    drop(roster);
+    let roster = world.start();
+    assert_eq!(standings(&roster), [(1, true), (2, true), (3, true)]);
+    assert_eq!(roster.name_of(NodeId([3; 16])), "member 1/member 3");
+    relay(&roster).await;
+    let report = told(true, 3, vec![below(2, 1, true), below(3, 2, true), below(4, 3, false)]);
+    roster.handle_roster(1, NodeId([1; 16]), &report).unwrap();
+    assert_eq!(standings(&roster), [(1, false), (2, false), (3, false)]);
+    let found = roster.report(Revision(1), Vec::new());
+    assert_eq!((found.total, found.laggards.ids), (3, vec![NodeId([1; 16])]));
+}
+
+#[tokio::test]
+async fn those_below_a_relay_stay_when_it_says_goodbye() {
+    let world = World::new();
+    let roster = world.start();
+    relay(&roster).await;
+    roster.handle_roster(1, NodeId([1; 16]), &told(true, 1, vec![below(2, 1, true)])).unwrap();
+    roster.handle_leave(1, NodeId([1; 16]), true);
+    assert_eq!(standings(&roster), [(2, true)]);
+    roster.stop();
+    assert_eq!(standings(&world.start()), [(2, true)]);
+    world.time.advance(DENY.max_staleness + SKEW + Duration::from_millis(1));
+    assert_eq!(standings(&roster), []);
 }

@@ -38,7 +38,7 @@ fn follow(cache: Opened, change: impl FnOnce(&mut FollowerOptions)) -> (Driver, 
         clock,
         observer: None,
         keepers: Vec::new(),
-        subtree: None,
+        below: None,
         cache: Some(cache),
     };
     (Driver::spawn(options, &tokio::runtime::Handle::current()), server, peers)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Sleep, timeout};
 use tokio_stream::StreamExt;
 
+use crate::replica::below::TellRoster;
 use crate::replica::upstream::{Connection, Upstream, UpstreamError};
 use crate::replication::frames::{ToServer, ToSubscriber};
 use crate::revocation::ports::Pending;
@@ -25,7 +26,37 @@ pub(super) enum Link {
     /// It is being made.
     Connecting(Pending<'static, Result<Connection, UpstreamError>>),
     /// It is there, and what is to be sent once there is room.
-    Open(Connection, Option<ToServer>),
+    Open(Connection, Box<Outbox>),
+}
+
+/// What is to be sent: Hello, then what is to be told of those below, then the ack that counts them.
+pub(super) struct Outbox {
+    hello: Option<ToServer>,
+    roster: Option<Arc<dyn TellRoster>>,
+    /// The newest says all.
+    ack: Option<ToServer>,
+}
+
+impl Outbox {
+    fn put(&mut self, frame: ToServer) {
+        match frame {
+            ToServer::Hello(_) => self.hello = Some(frame),
+            ToServer::Ack(_) | ToServer::Roster(_) => self.ack = Some(frame),
+        }
+    }
+
+    fn is_pending(&self) -> bool {
+        self.hello.is_some() || self.ack.is_some() || self.roster.as_ref().is_some_and(|roster| roster.is_pending())
+    }
+
+    fn clear(&mut self) {
+        (self.hello, self.roster, self.ack) = (None, None, None);
+    }
+
+    fn take(&mut self) -> Option<ToServer> {
+        let part = || self.roster.as_ref().and_then(|roster| roster.next_part()).map(ToServer::Roster);
+        self.hello.take().or_else(part).or_else(|| self.ack.take())
+    }
 }
 
 /// What came of waiting.
@@ -52,14 +83,32 @@ impl Link {
         }))
     }
 
-    pub(super) fn open(connection: Connection) -> Self {
-        Self::Open(connection, None)
+    /// `roster` tells of those below, if there may be any.
+    pub(super) fn open(connection: Connection, roster: Option<Arc<dyn TellRoster>>) -> Self {
+        if let Some(roster) = &roster {
+            roster.begin();
+        }
+        Self::Open(connection, Box::new(Outbox { hello: None, roster, ack: None }))
     }
 
-    /// Sends a frame when there is room. An ack that still waits is replaced: the newest says all.
+    /// Sends a frame when there is room. An ack that still waits is replaced.
     pub(super) fn send(&mut self, frame: ToServer) {
-        if let Self::Open(connection, unsent) = self {
-            *unsent = connection.outgoing.try_send(frame).err().map(tokio::sync::mpsc::error::TrySendError::into_inner);
+        if let Self::Open(_, outbox) = self {
+            outbox.put(frame);
+        }
+        self.flush();
+    }
+
+    /// Sends what there is room for.
+    pub(super) fn flush(&mut self) {
+        let Self::Open(connection, outbox) = self else { return };
+        while outbox.is_pending()
+            && let Ok(room) = connection.outgoing.try_reserve()
+        {
+            match outbox.take() {
+                Some(frame) => room.send(frame),
+                None => return,
+            }
         }
     }
 
@@ -75,7 +124,7 @@ impl Link {
                 Ok(connection) => LinkInput::Connected(connection),
                 Err(error) => LinkInput::Lost(error),
             },
-            Self::Open(connection, unsent) => next_frame(connection, unsent).await,
+            Self::Open(connection, outbox) => next_frame(connection, outbox).await,
         }
     }
 
@@ -89,15 +138,18 @@ impl Link {
     }
 }
 
-async fn next_frame(connection: &mut Connection, unsent: &mut Option<ToServer>) -> LinkInput {
+async fn next_frame(connection: &mut Connection, outbox: &mut Outbox) -> LinkInput {
     loop {
         tokio::select! {
-            room = connection.outgoing.reserve(), if unsent.is_some() => {
-                // When the server reads no more, what it still sends tells why.
-                if let (Ok(permit), Some(frame)) = (room, unsent.take()) {
-                    permit.send(frame);
+            room = connection.outgoing.reserve(), if outbox.is_pending() => match room {
+                Ok(room) => {
+                    if let Some(frame) = outbox.take() {
+                        room.send(frame);
+                    }
                 }
-            }
+                // When the server reads no more, what it still sends tells why.
+                Err(_) => outbox.clear(),
+            },
             frame = connection.incoming.next() => return match frame {
                 Some(Ok(frame)) => LinkInput::Frame(Box::new(frame)),
                 Some(Err(error)) => LinkInput::Lost(error),

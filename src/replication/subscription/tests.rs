@@ -331,6 +331,26 @@ fn a_frame_that_breaks_the_protocol_ends_the_subscription() {
 }
 
 #[test]
+fn a_roster_is_taken_from_relays_alone() {
+    let source = TestSource::new(1, 5, 6);
+    let roster =
+        Roster { memory: 1, begins: true, complete: Some(0), epoch: None, entries: vec![], gone: vec![], unlisted: 0 };
+    let frame = || ToServer::Roster(roster.clone());
+    let mut early = Subscription::new(at(0));
+    early.handle_frame(at(0), frame(), &source);
+    assert_eq!(texts(&mut early, &source), ["go away malformed"]);
+    let mut leaf = greeted(&source, hello(Some((6, digest(6)))));
+    texts(&mut leaf, &source);
+    leaf.handle_frame(at(0), frame(), &source);
+    assert_eq!((texts(&mut leaf, &source), leaf.take_roster()), (vec!["go away malformed".to_owned()], None));
+    let mut relay = greeted(&source, Hello { role: Role::Relay, ..hello(Some((6, digest(6)))) });
+    texts(&mut relay, &source);
+    relay.handle_frame(at(0), frame(), &source);
+    assert_eq!((relay.take_roster(), relay.take_roster()), (Some(roster.clone()), None));
+    assert_eq!(texts(&mut relay, &source), [""; 0]);
+}
+
+#[test]
 fn silence_ends_a_subscription() {
     let source = TestSource::new(1, 5, 6);
     let mut mute = Subscription::new(at(0));

@@ -35,7 +35,7 @@ pub trait Propagates: Send + Sync {
 pub enum MemberChoice {
     /// This one.
     Id([u8; 16]),
-    /// All of this name.
+    /// All of this name, or of this `relay/name`.
     Name(String),
 }
 
@@ -48,7 +48,7 @@ pub struct Propagation {
     pub total: u64,
     /// Of them known to have applied it.
     pub applied: u64,
-    /// Connected and behind: the first 16 names.
+    /// Connected and behind: the first 16 names, below relays `relay/name`.
     pub laggards: Vec<String>,
     /// How many more.
     pub laggards_more: u64,
@@ -100,7 +100,7 @@ pub struct SubscriberPage {
 pub struct SubscriberRow {
     /// Its process.
     pub id: [u8; 16],
-    /// The relay it is connected to; `None` for the authority itself.
+    /// The relay it is connected to, or was; `None` for the authority itself.
     pub parent: Option<[u8; 16]>,
     /// For people.
     pub name: String,
@@ -128,7 +128,7 @@ pub struct SubscriberRow {
     pub reconnect_reason: String,
     /// Whether it is there.
     pub connected: bool,
-    /// How many are below a relay, as it says.
+    /// How many are known to be connected below a relay.
     pub below: u64,
     /// Of them ready.
     pub below_ready: u64,

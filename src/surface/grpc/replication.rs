@@ -45,7 +45,7 @@ use sent_away::Subscriber;
 
 pub use sent_away::SentAway;
 
-/// The largest message of a subscriber, in bytes: an ack of a relay with its longest laggards' names, several times over.
+/// The largest message of a subscriber, in bytes: a part of a relay's roster.
 const INBOUND_BYTES_MAX: usize = 16 << 10;
 /// What a subscription sets aside for what its subscriber sends, in bytes: an ack of a leaf. A Hello or a relay's report
 /// takes more for as long as it is read. tonic's own choice is 8 KiB, idle or not.

@@ -1,5 +1,7 @@
 //! From messages to frames: the only place where a peer's fields are checked.
 
+mod roster;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -52,6 +54,7 @@ pub(super) fn to_server(message: pb::SubscribeRequest) -> Result<ToServer, Frame
     Ok(match message.frame.ok_or(FrameError::Missing("frame"))? {
         Frame::Hello(hello) => ToServer::Hello(Box::new(hello_frame(hello)?)),
         Frame::Ack(ack) => ToServer::Ack(ack_frame(ack)?),
+        Frame::Roster(roster) => ToServer::Roster(roster::frame(roster)?),
     })
 }
 
@@ -91,12 +94,7 @@ pub(super) fn to_subscriber(message: pb::SubscribeResponse) -> Result<ToSubscrib
 }
 
 fn hello_frame(hello: pb::Hello) -> Result<f::Hello, FrameError> {
-    let role = match pb::hello::Role::try_from(hello.role) {
-        Ok(pb::hello::Role::Leaf) => f::Role::Leaf,
-        Ok(pb::hello::Role::Relay) => f::Role::Relay,
-        Ok(pb::hello::Role::Unspecified) => return Err(FrameError::Missing("hello.role")),
-        Err(_) => return Err(FrameError::Invalid("hello.role")),
-    };
+    let role = role(hello.role, "hello.role")?;
     let held = match hello.held {
         Some(held) => Some(f::Held {
             epoch: epoch(held.epoch, "hello.held.epoch")?,
@@ -126,13 +124,14 @@ fn ack_frame(ack: pb::Ack) -> Result<f::Ack, FrameError> {
             if given > LAGGARDS_MAX {
                 return Err(FrameError::TooLong { field: "ack.subtree.laggards", limit: LAGGARDS_MAX, given });
             }
-            let name = |name| text(name, NAME_BYTES_MAX, "ack.subtree.laggards");
+            let id = |id: &Vec<u8>| fixed(id, "ack.subtree.laggards").map(NodeId);
             Some(f::Subtree {
                 subscribers: subtree.subscribers,
                 ready: subtree.ready,
                 applied_min: Revision(subtree.applied_min),
-                laggards: subtree.laggards.into_iter().map(name).collect::<Result<_, _>>()?,
+                laggards: subtree.laggards.iter().map(id).collect::<Result<_, _>>()?,
                 loosest_policy: subtree.loosest_policy.map(policy_in_force),
+                changes: subtree.changes,
             })
         }
         None => None,
@@ -235,6 +234,15 @@ fn go_away_reason(reason: i32) -> Result<GoAwayReason, FrameError> {
         Ok(Reason::Unspecified) => return Err(FrameError::Missing("go_away.reason")),
         Err(_) => return Err(FrameError::Invalid("go_away.reason")),
     })
+}
+
+fn role(role: i32, field: &'static str) -> Result<f::Role, FrameError> {
+    match pb::hello::Role::try_from(role) {
+        Ok(pb::hello::Role::Leaf) => Ok(f::Role::Leaf),
+        Ok(pb::hello::Role::Relay) => Ok(f::Role::Relay),
+        Ok(pb::hello::Role::Unspecified) => Err(FrameError::Missing(field)),
+        Err(_) => Err(FrameError::Invalid(field)),
+    }
 }
 
 fn policy_in_force(policy: pb::ack::PolicyInForce) -> f::PolicyInForce {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::replication::frames as f;
 use crate::replication::frames::{GoAwayReason, NodeId, SnapshotReason, ToServer, ToSubscriber, WelcomeMode};
+use crate::replication::subscription::Mode;
 use crate::revocation::{Ancestor, Epoch, WhenStale};
 use crate::wire::pb;
 
@@ -11,6 +12,7 @@ pub(super) fn to_server(frame: &ToServer) -> pb::subscribe_request::Frame {
     match frame {
         ToServer::Hello(hello) => pb::subscribe_request::Frame::Hello(hello_message(hello)),
         ToServer::Ack(ack) => pb::subscribe_request::Frame::Ack(ack_message(ack)),
+        ToServer::Roster(roster) => pb::subscribe_request::Frame::Roster(roster_message(roster)),
     }
 }
 
@@ -62,16 +64,12 @@ pub(super) fn to_subscriber(frame: &ToSubscriber) -> pb::subscribe_response::Fra
 }
 
 fn hello_message(hello: &f::Hello) -> pb::Hello {
-    let role = match hello.role {
-        f::Role::Leaf => pb::hello::Role::Leaf,
-        f::Role::Relay => pb::hello::Role::Relay,
-    };
     pb::Hello {
         protocol_min: hello.protocol.min,
         protocol_max: hello.protocol.max,
         subscriber_id: hello.subscriber.0.to_vec(),
         subscriber_name: hello.name.clone(),
-        role: role.into(),
+        role: role_message(hello.role).into(),
         held: hello.held.map(|held| pb::hello::Held {
             epoch: Some(epoch_message(held.epoch)),
             revision: held.revision.0,
@@ -95,8 +93,9 @@ fn ack_message(ack: &f::Ack) -> pb::Ack {
             subscribers: subtree.subscribers,
             ready: subtree.ready,
             applied_min: subtree.applied_min.0,
-            laggards: subtree.laggards.clone(),
+            laggards: path_message(&subtree.laggards),
             loosest_policy: subtree.loosest_policy.map(policy_message),
+            changes: subtree.changes,
         }),
     }
 }
@@ -122,6 +121,52 @@ fn welcome_message(welcome: &f::Welcome) -> pb::Welcome {
         policy: welcome.policy.encode().to_vec(),
         path: path_message(&welcome.path),
         public_key: welcome.public_key.0.to_vec(),
+    }
+}
+
+fn roster_message(roster: &f::Roster) -> pb::Roster {
+    pb::Roster {
+        memory: roster.memory,
+        begins: roster.begins,
+        complete: roster.complete,
+        epoch: roster.epoch.map(|id| id.to_vec()).unwrap_or_default(),
+        entries: roster.entries.iter().map(entry_message).collect(),
+        gone: path_message(&roster.gone),
+        unlisted: roster.unlisted,
+    }
+}
+
+fn entry_message(entry: &f::RosterEntry) -> pb::roster::Entry {
+    let about = &entry.about;
+    let mode = match about.mode {
+        None => pb::roster::Mode::Unspecified,
+        Some(Mode::CatchingUp) => pb::roster::Mode::CatchingUp,
+        Some(Mode::Live) => pb::roster::Mode::Live,
+        Some(Mode::Lagging) => pb::roster::Mode::Lagging,
+    };
+    pb::roster::Entry {
+        id: entry.id.0.to_vec(),
+        parent_id: entry.parent.0.to_vec(),
+        change: entry.change,
+        connected: entry.connected,
+        name: about.name.clone(),
+        role: role_message(about.role).into(),
+        version: about.version.clone(),
+        address: about.address.clone(),
+        since_millis: about.since.0,
+        reconnect_reason: about.reconnect_reason.clone(),
+        policy: Some(policy_message(about.policy)),
+        acked_revision: about.acked.0,
+        ready: about.ready,
+        mode: mode.into(),
+        joined: entry.joined,
+    }
+}
+
+fn role_message(role: f::Role) -> pb::hello::Role {
+    match role {
+        f::Role::Leaf => pb::hello::Role::Leaf,
+        f::Role::Relay => pb::hello::Role::Relay,
     }
 }
 

@@ -7,6 +7,7 @@ use prost::Message;
 
 use super::*;
 use crate::replication::frames::*;
+use crate::replication::subscription::Mode;
 use crate::replication::{Lineage, PublicKey, Signature};
 use crate::revocation::{
     Ancestor, Chain, Digest, Epoch, Minute, Policy, Revision, SetKey, SnapshotChunk, UnixMillis, WhenStale,
@@ -45,9 +46,46 @@ fn ack() -> Ack {
             subscribers: 5,
             ready: 4,
             applied_min: Revision(8),
-            laggards: vec!["slow".to_owned()],
+            laggards: vec![NodeId([21; 16])],
             loosest_policy: Some(policy()),
+            changes: 22,
         }),
+    }
+}
+
+fn roster() -> Roster {
+    let entry = |mode, role, connected| RosterEntry {
+        id: NodeId([23; 16]),
+        parent: NodeId([24; 16]),
+        change: 25,
+        joined: 24,
+        connected,
+        about: About {
+            name: "leaf".to_owned(),
+            role,
+            version: "0.1.0".to_owned(),
+            address: "10.0.0.1:1".to_owned(),
+            since: UnixMillis(26),
+            reconnect_reason: "reset".to_owned(),
+            policy: policy(),
+            acked: Revision(27),
+            ready: true,
+            mode,
+        },
+    };
+    Roster {
+        memory: u64::MAX,
+        begins: true,
+        complete: Some(0),
+        epoch: Some([28; 16]),
+        entries: vec![
+            entry(None, Role::Leaf, false),
+            entry(Some(Mode::CatchingUp), Role::Relay, true),
+            entry(Some(Mode::Live), Role::Leaf, true),
+            entry(Some(Mode::Lagging), Role::Leaf, true),
+        ],
+        gone: vec![NodeId([29; 16])],
+        unlisted: 30,
     }
 }
 
@@ -122,7 +160,9 @@ fn to_subscriber_frames() -> Vec<ToSubscriber> {
 
 #[test]
 fn frames_round_trip_through_the_bytes_of_the_wire() {
-    for frame in [ToServer::Hello(Box::new(hello())), ToServer::Ack(ack())] {
+    let more = Roster { complete: None, epoch: None, begins: false, ..roster() };
+    let rosters = [ToServer::Roster(roster()), ToServer::Roster(more)];
+    for frame in [ToServer::Hello(Box::new(hello())), ToServer::Ack(ack())].into_iter().chain(rosters) {
         let bytes = pb::SubscribeRequest::from(&frame).encode_to_vec();
         assert_eq!(ToServer::try_from(pb::SubscribeRequest::decode(&*bytes).unwrap()), Ok(frame));
     }
@@ -162,6 +202,30 @@ fn a_hello_with_a_bad_field_is_refused_by_name() {
     assert_eq!(refused_hello(|h| h.path[0].push(1)), length("hello.path", 17));
     assert_eq!(refused_hello(|h| h.held.as_mut().unwrap().epoch = None), FrameError::Missing("hello.held.epoch"));
     assert_eq!(refused_hello(|h| h.held.as_mut().unwrap().digest.clear()), length("hello.held.digest", 0));
+}
+
+fn refused_roster(change: impl FnOnce(&mut pb::Roster)) -> FrameError {
+    let mut message = pb::SubscribeRequest::from(&ToServer::Roster(roster()));
+    let Some(pb::subscribe_request::Frame::Roster(roster)) = &mut message.frame else { panic!("not a roster") };
+    change(roster);
+    ToServer::try_from(message).unwrap_err()
+}
+
+#[test]
+fn a_roster_with_a_bad_field_is_refused_by_name() {
+    let too_long = |field, limit, given| FrameError::TooLong { field, limit, given };
+    let length = |field, given| FrameError::Length { field, expected: 16, given };
+    assert_eq!(refused_roster(|r| r.epoch.truncate(3)), length("roster.epoch", 3));
+    assert_eq!(refused_roster(|r| r.gone[0].push(1)), length("roster.gone", 17));
+    assert_eq!(refused_roster(|r| r.gone = vec![vec![0; 16]; 513]), too_long("roster.gone", 512, 513));
+    assert_eq!(refused_roster(|r| r.entries = vec![r.entries[0].clone(); 513]), too_long("roster.entries", 512, 513));
+    assert_eq!(refused_roster(|r| r.entries[0].id.clear()), length("roster.entries.id", 0));
+    assert_eq!(refused_roster(|r| r.entries[0].parent_id.clear()), length("roster.entries.parent_id", 0));
+    assert_eq!(refused_roster(|r| r.entries[0].role = 0), FrameError::Missing("roster.entries.role"));
+    assert_eq!(refused_roster(|r| r.entries[0].mode = 9), FrameError::Invalid("roster.entries.mode"));
+    assert_eq!(refused_roster(|r| r.entries[0].policy = None), FrameError::Missing("roster.entries.policy"));
+    let long = "x".repeat(129);
+    assert_eq!(refused_roster(|r| r.entries[0].address = long), too_long("roster.entries.address", 128, 129));
 }
 
 fn refused(frame: &ToSubscriber, change: impl FnOnce(&mut pb::subscribe_response::Frame)) -> FrameError {

@@ -10,10 +10,6 @@ use crate::validators::name;
 /// fresh as policy wants it; after the time by which it is said to be dead everywhere, from no set. Whoever goes on from that
 /// position knows better.
 pub fn provably_dead(history: &History) -> Result<(), String> {
-    // RESTRICTED: a relay counts those below it and does not name them, so that one that goes is not missed.
-    if history.relays > 0 {
-        return Ok(());
-    }
     let (mut everywhere, mut by): (Option<Point>, Vec<(Duration, Point)>) = (None, Vec::new());
     // Clocks that are off by more than policy allows for make no such promise.
     if history.skew_max > CLOCK_SKEW_MAX {
@@ -27,7 +23,9 @@ pub fn provably_dead(history: &History) -> Result<(), String> {
                 }
                 by.extend(dead_by.map(|dead_by| (dead_by, *at)));
             }
-            Event::Observed(seen) if record.node != AUTHORITY && seen.accepts => {
+            // RESTRICTED: whoever has not caught up since it began goes by the policy of what it began from, which may be an
+            // earlier and laxer one: stale without bound, it is taken for nobody who knows.
+            Event::Observed(seen) if record.node != AUTHORITY && seen.accepts && seen.ready => {
                 let passed = by.iter().filter(|(by, _)| record.at > *by).map(|(_, at)| *at).max();
                 for at in everywhere.filter(|_| seen.fresh).into_iter().chain(passed) {
                     accepts_none(history, at, record, seen)?;

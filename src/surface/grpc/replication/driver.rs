@@ -202,7 +202,7 @@ fn broken(status: &Status) -> Inbound {
 async fn handle(came: Inbound, subscription: &mut Subscription, seat: &mut dyn Seat, feed: &Arc<dyn Feed>) -> bool {
     match came {
         Inbound::Frame(frame) => {
-            let greets = matches!(frame, ToServer::Hello(_));
+            let (greets, acks) = (matches!(frame, ToServer::Hello(_)), matches!(frame, ToServer::Ack(_)));
             if let ToServer::Hello(hello) = &frame
                 && !hello.probe
             {
@@ -216,8 +216,13 @@ async fn handle(came: Inbound, subscription: &mut Subscription, seat: &mut dyn S
                 revisions if greets && revisions > 0 => seat.handle_history_lost(revisions),
                 _ => {}
             }
-            if let Some(ack) = subscription.acked() {
+            if let Some(ack) = subscription.acked().filter(|_| acks) {
                 seat.handle_ack(ack);
+            }
+            if let Some(roster) = subscription.take_roster()
+                && let Err(fault) = seat.handle_roster(&roster)
+            {
+                subscription.begin_go_away(GoAwayReason::Malformed, &fault.to_string());
             }
             true
         }

@@ -1,0 +1,519 @@
+//! Who ought to be following, here and below relays, and where each of them was last seen.
+//!
+//! ```text
+//! Hello, ack, leave (of a seat) ──▶ Fleet ──▶ who changed: to be stored, or told to the next one above
+//! Roster (of a relay in a seat) ──▶   └─────▶ how far each has come, who is cut off
+//! ```
+//!
+//! Plain state without I/O: the authority makes it durable, a relay passes it on.
+//!
+//! # Invariants
+//! - T1. A member is in one place: in a seat here; else below the relay that told of it last; else cut off.
+//! - T2. A member goes by a goodbye, here or as its relay says; by [`Fleet::forget`]; or by running out: it denies when stale,
+//!   and has been cut off for its `max_staleness` and `clock_skew_max`. One that serves stale never runs out.
+//! - T3. What a relay acknowledges for those below it counts only for those that its ack counted: no change of them may
+//!   be known that the ack does not know.
+//! - T4. A policy is never held to be stricter than what the member may be doing.
+
+mod count;
+mod roster;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+pub use roster::RosterFault;
+
+use super::frames::{
+    ADDRESS_BYTES_MAX, About, Ack, Hello, NodeId, PATH_MAX, PolicyInForce, Role, RosterEntry, Subtree,
+};
+use super::moment::Moment;
+use super::subscription::Mode;
+use crate::revocation::{Revision, UnixMillis, WhenStale};
+use roster::Heard;
+
+/// Members, each in its place.
+#[derive(Debug)]
+pub struct Fleet {
+    /// This process, if it is a relay: never a member of its own fleet.
+    node: Option<NodeId>,
+    /// The epoch that positions are of.
+    epoch: Option<[u8; 16]>,
+    members: BTreeMap<NodeId, Member>,
+    /// Whom the relays in seats here told of, by relay.
+    below: BTreeMap<NodeId, BTreeSet<NodeId>>,
+    members_max: usize,
+    /// How many changes of membership there were.
+    changes: u64,
+    /// Changed, added or removed since they were last taken; bounded by whoever takes them.
+    changed: BTreeSet<NodeId>,
+    /// The same for positions and modes alone.
+    moved: BTreeSet<NodeId>,
+    /// Seats of those that are served and not listed, because there were too many; bounded by the seats.
+    unlisted: BTreeSet<u64>,
+    /// How many of those were cut off: nobody knows what they serve now, and nothing but a restart forgets it.
+    lost: u64,
+}
+
+/// Somebody who ought to be following.
+#[derive(Clone, Debug)]
+pub struct Member {
+    about: About,
+    seat: Option<u64>,
+    below: Option<Below>,
+    /// Set while it has no place.
+    cut_off: Option<CutOff>,
+    /// The number of its last change.
+    change: u64,
+    /// The number of the change with which it came to its last place.
+    joined: u64,
+    /// Of a relay in a seat here: its last ack's.
+    subtree: Option<Subtree>,
+    /// Of a relay that was in a seat here: what it told.
+    heard: Option<Heard>,
+}
+
+/// A place below a relay.
+#[derive(Clone, Copy, Debug)]
+struct Below {
+    /// The relay in a seat here that told of it; `None` when that one is gone for good.
+    via: Option<NodeId>,
+    /// The relay it is connected to, or was.
+    parent: NodeId,
+    /// It is there, as far as is known.
+    present: bool,
+    /// In which of the relay's reports it was told of last.
+    report: u64,
+    /// Names its stay there: the relay's number of its coming.
+    stay: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct CutOff {
+    at: UnixMillis,
+    /// On the boot-time clock.
+    since: Duration,
+}
+
+/// Where a member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In this seat.
+    Seat(u64),
+    /// Below the relay that sits here.
+    Below,
+    /// Gone without a goodbye, or not back since the start.
+    CutOff,
+}
+
+/// What is kept of a member over restarts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Its process.
+    pub id: NodeId,
+    /// For people.
+    pub name: String,
+    /// What it does.
+    pub role: Role,
+    /// What it does when stale.
+    pub policy: PolicyInForce,
+    /// The relay it is or was connected to, if not to this process.
+    pub parent: Option<NodeId>,
+    /// The relay in a seat here that told of it.
+    pub via: Option<NodeId>,
+    /// Of a relay: the memory that it last told from, and up to which change.
+    pub heard: Option<(u64, u64)>,
+}
+
+/// What came of forgetting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgot {
+    /// So many, all of them cut off.
+    Members(u64),
+    /// Whoever was named is connected.
+    Connected,
+    /// Nobody is named so.
+    Nobody,
+}
+
+impl Member {
+    /// What is known of it.
+    #[must_use]
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        match (self.seat, self.below) {
+            (Some(seat), _) => Place::Seat(seat),
+            (None, Some(Below { present: true, .. })) => Place::Below,
+            (None, _) => Place::CutOff,
+        }
+    }
+
+    /// The relay it is connected to, or was last; `None` when that is this process.
+    #[must_use]
+    pub fn parent(&self) -> Option<NodeId> {
+        self.below.filter(|_| self.seat.is_none()).map(|below| below.parent)
+    }
+
+    fn is_present_below(&self) -> bool {
+        self.below.is_some_and(|below| below.present)
+    }
+
+    fn is_connected(&self) -> bool {
+        self.place() != Place::CutOff
+    }
+
+    fn begin_cut(&mut self, now: Moment) {
+        self.cut_off = Some(CutOff { at: now.wall, since: now.boot });
+        self.about.since = now.wall;
+        (self.about.mode, self.about.ready) = (None, false);
+    }
+}
+
+impl Fleet {
+    /// Nobody yet, and at most `members_max`. `node` is this process, if it is a relay.
+    #[must_use]
+    pub fn new(node: Option<NodeId>, members_max: usize) -> Self {
+        Self {
+            node,
+            epoch: None,
+            members: BTreeMap::new(),
+            below: BTreeMap::new(),
+            members_max,
+            changes: 0,
+            changed: BTreeSet::new(),
+            moved: BTreeSet::new(),
+            unlisted: BTreeSet::new(),
+            lost: 0,
+        }
+    }
+
+    /// Takes back what was kept over a restart: all of them are cut off from now on.
+    pub fn restore(&mut self, now: Moment, kept: impl IntoIterator<Item = Kept>) {
+        for Kept { id, name, role, policy, parent, via, heard } in kept {
+            let mut member = Member {
+                about: About {
+                    name,
+                    role,
+                    version: String::new(),
+                    address: String::new(),
+                    since: now.wall,
+                    reconnect_reason: String::new(),
+                    policy,
+                    acked: Revision(0),
+                    ready: false,
+                    mode: None,
+                },
+                seat: None,
+                below: parent.map(|parent| Below { via, parent, present: false, report: 0, stay: 0 }),
+                cut_off: None,
+                change: 0,
+                joined: 0,
+                subtree: None,
+                heard: heard.map(|(memory, changes)| Heard::kept(memory, changes)),
+            };
+            member.begin_cut(now);
+            if let (Some(via), Some(_)) = (via, parent) {
+                self.below.entry(via).or_default().insert(id);
+            }
+            self.members.insert(id, member);
+        }
+    }
+
+    /// Positions are of this epoch from now on: those of another say nothing any more.
+    pub fn set_epoch(&mut self, epoch: [u8; 16]) {
+        if self.epoch.replace(epoch) == Some(epoch) {
+            return;
+        }
+        for member in self.members.values_mut() {
+            (member.about.acked, member.about.ready, member.subtree) = (Revision(0), false, None);
+        }
+        self.touch_all();
+    }
+
+    /// Somebody says Hello in a seat. Whether it is listed.
+    pub fn handle_hello(
+        &mut self,
+        now: Moment,
+        seat: u64,
+        address: &str,
+        hello: &Hello,
+        logged: PolicyInForce,
+    ) -> bool {
+        let id = hello.subscriber;
+        if self.node == Some(id) {
+            return true;
+        }
+        let known = self.members.get(&id);
+        if known.is_none() && self.members.len() >= self.members_max {
+            self.unlisted.insert(seat);
+            self.changes += 1;
+            return false;
+        }
+        let about = About {
+            name: hello.name.clone(),
+            role: hello.role,
+            version: hello.version.clone(),
+            address: address[..address.floor_char_boundary(ADDRESS_BYTES_MAX)].to_owned(),
+            since: now.wall,
+            reconnect_reason: hello.reconnect_reason.clone(),
+            // Until it says, it may be doing what it did before, or what the log says (T4).
+            policy: known.map_or(logged, |known| known.about.policy.looser(logged)),
+            acked: Revision(0),
+            ready: false,
+            mode: Some(Mode::CatchingUp),
+        };
+        self.end_stay(id);
+        // A relay that comes again tells everything again; until then those below it are where they were.
+        if known_seat(&self.members, id).is_some() {
+            self.cut_below(now, id);
+        }
+        let member = self.members.entry(id).or_insert_with(|| Member::new(about.clone()));
+        (member.about, member.seat, member.cut_off, member.subtree) = (about, Some(seat), None, None);
+        if let Some(heard) = &mut member.heard {
+            heard.close();
+        }
+        self.touch(id);
+        self.note_joined(id);
+        true
+    }
+
+    /// The member in a seat says what it has applied.
+    pub fn handle_ack(&mut self, seat: u64, id: NodeId, ack: &Ack) {
+        let Some(member) = self.members.get_mut(&id).filter(|member| member.seat == Some(seat)) else { return };
+        let about = &mut member.about;
+        let policy = ack.policy.unwrap_or(about.policy);
+        let changes = about.ready != ack.ready || about.policy != policy;
+        (about.acked, about.ready, about.policy) = (ack.applied, ack.ready, policy);
+        if about.role == Role::Relay {
+            member.subtree.clone_from(&ack.subtree);
+        }
+        if changes {
+            self.touch(id);
+        } else {
+            self.moved.insert(id);
+        }
+    }
+
+    /// The member in a seat is served in another way.
+    pub fn handle_mode(&mut self, seat: u64, id: NodeId, mode: Mode) {
+        if let Some(member) = self.members.get_mut(&id).filter(|member| member.seat == Some(seat)) {
+            member.about.mode = Some(mode);
+            self.moved.insert(id);
+        }
+    }
+
+    /// A seat is left. Those below a relay are cut off until they are told of again: they may go on serving what they have,
+    /// whatever the relay said at its end.
+    pub fn handle_leave(&mut self, now: Moment, seat: u64, id: NodeId, goodbye: bool) {
+        if self.unlisted.remove(&seat) {
+            self.lost = self.lost.saturating_add(u64::from(!goodbye));
+            self.changes += 1;
+        }
+        // It may have taken another seat meanwhile.
+        let Some(member) = self.members.get_mut(&id).filter(|member| member.seat == Some(seat)) else { return };
+        (member.seat, member.subtree) = (None, None);
+        if let Some(heard) = &mut member.heard {
+            heard.close();
+        }
+        match (goodbye, member.is_present_below()) {
+            (true, _) => {
+                self.end_stay(id);
+                self.remove(now, id);
+            }
+            // It has moved on below a relay. What that told of it meanwhile was not taken.
+            (false, true) => member.about.ready = false,
+            (false, false) => member.begin_cut(now),
+        }
+        self.cut_below(now, id);
+        if self.members.contains_key(&id) {
+            self.touch(id);
+        }
+    }
+
+    /// Takes off those that cannot accept anything any more.
+    pub fn expire(&mut self, now: Moment, skew: Duration) {
+        let ran_out = |member: &Member| match (member.place(), member.cut_off) {
+            (Place::CutOff, Some(cut_off)) if member.about.policy.when_stale == WhenStale::Deny => {
+                now.since(cut_off.since) > member.about.policy.max_staleness.saturating_add(skew)
+            }
+            _ => false,
+        };
+        let gone: Vec<NodeId> = self.members.iter().filter(|(_, member)| ran_out(member)).map(|(id, _)| *id).collect();
+        gone.into_iter().for_each(|id| self.remove(now, id));
+    }
+
+    /// Takes off the member with this id, or else all with this name (`relay/name` too), that are cut off.
+    pub fn forget(&mut self, now: Moment, id: Option<NodeId>, name: &str) -> Forgot {
+        let named = |(at, member): &(&NodeId, &Member)| match id {
+            Some(id) => **at == id,
+            None => member.about.name == name || self.name_of(**at) == name,
+        };
+        let all: Vec<(NodeId, bool)> =
+            self.members.iter().filter(named).map(|(id, member)| (*id, member.is_connected())).collect();
+        let gone: Vec<NodeId> = all.iter().filter(|(_, connected)| !connected).map(|(id, _)| *id).collect();
+        for id in &gone {
+            self.remove(now, *id);
+        }
+        match (all.len(), gone.len()) {
+            (0, _) => Forgot::Nobody,
+            (_, 0) => Forgot::Connected,
+            (_, gone) => Forgot::Members(gone as u64),
+        }
+    }
+
+    /// Everybody, in the order of their ids.
+    pub fn members(&self) -> impl Iterator<Item = (NodeId, &Member)> {
+        self.members.iter().map(|(id, member)| (*id, member))
+    }
+
+    /// The seats of those that are served and not listed.
+    #[must_use]
+    pub fn unlisted_seats(&self) -> &BTreeSet<u64> {
+        &self.unlisted
+    }
+
+    /// How many changes of membership there were.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Who was added, changed or removed since this was last asked.
+    pub fn take_changed(&mut self) -> BTreeSet<NodeId> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Whose position alone changed since this was last asked.
+    pub fn take_moved(&mut self) -> BTreeSet<NodeId> {
+        std::mem::take(&mut self.moved)
+    }
+
+    /// What is to be kept of a member over restarts; `None` when nothing is.
+    #[must_use]
+    pub fn kept(&self, id: NodeId) -> Option<Kept> {
+        let member = self.members.get(&id)?;
+        let About { name, role, policy, .. } = &member.about;
+        let (parent, via) = (member.parent(), member.below.and_then(|below| below.via));
+        let via = via.filter(|_| parent.is_some());
+        let heard = member.heard.as_ref().and_then(Heard::to_keep);
+        Some(Kept { id, name: name.clone(), role: *role, policy: *policy, parent, via, heard })
+    }
+
+    /// What is told of a member to the next one above `here`; `None` when it is none.
+    #[must_use]
+    pub fn entry(&self, id: NodeId, here: NodeId) -> Option<RosterEntry> {
+        let member = self.members.get(&id)?;
+        let parent = member.parent().unwrap_or(here);
+        let about = About { acked: self.applied(member).unwrap_or(member.about.acked), ..member.about.clone() };
+        let Member { change, joined, .. } = *member;
+        Some(RosterEntry { id, parent, change, joined, connected: member.is_connected(), about })
+    }
+
+    /// Its name behind those of the relays it is below: `relay/name`.
+    #[must_use]
+    pub fn name_of(&self, id: NodeId) -> String {
+        let mut path = own_name(&self.members, id);
+        let mut at = id;
+        for _ in 0..PATH_MAX {
+            let parent = self.members.get(&at).and_then(Member::parent);
+            let Some(parent) = parent.filter(|parent| self.members.contains_key(parent)) else { break };
+            path = format!("{}/{path}", own_name(&self.members, parent));
+            at = parent;
+        }
+        path
+    }
+
+    fn touch(&mut self, id: NodeId) {
+        self.changes += 1;
+        if let Some(member) = self.members.get_mut(&id) {
+            member.change = self.changes;
+        }
+        self.changed.insert(id);
+    }
+
+    fn touch_all(&mut self) {
+        let ids: Vec<NodeId> = self.members.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.touch(id));
+    }
+
+    fn remove(&mut self, now: Moment, id: NodeId) {
+        self.cut_below(now, id);
+        self.orphan_below(id);
+        self.leave_below(id);
+        if let Some(heard) = self.members.remove(&id).and_then(|member| member.heard) {
+            self.lost = self.lost.saturating_add(heard.unlisted());
+        }
+        self.touch(id);
+    }
+
+    fn note_joined(&mut self, id: NodeId) {
+        if let Some(member) = self.members.get_mut(&id) {
+            member.joined = member.change;
+        }
+    }
+
+    /// It is here now, whatever the relay that had it says of its stay there from here on.
+    fn end_stay(&mut self, id: NodeId) {
+        let below = self.members.get(&id).and_then(|member| member.below).filter(|below| below.present);
+        if let Some(Below { via: Some(via), stay, .. }) = below
+            && let Some(heard) = self.members.get_mut(&via).and_then(|relay| relay.heard.as_mut())
+        {
+            heard.end_stay(id, stay);
+        }
+        self.leave_below(id);
+    }
+
+    /// It has no place below a relay.
+    fn leave_below(&mut self, id: NodeId) {
+        let below = self.members.get_mut(&id).and_then(|member| member.below.take());
+        if let Some(via) = below.and_then(|below| below.via) {
+            self.unlink(via, id);
+        }
+    }
+
+    fn unlink(&mut self, via: NodeId, id: NodeId) {
+        if let Some(ids) = self.below.get_mut(&via) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.below.remove(&via);
+            }
+        }
+    }
+
+    /// All below a relay are cut off, until it tells of them again.
+    fn cut_below(&mut self, now: Moment, relay: NodeId) {
+        for id in self.below.get(&relay).cloned().unwrap_or_default() {
+            let Some(member) = self.members.get_mut(&id) else { continue };
+            let was_present = member.is_present_below();
+            if let Some(below) = &mut member.below {
+                below.present = false;
+            }
+            if was_present && member.seat.is_none() {
+                member.begin_cut(now);
+                self.touch(id);
+            }
+        }
+    }
+}
+
+impl Member {
+    fn new(about: About) -> Self {
+        Self { about, seat: None, below: None, cut_off: None, change: 0, joined: 0, subtree: None, heard: None }
+    }
+}
+
+fn known_seat(members: &BTreeMap<NodeId, Member>, id: NodeId) -> Option<u64> {
+    members.get(&id).and_then(|member| member.seat)
+}
+
+fn own_name(members: &BTreeMap<NodeId, Member>, id: NodeId) -> String {
+    let name = members.get(&id).map_or("", |member| &member.about.name);
+    if name.is_empty() { id.to_string() } else { name.to_owned() }
+}
