@@ -311,7 +311,7 @@ impl Running {
         let in_doubt = trouble.is_some() || self.manual.clock_in_doubt().is_some();
         let bounded = found.loosest.filter(|_| found.serve_stale == 0 && !in_doubt);
         let dead_by = bounded.filter(|loosest| loosest.when_stale == WhenStale::Deny).map(|loosest| {
-            let record = self.reader.record(revision).unwrap();
+            let record = self.reader.record(revision).ok().flatten();
             let committed = record.map_or_else(|| self.hub_wall(), |record| record.source_time());
             let skew = self.manual.set().policy().clock_skew_max;
             Duration::from_secs((Duration::from_millis(committed.0) + loosest.max_staleness + 2 * skew).as_secs() + 1)

@@ -57,6 +57,7 @@ pub struct History {
     /// How far apart two wall clocks ever were, at most.
     pub skew_max: Duration,
     pub nodes: usize,
+    pub relays: usize,
 }
 
 #[derive(Clone, Debug)]

@@ -98,6 +98,7 @@ impl World {
             delay_max: faults.delay_max + STEP,
             skew_max: faults.skew_bound(),
             nodes: nodes.len(),
+            relays: faults.relays,
             ..History::default()
         };
         Self {

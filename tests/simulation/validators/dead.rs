@@ -1,5 +1,6 @@
 //! What the authority proves to have come everywhere.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::authority::CLOCK_SKEW_MAX;
@@ -10,31 +11,48 @@ use crate::validators::name;
 /// fresh as policy wants it; after the time by which it is said to be dead everywhere, from no set. Whoever goes on from that
 /// position knows better.
 pub fn provably_dead(history: &History) -> Result<(), String> {
-    let (mut everywhere, mut by): (Option<Point>, Vec<(Duration, Point)>) = (None, Vec::new());
+    let mut claims: Vec<Claim> = Vec::new();
+    let mut begun: BTreeMap<usize, Duration> = BTreeMap::new();
     // Clocks that are off by more than policy allows for make no such promise.
     if history.skew_max > CLOCK_SKEW_MAX {
         return Ok(());
     }
+    // RESTRICTED: to a process that begins anew a lying sender can show the past, word by word. It is as stale as it says, and
+    // the bound on time holds for it.
+    let mut misled = BTreeSet::new();
     for record in &history.events {
         match &record.event {
-            Event::Proven(Proven { at, complete, dead_by, .. }) => {
-                if *complete {
-                    everywhere = everywhere.max(Some(*at));
-                }
-                by.extend(dead_by.map(|dead_by| (dead_by, *at)));
+            Event::Restarted { .. } => {
+                misled.remove(&record.node);
+                begun.remove(&record.node);
             }
+            Event::Misled => drop(misled.insert(record.node)),
+            Event::Swapped { .. } => drop(begun.entry(record.node).or_insert(record.at)),
+            Event::Proven(told) => claims.push(Claim { made: record.at, told: told.clone() }),
             // RESTRICTED: whoever has not caught up since it began goes by the policy of what it began from, which may be an
             // earlier and laxer one: stale without bound, it is taken for nobody who knows.
             Event::Observed(seen) if record.node != AUTHORITY && seen.accepts && seen.ready => {
-                let passed = by.iter().filter(|(by, _)| record.at > *by).map(|(_, at)| *at).max();
-                for at in everywhere.filter(|_| seen.fresh).into_iter().chain(passed) {
-                    accepts_none(history, at, record, seen)?;
+                // RESTRICTED: a relay feeds others before it has caught up itself. Who begins below it catches up with that.
+                let since = begun.get(&record.node).copied().filter(|_| history.relays > 0).unwrap_or_default();
+                let trusts = seen.fresh && !misled.contains(&record.node);
+                let applies = |claim: &&Claim| {
+                    claim.made >= since
+                        && ((claim.told.complete && trusts) || claim.told.dead_by.is_some_and(|by| record.at > by))
+                };
+                for claim in claims.iter().filter(applies) {
+                    accepts_none(history, claim.told.at, record, seen)?;
                 }
             }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// What was said, and when.
+struct Claim {
+    made: Duration,
+    told: Proven,
 }
 
 fn accepts_none(history: &History, at: Point, record: &Record, seen: &Observed) -> Result<(), String> {
