@@ -81,7 +81,8 @@ impl World {
                 let is_relay = index < faults.relays;
                 let time = ManualTime::starting_at(authority::time_start());
                 time.step_wall(off(now, &mut random, faults.skew_max));
-                let options = hub::Options { log_bytes_max, snapshots_max: 2, ..hub::Options::default() };
+                // A relay's log must reach further than the authority's snapshots lie apart.
+                let options = hub::Options { log_bytes_max: 12_000, snapshots_max: 2, ..hub::Options::default() };
                 let site = Site {
                     index,
                     time,

@@ -224,10 +224,10 @@ impl Follower {
         }
     }
 
-    /// The authority's signed word about exactly what is served. Whoever has only begun, from a snapshot or a cache, may hold
-    /// less than every other replica has by now, and counts as beyond any staleness until it has caught up.
+    /// The authority's signed word about exactly what is served. On its way to the server's head a replica may hold less than
+    /// every other one has by now: what it holds counts as no fresher than before, until it has caught up.
     pub(super) fn handle_word(&mut self, now: Moment, revision: Revision, source_time: UnixMillis) {
-        if !self.caught_up_once && !self.is_caught_up() {
+        if !self.is_caught_up() {
             return;
         }
         let Phase::Following(link) = &mut self.phase else { return };
