@@ -22,7 +22,7 @@ struct Watch<'a> {
     found: BTreeSet<u32>,
     diverged: bool,
     owed: Vec<Owed>,
-    /// All that such sets held: they are let go as a whole, later than some of it. `None`: it was in doubt, and misled.
+    /// All that such sets held: they are let go as a whole, later than some of it. `None`: it was in doubt.
     kept: BTreeMap<u64, Option<BTreeSet<u32>>>,
     /// Something came that the authority did not send.
     misled: bool,
@@ -51,12 +51,14 @@ impl<'a> Watch<'a> {
             // Whoever restores knows what it does; those below do not.
             Event::Restored => *self = Self::new(self.history),
             Event::Misled => self.misled = true,
+            Event::Diverged => self.diverged = true,
             Event::Advanced { to, .. } => self.move_to(*to),
             Event::Swapped { to } => {
                 let changes = self.at.generation != 0 && self.at.generation != to.generation;
                 if changes && (self.diverged || !self.history.takes_over(to.generation, self.at)) {
                     self.owe(self.at);
                 }
+                self.diverged = false;
                 self.move_to(*to);
             }
             _ => {}
@@ -76,8 +78,7 @@ impl<'a> Watch<'a> {
                 until.extend(expiry.map(|expiry| (*token, *expiry)));
             }
         }
-        let is_known = !(self.diverged && self.misled);
-        self.kept.insert(at.generation, is_known.then(|| until.keys().copied().collect()));
+        self.kept.insert(at.generation, (!self.diverged).then(|| until.keys().copied().collect()));
         self.owed.push(Owed { generation: at.generation, until });
     }
 
