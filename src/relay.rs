@@ -129,12 +129,7 @@ impl Relay {
             if let Some(progress) = progress.as_mut().as_pin_mut() {
                 progress.enable();
             }
-            let subtree = self.below.subtree();
-            self.subtree.send_if_modified(|before| {
-                let changed = *before != subtree;
-                *before = subtree;
-                changed
-            });
+            self.sum_up();
             let heard = async {
                 match progress.as_pin_mut() {
                     Some(progress) => progress.await,
@@ -147,6 +142,16 @@ impl Relay {
                 () = tokio::time::sleep(SUBTREE_INTERVAL) => {}
             }
         }
+    }
+
+    /// Sums up what lies below now. [`Relay::run`] does so by itself.
+    pub fn sum_up(&self) {
+        let subtree = self.below.subtree();
+        self.subtree.send_if_modified(|before| {
+            let changed = *before != subtree;
+            *before = subtree;
+            changed
+        });
     }
 
     fn replace(&self, next: Option<Arc<Hub>>) {
@@ -201,7 +206,6 @@ impl Feeder {
 impl Keep for Feeder {
     fn handle_swap(&mut self, swap: &SetSwap, _: &FollowerStatus) {
         let Some(provenance) = &swap.provenance else { return self.replace(None) };
-        self.asked_at = None;
         // After a refresh the log goes on: those below notice nothing.
         if let Some(hub) = &self.hub
             && goes_on(hub, provenance)
@@ -249,8 +253,12 @@ impl Keep for Feeder {
         let limit = (self.relay.options.log_bytes_max / whole * part) as u64;
         let since = hub.snapshot_revision().and_then(|revision| hub.bytes_since(revision));
         let now = self.relay.clock.boot();
-        let wants = since.is_none_or(|bytes| bytes >= limit)
-            && self.asked_at.is_none_or(|asked| now.since(asked) >= REFRESH_PAUSE);
+        if since.is_some_and(|bytes| bytes < limit) {
+            // Whatever was asked for was had.
+            self.asked_at = None;
+            return false;
+        }
+        let wants = self.asked_at.is_none_or(|asked| now.since(asked) >= REFRESH_PAUSE);
         if wants {
             self.asked_at = Some(now);
         }

@@ -23,8 +23,10 @@ use super::serve::gone;
 use super::snapshot::{self, Snapshotter};
 use super::vitals::Vitals;
 use crate::journal::{Identity, Journal, JournalReader, Record};
-use crate::revocation::ports::{ReinstateReply, ReinstateRequest, RevokeReply, RevokeRequest, WriteError};
-use crate::revocation::{Rebuild, RevocationSet};
+use crate::revocation::ports::{
+    AcceptLossError, Caller, ReinstateReply, ReinstateRequest, RevokeReply, RevokeRequest, WriteError,
+};
+use crate::revocation::{Position, Rebuild, RevocationSet};
 
 /// The most requests that wait for a step; more are refused.
 const QUEUE_REQUESTS: usize = 4096;
@@ -82,6 +84,16 @@ impl ManualAuthority {
         self.ask(resolved, lookup::repeat_reinstate)
     }
 
+    /// Gives up what epochs up to `generation` revoked and this one lacks: does one round of the commit thread for it.
+    ///
+    /// # Errors
+    /// When it is not accepted, or not known to be durable.
+    pub fn accept_loss(&mut self, caller: Caller, generation: u64) -> Result<Position, AcceptLossError> {
+        let (answer, mut decided) = oneshot::channel();
+        self.committer.step(Some(Work::AcceptLoss(caller, generation, answer)));
+        decided.try_recv().map_err(|_| gone())?
+    }
+
     fn ask<T>(
         &self,
         work: impl FnOnce(oneshot::Sender<Result<Decided<T>, WriteError>>) -> Result<Work, WriteError>,
@@ -107,6 +119,12 @@ impl ManualAuthority {
     #[must_use]
     pub fn set(&self) -> &Arc<RevocationSet> {
         &self.set
+    }
+
+    /// Why the clock is in doubt; `None` when it is not.
+    #[must_use]
+    pub fn clock_in_doubt(&self) -> Option<String> {
+        self.vitals.clock_in_doubt()
     }
 
     /// Why writes are refused; `None` when they are not.

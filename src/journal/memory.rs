@@ -105,6 +105,16 @@ impl MemoryDisk {
         self.platter.lock().cache = None;
     }
 
+    /// A disk of its own with what is durable on this one, for the journal of `identity`: a backup under the identity of
+    /// this one, a restored backup under one that descends from it.
+    #[must_use]
+    pub fn copy(&self, identity: Identity) -> Self {
+        let platter = self.platter.lock();
+        let (records, carried) = (platter.records.clone(), platter.carried.clone());
+        let copy = Platter { records, cache: None, carried, pruned: platter.pruned, fault: None };
+        Self { identity, platter: Arc::new(Mutex::new(copy)) }
+    }
+
     /// Flips one bit of a stored record, wherever `byte` falls; for tests of recovery.
     pub fn flip_bit(&self, revision: Revision, byte: usize) {
         if let Some(stored) = self.platter.lock().records.get_mut(&revision) {
@@ -307,6 +317,21 @@ mod tests {
             }
             assert_eq!(disk.open().unwrap().head(), Revision(head));
         }
+    }
+
+    #[test]
+    fn a_copy_is_another_disk_and_goes_on_as_the_journal_it_is_said_to_be() {
+        let disk = disk();
+        let mut journal = disk.open().unwrap();
+        let _ = journal.append(&sample::revoking(Revision(1), 1)).unwrap();
+        let child = journal.identity().descend(Revision(1)).unwrap();
+        let copy = disk.copy(child.clone());
+        let _ = journal.append(&sample::revoking(Revision(2), 1)).unwrap();
+        let mut restored = copy.open().unwrap();
+        assert_eq!((restored.head(), restored.identity()), (Revision(1), &child));
+        let position = restored.append(&sample::revoking(Revision(2), 3)).unwrap();
+        assert_eq!((position.epoch, position.revision), (child.epoch.id, Revision(2)));
+        assert_eq!(disk.open().unwrap().head(), Revision(2));
     }
 
     #[test]

@@ -23,6 +23,11 @@ struct Fixture {
 }
 
 fn fixture(log_bytes_max: usize) -> Fixture {
+    fixture_with(log_bytes_max, None)
+}
+
+/// With another server behind the authority in the list.
+fn fixture_with(log_bytes_max: usize, other: Option<Arc<dyn Upstream>>) -> Fixture {
     let (server, peers) = Server::new("authority");
     let time = ManualTime::starting_at(BEGIN);
     let clock = Clock::manual(Arc::clone(&time));
@@ -32,7 +37,7 @@ fn fixture(log_bytes_max: usize) -> Fixture {
     let driver = Driver::spawn(
         DriverOptions {
             follower,
-            upstreams: vec![server as Arc<dyn Upstream>],
+            upstreams: std::iter::once(server as Arc<dyn Upstream>).chain(other).collect(),
             clock,
             observer: None,
             keepers: vec![Box::new(relay.feeder())],
@@ -182,6 +187,39 @@ async fn a_newer_snapshot_is_asked_for_when_the_log_outgrows_it_and_the_hub_goes
     assert!(Arc::ptr_eq(&hub, &before), "those below notice nothing");
     assert_eq!(hub.snapshot_revision(), Some(Revision(21)));
     assert_eq!(hub.head_point().revision, Revision(22));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_snapshot_is_asked_for_where_the_deltas_came_from() {
+    let (other, mut others) = Server::new("another relay");
+    let mut fixture = fixture_with(4_000, Some(other as Arc<dyn Upstream>));
+    let mut authority = Authority::new(1, Policy::default());
+    authority.revoke("mallory");
+    let peer = fixture.welcomed(&authority).await;
+    peer.send((0..20).map(|number| authority.revoke(&format!("user-{number}")))).await;
+    let again = tokio::select! {
+        again = fixture.peers.recv() => again,
+        _ = others.recv() => panic!("it asked somebody else"),
+    };
+    assert_eq!(again.unwrap().hello().await.held, None, "it asks for everything");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_is_no_newer_is_not_asked_for_again_at_once() {
+    let mut fixture = fixture(4_000);
+    let mut authority = Authority::new(1, Policy::default());
+    authority.revoke("mallory");
+    let peer = fixture.welcomed(&authority).await;
+    let oldest = authority.snapshot(fixture.wall());
+    let deltas: Vec<ToSubscriber> = (0..20).map(|number| authority.revoke(&format!("user-{number}"))).collect();
+    peer.send(deltas.clone()).await;
+    let mut peer = fixture.peers.recv().await.unwrap();
+    assert_eq!(peer.hello().await.held, None, "it asks for everything");
+    peer.send([authority.welcome(WelcomeMode::Snapshot)]).await;
+    peer.send(oldest.into_iter().chain(deltas)).await;
+    fixture.sees(|status| status.revision == Revision(21) && status.ready).await;
+    let again = tokio::time::timeout(Duration::from_secs(30), fixture.peers.recv()).await;
+    assert!(again.is_err(), "the upstream has no newer one yet");
 }
 
 #[tokio::test(start_paused = true)]

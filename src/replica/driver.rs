@@ -81,9 +81,7 @@ impl Driver {
             following,
             replica: Arc::clone(&replica),
             upstreams,
-            current: None,
             link: Link::Idle,
-            asked: 0,
             probing: JoinSet::new(),
             lost: String::new(),
             rebuilds: JoinSet::new(),
@@ -137,13 +135,9 @@ struct Task {
     following: Following,
     replica: Arc<Replica>,
     upstreams: Vec<Arc<dyn Upstream>>,
-    /// The server tried last, by its place in the list.
-    current: Option<usize>,
     link: Link,
-    /// The server asked last while the current one is suspect, by its place in the list.
-    asked: usize,
     /// At most one server is being asked.
-    probing: JoinSet<(usize, Option<Welcome>)>,
+    probing: JoinSet<Option<Welcome>>,
     /// Why there is no connection.
     lost: String,
     rebuilds: JoinSet<()>,
@@ -203,37 +197,31 @@ impl Task {
         }
     }
 
-    /// Tries the next server of the list.
+    /// Tries the next server.
     fn connect(&mut self) {
-        let next = self.current.map_or(0, |current| (current + 1) % self.upstreams.len().max(1));
-        match self.upstreams.get(next) {
-            Some(upstream) => {
-                self.current = Some(next);
-                self.link = Link::connect(Arc::clone(upstream));
-            }
+        let next = self.following.next_server(self.upstreams.len());
+        self.link = match next.and_then(|next| self.upstreams.get(next)) {
+            Some(upstream) => Link::connect(Arc::clone(upstream)),
             // Nothing to follow: the replica stays as it is.
-            None => self.link = Link::Idle,
-        }
+            None => Link::Idle,
+        };
     }
 
     /// Asks the next of the other servers, unless one is being asked already.
     fn probe(&mut self, hello: Hello) {
-        let idle = self.probing.is_empty() && self.upstreams.len() > 1;
-        let Some(current) = self.current.filter(|_| idle) else { return };
-        let next = |index: usize| (index + 1) % self.upstreams.len();
-        self.asked = next(self.asked);
-        if self.asked == current {
-            self.asked = next(self.asked);
+        if !self.probing.is_empty() {
+            return;
         }
-        let (asked, upstream) = (self.asked, Arc::clone(&self.upstreams[self.asked]));
-        self.probing.spawn(async move { (asked, probe(&*upstream, hello).await) });
+        let asked = self.following.next_asked(self.upstreams.len());
+        if let Some(upstream) = asked.and_then(|asked| self.upstreams.get(asked)) {
+            let upstream = Arc::clone(upstream);
+            self.probing.spawn(async move { probe(&*upstream, hello).await });
+        }
     }
 
-    fn handle_probed(&mut self, answer: Result<(usize, Option<Welcome>), JoinError>) {
-        let Ok((asked, Some(welcome))) = answer else { return };
-        if self.following.follower.handle_probed(self.replica.now(), &welcome) {
-            // The next connection is to that one.
-            self.current = Some((asked + self.upstreams.len() - 1) % self.upstreams.len());
+    fn handle_probed(&mut self, answer: Result<Option<Welcome>, JoinError>) {
+        if let Ok(Some(welcome)) = answer {
+            self.following.handle_probed(&welcome);
         }
     }
 
@@ -269,7 +257,7 @@ impl Task {
 
     fn wait(&mut self, after: Duration) {
         self.link = Link::wait(after);
-        if self.current.is_none() {
+        if self.following.server().is_none() {
             return;
         }
         count(&self.replica.counters().connection_failures);
@@ -325,12 +313,12 @@ impl Task {
     }
 
     fn server(&self) -> &str {
-        self.current.and_then(|current| self.upstreams.get(current)).map_or("", |upstream| upstream.name())
+        self.following.server().and_then(|server| self.upstreams.get(server)).map_or("", |upstream| upstream.name())
     }
 
     fn tell<'a>(&'a mut self, event: impl FnOnce(&'a str) -> Event<'a>) {
-        let Self { observer: Some(observer), upstreams, current, following, .. } = self else { return };
-        let server = current.and_then(|current| upstreams.get(current)).map_or("", |upstream| upstream.name());
+        let Self { observer: Some(observer), upstreams, following, .. } = self else { return };
+        let server = following.server().and_then(|server| upstreams.get(server)).map_or("", |upstream| upstream.name());
         observer.handle_event(event(server), &following.follower.status());
     }
 }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use super::handle::{LocalPolicy, Replica, Residue};
 use super::keep::Keep;
 use crate::clock::Clock;
-use crate::replication::follower::{Action, CacheFault, Follower, FollowerOptions, Kept};
+use crate::replication::follower::{Action, CacheFault, DisconnectReason, Follower, FollowerOptions, Kept};
+use crate::replication::frames::Welcome;
 
 /// Tells readers and keepers what the follower wants published, and the driver everything else.
 pub struct Following {
@@ -20,6 +21,14 @@ pub struct Following {
     keepers: Vec<Box<dyn Keep>>,
     /// The generations of the sets of earlier epochs in force when last looked at.
     residues: Vec<u64>,
+    /// The server tried last, by its place in the list.
+    server: Option<usize>,
+    /// That one is to be tried again.
+    stays: bool,
+    /// The server asked last whether it heard the authority later.
+    asked: usize,
+    /// That one did, and is tried next.
+    moves: bool,
 }
 
 impl Following {
@@ -33,7 +42,16 @@ impl Following {
         };
         let follower = Follower::new(options);
         let replica = Arc::new(Replica::new(follower.status(), local, clock));
-        Self { follower, replica, keepers: Vec::new(), residues: Vec::new() }
+        Self {
+            follower,
+            replica,
+            keepers: Vec::new(),
+            residues: Vec::new(),
+            server: None,
+            stays: false,
+            asked: 0,
+            moves: false,
+        }
     }
 
     /// Begins from what an earlier process kept, as far as it proves itself; before the first [`Following::poll`].
@@ -79,6 +97,36 @@ impl Following {
         &self.replica
     }
 
+    /// The server to connect to now, of a list of so many: the next one, or for a newer snapshot the one that was followed;
+    /// `None` when there are none.
+    pub fn next_server(&mut self, servers: usize) -> Option<usize> {
+        let (stays, moves) = (std::mem::take(&mut self.stays), std::mem::take(&mut self.moves));
+        let next = self.server.map_or(0, |server| if stays { server } else { server + 1 });
+        self.server = if moves { self.asked } else { next }.checked_rem(servers);
+        self.server
+    }
+
+    /// The server to ask now whether it heard the authority later: the next one of the others; `None` when there are none.
+    pub fn next_asked(&mut self, servers: usize) -> Option<usize> {
+        let followed = self.server.filter(|_| servers > 1)?;
+        self.asked = (self.asked + 1) % servers;
+        if self.asked == followed {
+            self.asked = (self.asked + 1) % servers;
+        }
+        Some(self.asked)
+    }
+
+    /// The server that was asked answered; if it heard the authority later, it is the next one.
+    pub fn handle_probed(&mut self, welcome: &Welcome) {
+        self.moves = self.follower.handle_probed(self.replica.now(), welcome);
+    }
+
+    /// The server that is followed, or was tried last.
+    #[must_use]
+    pub fn server(&self) -> Option<usize> {
+        self.server
+    }
+
     /// Time passed.
     pub fn handle_tick(&mut self) {
         self.follower.handle_tick(self.replica.now());
@@ -105,6 +153,8 @@ impl Following {
                 let staleness = self.follower.status().staleness(self.replica.now());
                 self.keepers.iter_mut().for_each(|keeper| keeper.handle_verified(verified, staleness));
             }
+            // Others may have no newer one, and it asks for everything only once.
+            Action::Disconnect { reason } => self.stays = *reason == DisconnectReason::Refresh,
             _ => {}
         }
         Some(action)

@@ -8,27 +8,25 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rescind::authority::manual::{self, ManualAuthority};
+use rescind::authority::members::Roster;
 use rescind::authority::{Image, Options, Publish, Published, RecoverError};
 use rescind::clock::{Clock, ManualTime};
 use rescind::hub::{self, Hub};
 use rescind::journal::memory::MemoryDisk;
 use rescind::journal::{Identity, Journal as _, JournalReader, ReadError, SigningSeed};
 use rescind::replication::frames::NodeId;
-use rescind::replication::source::HistoryError;
+use rescind::replication::source::{HistoryError, Members};
 use rescind::replication::{LogPoint, Random, Signer};
-use rescind::revocation::ports::Answer;
-use rescind::revocation::{
-    Claims, Digest, Epoch, Policy, Position, Revision, Selector, SetKey, TestedClaim, UnixMillis,
-};
+use rescind::revocation::ports::{Answer, Caller};
+use rescind::revocation::{Digest, Epoch, Policy, Position, Revision, SetKey, UnixMillis, WhenStale};
 use rescind::wire::replication::GrpcEncoder;
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
+use super::history::Point;
 use super::model::Model;
+use super::token;
 
-/// Subjects that may be revoked; those after them never are.
-pub const SUBJECTS: u32 = 24;
-/// Subjects that nobody ever revokes.
-pub const STRANGERS: u32 = 8;
 /// The skew that replicas allow for.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(1);
 /// The wall clock at the start, in minutes.
@@ -40,9 +38,12 @@ const SNAPSHOT_BYTES_MIN: u64 = 1500;
 pub struct Authority {
     pub disk: MemoryDisk,
     pub model: Model,
+    /// What it is configured with, as of the next start.
+    pub policy: Policy,
     folder: TempDir,
     time: Arc<ManualTime>,
     identity: Identity,
+    backup: Option<Backup>,
     reader: Arc<dyn JournalReader>,
     log_bytes_max: usize,
     /// The last snapshot that was damaged.
@@ -50,11 +51,26 @@ pub struct Authority {
     pub running: Option<Running>,
 }
 
+/// What is said of a revision.
+pub struct Told {
+    pub complete: bool,
+    pub dead_by: Option<Duration>,
+}
+
+/// A copy of everything durable, as it was.
+struct Backup {
+    disk: MemoryDisk,
+    snapshots: TempDir,
+    model: Model,
+}
+
 /// One run.
 pub struct Running {
     pub hub: Arc<Hub>,
     pub manual: ManualAuthority,
     outlet: Arc<Outlet>,
+    roster: Arc<Roster>,
+    reader: Arc<dyn JournalReader>,
     epoch: Epoch,
     /// No revision before this one is in the shared log.
     log_start: Revision,
@@ -111,17 +127,26 @@ impl Authority {
         let disk = MemoryDisk::new(identity.clone());
         let reader = disk.open().unwrap().reader().unwrap();
         let model = Model::new(identity.clone());
-        // In memory where there is such a place: nothing here survives the process, and thousands of syncs take long.
-        let in_memory = Path::new("/dev/shm");
-        let folder = if in_memory.is_dir() { tempfile::tempdir_in(in_memory) } else { tempfile::tempdir() }.unwrap();
-        Self { disk, model, folder, time, identity, reader, log_bytes_max, damaged: None, running: None }
+        Self {
+            disk,
+            model,
+            policy: policy(),
+            folder: folder(),
+            time,
+            identity,
+            backup: None,
+            reader,
+            log_bytes_max,
+            damaged: None,
+            running: None,
+        }
     }
 
     /// Recovers, and goes on.
     pub fn start(&mut self) -> Result<(), RecoverError> {
         let clock = Clock::manual(Arc::clone(&self.time));
         let options = Options {
-            policy: policy(),
+            policy: self.policy,
             audit_retention: Duration::from_secs(3600),
             snapshot_bytes_min: SNAPSHOT_BYTES_MIN,
             ..Options::new(self.folder.path().to_owned(), clock.clone())
@@ -134,7 +159,7 @@ impl Authority {
         let start = hub::Start {
             node: NodeId([0xaa; 16]),
             epoch: self.identity.epoch,
-            ancestors: Vec::new(),
+            ancestors: self.identity.ancestors.clone(),
             set_key: self.identity.set_key.clone(),
             signer: Signer::from_seed(self.identity.signing_seed.expose()),
             point: LogPoint {
@@ -152,7 +177,11 @@ impl Authority {
         let waiting = Mutex::new(Some(Arc::clone(&recovered.image)));
         let outlet = Arc::new(Outlet { hub: Arc::clone(&hub), waiting });
         let manual = ManualAuthority::start(recovered, Arc::clone(&outlet) as Arc<dyn Publish>);
-        let running = Running { hub, manual, outlet, epoch: self.identity.epoch, log_start };
+        let clock = Clock::manual(Arc::clone(&self.time));
+        let roster = Roster::open(self.folder.path(), self.identity.epoch, Arc::clone(manual.set()), clock).unwrap();
+        hub.set_members(Arc::clone(&roster) as Arc<dyn Members>);
+        let reader = Arc::clone(&self.reader);
+        let running = Running { hub, manual, outlet, roster, reader, epoch: self.identity.epoch, log_start };
         running.prepare();
         self.running = Some(running);
         Ok(())
@@ -160,7 +189,35 @@ impl Authority {
 
     /// The process ends where it stands.
     pub fn crash(&mut self) {
-        self.running = None;
+        if let Some(running) = self.running.take() {
+            running.roster.stop();
+        }
+    }
+
+    /// Copies what is durable.
+    pub fn back_up(&mut self) {
+        let snapshots = folder();
+        copy_snapshots(self.folder.path(), snapshots.path());
+        self.backup =
+            Some(Backup { disk: self.disk.copy(self.identity.clone()), snapshots, model: self.model.clone() });
+    }
+
+    /// Replaces what there is by the copy, as an epoch that descends from it. The process is not running. Where the copy
+    /// ends; `None` when there is none.
+    pub fn restore(&mut self, random: &mut Random) -> Option<Point> {
+        let Backup { disk, snapshots, mut model } = self.backup.take()?;
+        let last = disk.open().ok()?.head();
+        let restored = Point { generation: model.generation(), revision: last };
+        let mut identity = disk.open().ok()?.identity().clone().descend(last).ok()?;
+        identity.epoch.id =
+            [random.next_u64().to_le_bytes(), random.next_u64().to_le_bytes()].concat().try_into().ok()?;
+        model.descend(identity.clone());
+        self.disk = disk.copy(identity.clone());
+        self.reader = self.disk.open().ok()?.reader().ok()?;
+        (self.folder, self.damaged) = (folder(), None);
+        copy_snapshots(snapshots.path(), self.folder.path());
+        (self.identity, self.model) = (identity, model);
+        Some(restored)
     }
 
     /// The newest snapshot loses its end, if it is newer than the last one that did. Whether there is one.
@@ -221,41 +278,55 @@ impl Running {
         }
     }
 
-    pub fn check(&self, subject: u32, at_least: Option<Position>) -> Answer {
+    /// Gives up what the epochs before this one revoked and this one lacks. Whether it was accepted.
+    pub fn accept_loss(&mut self) -> bool {
+        let caller = Caller { principal: "operator".into(), peer: "sim".into() };
+        self.manual.accept_loss(caller, self.epoch.generation - 1).is_ok()
+    }
+
+    pub fn check(&self, token: u32, at_least: Position) -> (Answer, Point) {
         let now = self.hub_wall().seconds();
-        Answer::fresh(self.manual.set().check(&claims(subject), now), self.epoch, at_least)
+        let answer = Answer::fresh(self.manual.set().check(&token::claims(token), now), self.epoch, Some(at_least));
+        let answered = Point { generation: self.epoch.generation, revision: answer.position.revision };
+        (answer, answered)
     }
 
     pub fn revoked(&self) -> BTreeSet<u32> {
         let now = self.hub_wall().seconds();
-        let is_revoked = |subject: &u32| self.manual.set().check(&claims(*subject), now).hit.is_some();
-        (0..SUBJECTS + STRANGERS).filter(is_revoked).collect()
+        let is_revoked = |token: &u32| self.manual.set().check(&token::claims(*token), now).hit.is_some();
+        token::all().filter(is_revoked).collect()
     }
 
-    pub fn stamp(&self) -> (Revision, Digest) {
+    pub fn stamp(&self) -> (Point, Digest) {
         let stamp = self.manual.set().stamp();
-        (stamp.revision, stamp.digest)
+        (Point { generation: self.epoch.generation, revision: stamp.revision }, stamp.digest)
     }
 
-    pub fn position(&self, revision: Revision) -> Position {
-        Position { epoch: self.epoch.id, revision }
+    /// What the authority would answer to somebody who waits for a revision.
+    pub fn propagation(&self, revision: Revision, runtime: &Runtime) -> Told {
+        // Whoever joined below a relay is on its way to the disk.
+        runtime.block_on(self.roster.durable());
+        let found = self.roster.report(revision, Vec::new());
+        let trouble = self.roster.trouble();
+        let in_doubt = trouble.is_some() || self.manual.clock_in_doubt().is_some();
+        let bounded = found.loosest.filter(|_| found.serve_stale == 0 && !in_doubt);
+        let dead_by = bounded.filter(|loosest| loosest.when_stale == WhenStale::Deny).map(|loosest| {
+            let record = self.reader.record(revision).ok().flatten();
+            let committed = record.map_or_else(|| self.hub_wall(), |record| record.source_time());
+            let skew = self.manual.set().policy().clock_skew_max;
+            Duration::from_secs((Duration::from_millis(committed.0) + loosest.max_staleness + 2 * skew).as_secs() + 1)
+        });
+        Told { complete: found.is_complete() && trouble.is_none(), dead_by }
+    }
+
+    /// How this epoch writes a position.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     fn hub_wall(&self) -> UnixMillis {
         rescind::replication::Feed::now(&*self.hub).wall
     }
-}
-
-/// The selector of a subject.
-pub fn selector(subject: u32) -> Selector {
-    Selector::new([("sub", format!("user-{subject}").as_str())], TestedClaim::Iat).unwrap()
-}
-
-/// A token of a subject, without any time in it: every cutoff reaches it.
-pub fn claims(subject: u32) -> Claims {
-    let mut claims = Claims::new();
-    claims.push("sub", &format!("user-{subject}"), false);
-    claims
 }
 
 /// Time at the start.
@@ -267,7 +338,22 @@ pub fn time_start() -> UnixMillis {
     UnixMillis(start().as_millis() as u64)
 }
 
+/// In memory where there is such a place: nothing here survives the process, and thousands of syncs take long.
+fn folder() -> TempDir {
+    let in_memory = Path::new("/dev/shm");
+    if in_memory.is_dir() { tempfile::tempdir_in(in_memory) } else { tempfile::tempdir() }.unwrap()
+}
+
+fn copy_snapshots(from: &Path, to: &Path) {
+    let to = to.join("snapshots");
+    std::fs::create_dir_all(&to).unwrap();
+    for entry in std::fs::read_dir(from.join("snapshots")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
 /// A small skew, so that what the wall clock shows of staleness is told; a short grace, so that entries expire.
-fn policy() -> Policy {
+pub fn policy() -> Policy {
     Policy { clock_skew_max: CLOCK_SKEW_MAX, expiry_grace: Duration::from_secs(60), ..Policy::default() }
 }

@@ -10,9 +10,9 @@ use rescind::revocation::ports::{
     Undo, WriteError,
 };
 
-use super::authority::{SUBJECTS, selector};
-use super::history::{Acknowledged, Event};
+use super::history::{Acknowledged, Event, Point};
 use super::link::chance;
+use super::token::{self, SUBJECTS, selector};
 
 pub struct Client {
     number: usize,
@@ -106,7 +106,7 @@ impl Client {
     }
 
     /// Takes the answer, if there is one.
-    pub fn poll(&mut self, now: Duration, random: &mut Random) -> Option<Event> {
+    pub fn poll(&mut self, now: Duration, generation: u64, random: &mut Random) -> Option<Event> {
         let pending = self.pending.as_mut()?;
         let told = match pending.asked.as_mut()? {
             Answer::Revoke(asked) => asked.poll()?.map(|reply| {
@@ -122,8 +122,8 @@ impl Client {
                 Some(Event::Acknowledged(Acknowledged {
                     request: pending.id,
                     revokes: matches!(pending.request, Request::Revoke(_)),
-                    subjects: pending.subjects,
-                    revision: position?.revision,
+                    tokens: pending.subjects.into_iter().map(token::of).collect(),
+                    at: Point { generation, revision: position?.revision },
                     repeated,
                 }))
             }
@@ -150,5 +150,6 @@ fn revocation(subject: u32, random: &mut Random) -> Revoke {
     };
     let cutoff = if chance(random, 0.5) { CutoffChoice::Natural } else { CutoffChoice::Unbounded };
     let target = Target::Selector(selector(subject));
-    Revoke { target, cutoff, expiry, exceptions: Vec::new(), reason: String::new() }
+    let exceptions = if chance(random, 0.3) { vec![token::session(subject)] } else { Vec::new() };
+    Revoke { target, cutoff, expiry, exceptions, reason: String::new() }
 }

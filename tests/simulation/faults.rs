@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rescind::replication::Random;
+use rescind::revocation::{Policy, WhenStale};
 
 use super::link::chance;
 
@@ -40,6 +41,17 @@ pub struct Faults {
     pub night_every: Option<Duration>,
     /// The probability that an answer to a client is lost.
     pub lose_answer: f64,
+    /// How many relays there are.
+    pub relays: usize,
+    /// The probability that a node has a disk.
+    pub cached: f64,
+    /// A node and its server no longer reach each other, for a while.
+    pub part_every: Option<Duration>,
+    /// The policy changes: how stale a set may be, and what is done then.
+    pub policy_every: Option<Duration>,
+    /// A backup is made, and the authority goes on from it as another epoch; operators accept the loss as often.
+    pub backup_every: Option<Duration>,
+    pub restore_every: Option<Duration>,
 }
 
 impl Faults {
@@ -60,6 +72,12 @@ impl Faults {
         step_every: None,
         night_every: None,
         lose_answer: 0.0,
+        relays: 0,
+        cached: 0.0,
+        part_every: None,
+        policy_every: None,
+        backup_every: None,
+        restore_every: None,
     };
 
     /// A mixture that depends on the seed alone.
@@ -90,7 +108,23 @@ impl Faults {
             step_every: every(&mut random, 4, 12),
             night_every: every(&mut random, 3, 12),
             lose_answer: rate(&mut random, 0.3),
+            relays: (random.next_u64() % 3) as usize,
+            cached: rate(&mut random, 1.0),
+            part_every: every(&mut random, 4, 12),
+            policy_every: every(&mut random, 6, 14),
+            backup_every: every(&mut random, 2, 8),
+            restore_every: every(&mut random, 6, 14),
         }
+    }
+
+    /// A policy after it was changed.
+    pub fn policy(&self, before: Policy, random: &mut Random) -> Policy {
+        if self.policy_every.is_none() {
+            return before;
+        }
+        let max_staleness = Duration::from_secs([2, 5, 300][(random.next_u64() % 3) as usize]);
+        let when_stale = if chance(random, 0.6) { WhenStale::Deny } else { WhenStale::ServeStale };
+        Policy { max_staleness, when_stale, ..before }
     }
 
     /// The furthest apart that two wall clocks ever are.

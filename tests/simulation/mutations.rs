@@ -6,12 +6,19 @@ use rescind::revocation::{Digest, Revision};
 
 use super::check;
 use super::faults::Faults;
-use super::history::{AUTHORITY, Acknowledged, Event, Found, History, Observed, Record};
+use super::history::{AUTHORITY, Acknowledged, Event, Found, History, Observed, Point, Proven, Record};
 use super::validators::ALL;
 
+const fn every(seconds: u64) -> Option<Duration> {
+    Some(Duration::from_secs(seconds))
+}
+
 fn broken(name: &str, break_it: impl FnOnce(&mut History)) {
-    let every = |seconds| Some(Duration::from_secs(seconds));
     let faults = Faults { cut_every: every(4), crash_every: every(4), ..Faults::NONE };
+    broken_under(name, faults, break_it);
+}
+
+fn broken_under(name: &str, faults: Faults, break_it: impl FnOnce(&mut History)) {
     let mut history = check(4242, faults);
     break_it(&mut history);
     let validate = ALL.iter().find(|(other, _)| *other == name).unwrap().1;
@@ -34,6 +41,11 @@ fn observed(event: &mut Event) -> Option<&mut Observed> {
 
 fn acknowledged(event: &mut Event) -> Option<&mut Acknowledged> {
     if let Event::Acknowledged(answer) = event { Some(answer) } else { None }
+}
+
+/// A point at the beginning.
+fn early() -> Point {
+    Point { generation: 5, revision: Revision(1) }
 }
 
 fn some_advance(history: &History) -> usize {
@@ -71,7 +83,7 @@ fn durable_notices_a_restart_that_goes_back() {
     broken("Durable", |history| {
         let seen = last(history, true, observed).clone();
         let at = history.events.last().unwrap().at;
-        let seen = Event::Observed(Observed { revision: Revision(1), ..seen });
+        let seen = Event::Observed(Observed { at: early(), ..seen });
         history.events.extend([Event::Recovered, seen].map(|event| Record { at, node: AUTHORITY, event }));
     });
 }
@@ -89,8 +101,8 @@ fn read_your_writes_notices_a_miss() {
 #[test]
 fn read_your_writes_notices_an_answer_from_before() {
     broken("ReadYourWrites", |history| {
-        let asked =
-            Event::Asked { subject: 99, at_least: Revision(3), found: Found::NotRevoked, revision: Revision(2) };
+        let at_least = early().next();
+        let asked = Event::Asked { token: 99, at_least, found: Found::NotRevoked, answered: early() };
         history.events.push(Record { at: Duration::ZERO, node: 0, event: asked });
     });
 }
@@ -107,7 +119,7 @@ fn ordered_notices_a_step_back() {
 
 #[test]
 fn ordered_notices_a_journal_out_of_order() {
-    broken("Ordered", |history| history.revised.swap(1, 2));
+    broken("Ordered", |history| history.epochs.values_mut().for_each(|epoch| epoch.swap(1, 2)));
 }
 
 #[test]
@@ -121,8 +133,9 @@ fn unique_notices_a_repetition() {
 #[test]
 fn unique_notices_a_request_that_takes_effect_twice() {
     broken("Unique", |history| {
-        let request = history.revised.iter().find_map(|revised| revised.requests.first().cloned()).unwrap();
-        history.revised.last_mut().unwrap().requests.push(request);
+        let epoch = history.epochs.values_mut().next().unwrap();
+        let request = epoch.iter().find_map(|revised| revised.requests.first().cloned()).unwrap();
+        epoch.last_mut().unwrap().requests.push(request);
     });
 }
 
@@ -169,26 +182,26 @@ fn resumable_notices_a_wrong_state_gone_on_from() {
 fn bookmarkable_notices_an_overtaking_heartbeat() {
     broken("Bookmarkable", |history| {
         *last(history, false, |event| match event {
-            Event::Heartbeat { revision, .. } => Some(revision),
+            Event::Heartbeat { of, .. } => Some(of),
             _ => None,
-        }) = Revision(u64::MAX);
+        }) = Point { generation: 5, revision: Revision(u64::MAX) };
     });
 }
 
 #[test]
 fn monotonic_notices_a_replica_that_goes_back() {
-    broken("Monotonic", |history| last(history, false, observed).revision = Revision(1));
+    broken("Monotonic", |history| last(history, false, observed).at = early());
 }
 
 #[test]
 fn monotonic_notices_an_authority_that_goes_back() {
-    broken("Monotonic", |history| last(history, true, observed).revision = Revision(1));
+    broken("Monotonic", |history| last(history, true, observed).at = early());
 }
 
 #[test]
 fn monotonic_notices_a_diverged_replica_that_goes_back() {
     broken("Monotonic", |history| {
-        let back = [Event::Diverged, Event::Swapped { to: Revision(1) }];
+        let back = [Event::Diverged, Event::Swapped { to: early() }];
         history.events.extend(back.map(|event| Record { at: Duration::ZERO, node: 0, event }));
     });
 }
@@ -202,7 +215,7 @@ fn convergent_notices_a_straggler() {
 fn honest_freshness_notices_a_flattering_claim() {
     broken("HonestFreshness", |history| {
         let seen = last(history, false, observed);
-        (seen.revision, seen.staleness) = (Revision(1), Duration::ZERO);
+        (seen.at, seen.staleness) = (early(), Duration::ZERO);
     });
 }
 
@@ -242,5 +255,96 @@ fn no_false_negative_notices_a_miss() {
 fn no_false_positive_notices_an_invention() {
     broken("NoFalsePositive", |history| {
         last(history, false, observed).revoked.insert(u32::MAX);
+    });
+}
+
+/// An authority that was restored from a backup while replicas held more.
+const RESTORED: Faults = Faults { backup_every: every(2), restore_every: every(4), ..Faults::NONE };
+
+fn with_residue(event: &mut Event) -> Option<&mut Observed> {
+    observed(event).filter(|seen| !seen.residues.is_empty())
+}
+
+#[test]
+fn fail_safe_notices_a_restored_backup_that_takes_a_revocation_back() {
+    broken_under("FailSafe", RESTORED, |history| {
+        let live = history.last().unwrap().1.revoked.clone();
+        let seen = last(history, false, |event| with_residue(event).filter(|seen| seen.revoked != live));
+        seen.revoked = live;
+    });
+}
+
+#[test]
+fn fail_safe_notices_a_clock_that_makes_the_log_forget() {
+    broken("FailSafe", |history| {
+        let floor = rescind::revocation::Minute::at(history.began.as_secs() as u32 / 60 + 10).unwrap();
+        history.epochs.values_mut().for_each(|epoch| epoch[1].floor = floor);
+    });
+}
+
+#[test]
+fn no_false_positive_notices_more_than_an_earlier_epoch_held() {
+    broken_under("NoFalsePositive", RESTORED, |history| {
+        last(history, false, with_residue).revoked.insert(super::token::SUBJECTS);
+    });
+}
+
+#[test]
+fn history_lost_notices_what_is_not_counted() {
+    broken_under("HistoryLost", RESTORED, |history| {
+        *last(history, true, |event| match event {
+            Event::HistoryLost { counted: counted @ 1.., .. } => Some(counted),
+            _ => None,
+        }) -= 1;
+    });
+}
+
+#[test]
+fn monotonic_notices_a_return_to_an_earlier_epoch() {
+    broken_under("Monotonic", RESTORED, |history| {
+        last(history, false, |event| observed(event).filter(|seen| seen.at.generation > 5)).at.generation = 5;
+    });
+}
+
+#[test]
+fn resumable_notices_an_epoch_gone_on_from_that_is_another() {
+    broken_under("Resumable", RESTORED, |history| {
+        *last(history, false, |event| match event {
+            Event::Welcomed { held: Some((held, _)), generation, resumed, intact: true, .. }
+                if held.generation != *generation =>
+            {
+                Some(resumed)
+            }
+            _ => None,
+        }) = true;
+    });
+}
+
+/// Every replica denies when it is stale, and is cut off at times.
+const DENYING: Faults = Faults { policy_every: every(5), cut_every: every(3), ..Faults::NONE };
+
+/// The last revision at which a token was revoked that the one before it did not have.
+fn newly_revoked(history: &History) -> Point {
+    let (generation, epoch) = history.epochs.last_key_value().unwrap();
+    let newer = epoch.windows(2).rev().find(|pair| !pair[1].revoked.is_subset(&pair[0].revoked)).unwrap();
+    Point { generation: *generation, revision: newer[1].revision }
+}
+
+/// Says that what was revoked last was dead everywhere from the beginning.
+fn claim(history: &mut History, claim: impl FnOnce(Point) -> Proven) {
+    let (at, began) = (newly_revoked(history), history.began);
+    history.events.insert(0, Record { at: began, node: AUTHORITY, event: Event::Proven(claim(at)) });
+}
+
+#[test]
+fn provably_dead_notices_a_false_claim() {
+    broken_under("ProvablyDead", DENYING, |history| claim(history, |at| Proven { at, complete: true, dead_by: None }));
+}
+
+#[test]
+fn provably_dead_notices_a_time_that_is_too_early() {
+    broken_under("ProvablyDead", DENYING, |history| {
+        let began = history.began;
+        claim(history, |at| Proven { at, complete: false, dead_by: Some(began) });
     });
 }

@@ -120,7 +120,9 @@ impl Follower {
             EpochChange { from, to: next.epoch(), ancestor: goes_on && self.divergence.is_none() }
         });
         if epoch_change.is_some() {
+            // It begins anew, as far as that epoch is concerned.
             self.freshness.forget();
+            self.caught_up_once = false;
         }
         let set = Arc::clone(next.writer().set());
         self.actions.push_back(Action::Swap(SetSwap { set, epoch: next.epoch(), epoch_change, provenance }));

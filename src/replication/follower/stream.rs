@@ -224,8 +224,12 @@ impl Follower {
         }
     }
 
-    /// The authority's signed word about exactly what is served.
+    /// The authority's signed word about exactly what is served. On its way to the server's head a replica may hold less than
+    /// every other one has by now: what it holds counts as no fresher than before, until it has caught up.
     pub(super) fn handle_word(&mut self, now: Moment, revision: Revision, source_time: UnixMillis) {
+        if !self.is_caught_up() {
+            return;
+        }
         let Phase::Following(link) = &mut self.phase else { return };
         if !self.freshness.handle_word(now, revision, source_time, link.sender) {
             return;

@@ -250,6 +250,7 @@ fn acks(actions: &[Action]) -> Vec<Revision> {
     actions.iter().filter_map(ack).collect()
 }
 
+mod begun;
 mod epochs;
 mod faults;
 
