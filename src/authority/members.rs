@@ -37,6 +37,9 @@ use crate::revocation::ports::Pending;
 use crate::revocation::{Epoch, Revision, RevocationSet};
 use table::{Book, kept};
 
+/// Stands for all who followed before there was a table: `forget` takes it off.
+pub const UNKNOWN: &str = "whoever-followed-before";
+
 /// How long a joiner waits for the disk; then it is served without, and answers are incomplete until it is stored.
 const ADMISSION_MAX: Duration = Duration::from_secs(2);
 
@@ -71,7 +74,8 @@ struct Shared {
 }
 
 impl Roster {
-    /// Opens the table in `dir`. If that fails everybody is served, and [`Roster::trouble`] says why nothing is remembered.
+    /// Opens the table in `dir`. If there is none although the log has a past (a backup was restored, the file was deleted),
+    /// [`UNKNOWN`] is a member that is cut off, until somebody answers for it. If opening fails everybody is served, and [`Roster::trouble`] says why nothing is remembered.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -79,7 +83,10 @@ impl Roster {
         let mut fleet = Fleet::new(None, MEMBERS_MAX);
         fleet.set_epoch(epoch.id);
         let mut book = Book::new(fleet);
-        let table = match MemberTable::open(dir) {
+        // Beyond the record of its first start, a log without a table had followers whom nobody here knows.
+        let first =
+            if set.revision() > Revision(1) { vec![table::unknown(set.policy().max_staleness)] } else { Vec::new() };
+        let table = match MemberTable::open(dir, &first) {
             Ok((table, stored)) => {
                 let now = Moment { boot: clock.boot().0, wall: clock.wall() };
                 book.fleet.restore(now, stored.iter().map(kept));

@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, Row, params};
+use rusqlite::{Connection, OpenFlags, Row, Transaction, params};
 
 use super::error::Cause;
 use crate::revocation::WhenStale;
@@ -85,14 +85,14 @@ pub struct MemberTable {
 }
 
 impl MemberTable {
-    /// Opens `<dir>/members.sqlite`, or creates it, and reads who is in it.
+    /// Opens `<dir>/members.sqlite`, or creates it, and reads who is in it; one that is created holds `first`.
     ///
     /// # Errors
     /// When it cannot be opened or read, or is something else. It is left as it is.
-    pub fn open(dir: &Path) -> Result<(Self, Vec<StoredMember>), MembersError> {
+    pub fn open(dir: &Path, first: &[StoredMember]) -> Result<(Self, Vec<StoredMember>), MembersError> {
         let path = dir.join("members.sqlite");
         let failed = |cause| MembersError { path: path.display().to_string(), cause };
-        let connection = open(&path).map_err(failed)?;
+        let connection = open(&path, first).map_err(failed)?;
         let members = load(&connection).map_err(|error| failed(error.into()))?;
         Ok((Self { connection, path: path.display().to_string() }, members))
     }
@@ -107,7 +107,7 @@ impl MemberTable {
     }
 }
 
-fn open(path: &Path) -> Result<Connection, Cause> {
+fn open(path: &Path, first: &[StoredMember]) -> Result<Connection, Cause> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
@@ -122,6 +122,7 @@ fn open(path: &Path) -> Result<Connection, Cause> {
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.pragma_update(None, "user_version", FORMAT)?;
             transaction.execute_batch(TABLE)?;
+            first.iter().try_for_each(|member| put(&transaction, member))?;
             transaction.commit()?;
         }
         (APPLICATION_ID, FORMAT) => {}
@@ -162,22 +163,24 @@ fn stored(row: &Row<'_>) -> Result<StoredMember, rusqlite::Error> {
     })
 }
 
+fn put(transaction: &Transaction<'_>, member: &StoredMember) -> Result<(), rusqlite::Error> {
+    let sql = "INSERT OR REPLACE INTO members (id, name, relay, max_staleness, deny, parent, via, memory, changes)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    let staleness = i64::try_from(member.max_staleness.as_secs()).unwrap_or(i64::MAX);
+    let deny = member.when_stale == WhenStale::Deny;
+    let StoredMember { id, name, relay, parent, via, heard, .. } = member;
+    let (memory, changes) = heard.unzip();
+    let (memory, changes) = (memory.map(u64::cast_signed), changes.map(u64::cast_signed));
+    let values = params![id, name, relay, staleness, deny, parent, via, memory, changes];
+    transaction.prepare_cached(sql)?.execute(values)?;
+    Ok(())
+}
+
 fn write(connection: &mut Connection, changes: &[MemberChange]) -> Result<(), rusqlite::Error> {
     let transaction = connection.transaction()?;
     for change in changes {
         match change {
-            MemberChange::Put(member) => {
-                let sql = "INSERT OR REPLACE INTO members
-                    (id, name, relay, max_staleness, deny, parent, via, memory, changes)
-                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-                let staleness = i64::try_from(member.max_staleness.as_secs()).unwrap_or(i64::MAX);
-                let deny = member.when_stale == WhenStale::Deny;
-                let StoredMember { id, name, relay, parent, via, heard, .. } = member;
-                let (memory, changes) = heard.unzip();
-                let (memory, changes) = (memory.map(u64::cast_signed), changes.map(u64::cast_signed));
-                let values = params![id, name, relay, staleness, deny, parent, via, memory, changes];
-                transaction.prepare_cached(sql)?.execute(values)?;
-            }
+            MemberChange::Put(member) => put(&transaction, member)?,
             MemberChange::Remove(id) => {
                 transaction.prepare_cached("DELETE FROM members WHERE id = ?1")?.execute([id])?;
             }
@@ -208,32 +211,39 @@ mod tests {
     #[test]
     fn members_survive_a_restart_until_they_are_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut table, found) = MemberTable::open(dir.path()).unwrap();
+        let (mut table, found) = MemberTable::open(dir.path(), &[]).unwrap();
         assert_eq!(found, []);
         let puts: Vec<MemberChange> = [7, 1, 6].into_iter().map(|id| MemberChange::Put(member(id))).collect();
         table.write(&puts).unwrap();
         let renamed = StoredMember { name: "renamed".into(), ..member(7) };
         table.write(&[MemberChange::Put(renamed.clone()), MemberChange::Remove([1; 16])]).unwrap();
         drop(table);
-        assert_eq!(MemberTable::open(dir.path()).unwrap().1, [member(6), renamed]);
+        assert_eq!(MemberTable::open(dir.path(), &[]).unwrap().1, [member(6), renamed]);
         let mode = std::fs::metadata(dir.path().join("members.sqlite")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]
+    fn only_a_table_that_is_created_holds_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(MemberTable::open(dir.path(), &[member(3)]).unwrap().1, [member(3)]);
+        assert_eq!(MemberTable::open(dir.path(), &[member(4)]).unwrap().1, [member(3)]);
+    }
+
+    #[test]
     fn a_table_of_format_1_is_taken_over() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut table, _) = MemberTable::open(dir.path()).unwrap();
+        let (mut table, _) = MemberTable::open(dir.path(), &[]).unwrap();
         table.write(&[MemberChange::Put(member(6))]).unwrap();
         let back = "ALTER TABLE members DROP COLUMN parent; ALTER TABLE members DROP COLUMN via;
             ALTER TABLE members DROP COLUMN memory; ALTER TABLE members DROP COLUMN changes; PRAGMA user_version = 1";
         table.connection.execute_batch(back).unwrap();
         drop(table);
-        let (mut table, found) = MemberTable::open(dir.path()).unwrap();
+        let (mut table, found) = MemberTable::open(dir.path(), &[]).unwrap();
         assert_eq!(found, [member(6)]);
         table.write(&[MemberChange::Put(member(1)), MemberChange::Put(member(7))]).unwrap();
         drop(table);
-        assert_eq!(MemberTable::open(dir.path()).unwrap().1, [member(1), member(6), member(7)]);
+        assert_eq!(MemberTable::open(dir.path(), &[]).unwrap().1, [member(1), member(6), member(7)]);
     }
 
     #[test]
@@ -241,7 +251,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("members.sqlite");
         std::fs::write(&path, b"these are somebody's notes, not a database at all").unwrap();
-        let error = MemberTable::open(dir.path()).unwrap_err();
+        let error = MemberTable::open(dir.path(), &[]).unwrap_err();
         assert!(error.to_string().contains("members.sqlite"), "{error}");
         assert!(std::fs::read(&path).unwrap().starts_with(b"these are"));
     }

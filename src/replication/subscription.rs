@@ -34,8 +34,8 @@ use crate::revocation::Revision;
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
 /// How long a subscriber from the future waits for the log to come to it.
 const FUTURE_WAIT: Duration = Duration::from_secs(1);
-/// How long a subscriber waits for a snapshot that is being made.
-const SNAPSHOT_WAIT: Duration = Duration::from_secs(10);
+/// How long a subscriber waits for a snapshot that is being made: less than it waits for an answer.
+const SNAPSHOT_WAIT: Duration = Duration::from_secs(8);
 /// Without an ack for so long (heartbeats ask for one every second) it is cut.
 pub const STALLED_AFTER: Duration = Duration::from_secs(30);
 /// Within this window one that was cut or turned away comes back.

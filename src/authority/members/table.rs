@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::Shared;
+use super::{Shared, UNKNOWN};
 use crate::journal::{MEMBERS_MAX, MemberChange, MemberTable, StoredMember};
 use crate::replication::fleet::{Fleet, Kept};
 use crate::replication::frames::{NodeId, PolicyInForce, Role};
+use crate::revocation::WhenStale;
 
 /// Between two attempts to write after one that failed.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -29,6 +30,20 @@ pub(super) struct Book {
     /// There is a table to write.
     pub(super) is_kept: bool,
     pub(super) stopping: bool,
+}
+
+/// All who followed before there was a table. What they do when stale is not known.
+pub(super) fn unknown(max_staleness: Duration) -> StoredMember {
+    StoredMember {
+        id: [0; 16],
+        name: UNKNOWN.to_owned(),
+        relay: false,
+        max_staleness,
+        when_stale: WhenStale::ServeStale,
+        parent: None,
+        via: None,
+        heard: None,
+    }
 }
 
 impl Book {

@@ -276,13 +276,13 @@ fn a_snapshot_that_is_not_there_yet_is_awaited() {
     let source = TestSource::new(1, 5, 6);
     source.snapshot.set(None);
     let mut subscription = greeted(&source, hello(None));
-    assert_eq!(poll(&mut subscription, at(1), &source), (vec![], Step::Wait { until: Duration::from_secs(11) }));
+    assert_eq!(poll(&mut subscription, at(1), &source), (vec![], Step::Wait { until: Duration::from_secs(9) }));
     source.snapshot.set(Some(6));
     assert_eq!(poll(&mut subscription, at(2), &source).0[1], "begin Empty 6");
     source.snapshot.set(None);
     let mut subscription = greeted(&source, hello(None));
     assert!(matches!(subscription.poll(at(3), &source), Step::Wait { .. }));
-    assert_eq!(poll(&mut subscription, at(13), &source).0, ["go away overloaded"]);
+    assert_eq!(poll(&mut subscription, at(11), &source).0, ["go away overloaded"]);
 }
 
 #[test]
