@@ -67,12 +67,13 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
     let recovered = blocking(move || recover(options)).await??;
     let index = open_index(&config, &recovered)?;
     let hub = hub_of(&recovered, &clock)?;
+    let has_past = recovered.has_past;
     let publisher = Arc::new(MeteredPublish::new(hub.clone(), Arc::clone(&metrics)));
     let public_key = hub.origin().public_key.0;
     let authority = Authority::start(recovered, index, publisher, public_key)?;
     let (data_dir, set, time) = (config.data_dir.clone(), Arc::clone(authority.set()), clock.clone());
     let epoch = hub.epoch();
-    let roster = blocking(move || Roster::open(&data_dir, epoch, set, time)).await??;
+    let roster = blocking(move || Roster::open(&data_dir, epoch, has_past, set, time)).await??;
     hub.set_members(roster.clone());
     let feeding = tokio::spawn(hub.clone().run());
 

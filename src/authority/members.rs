@@ -74,18 +74,22 @@ struct Shared {
 }
 
 impl Roster {
-    /// Opens the table in `dir`. If there is none although the log has a past (a backup was restored, the file was deleted),
+    /// Opens the table in `dir`. If there is none although the log `has_past` (a backup was restored, the file was deleted),
     /// [`UNKNOWN`] is a member that is cut off, until somebody answers for it. If opening fails everybody is served, and [`Roster::trouble`] says why nothing is remembered.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn open(dir: &Path, epoch: Epoch, set: Arc<RevocationSet>, clock: Clock) -> std::io::Result<Arc<Self>> {
+    pub fn open(
+        dir: &Path,
+        epoch: Epoch,
+        has_past: bool,
+        set: Arc<RevocationSet>,
+        clock: Clock,
+    ) -> std::io::Result<Arc<Self>> {
         let mut fleet = Fleet::new(None, MEMBERS_MAX);
         fleet.set_epoch(epoch.id);
         let mut book = Book::new(fleet);
-        // Beyond the record of its first start, a log without a table had followers whom nobody here knows.
-        let first =
-            if set.revision() > Revision(1) { vec![table::unknown(set.policy().max_staleness)] } else { Vec::new() };
+        let first: Vec<_> = has_past.then(|| table::unknown(set.policy().max_staleness)).into_iter().collect();
         let table = match MemberTable::open(dir, &first) {
             Ok((table, stored)) => {
                 let now = Moment { boot: clock.boot().0, wall: clock.wall() };

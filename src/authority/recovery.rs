@@ -95,6 +95,8 @@ pub struct Recovered {
     pub(super) overlay: Overlay,
     pub(super) snapshotter: Snapshotter,
     pub(super) options: Options,
+    /// There was something to recover: the log was not begun by this start.
+    pub has_past: bool,
     /// The snapshot that joiners get; of the empty state if there is no other.
     pub image: Arc<Image>,
 }
@@ -186,9 +188,10 @@ pub(super) fn recover_from(
     let mut overlay = Overlay::new(options.snapshot_bytes_min, base_bytes);
     replay(&mut state, &*reader, &mut overlay)?;
 
+    let has_past = state.revision() > Revision(0);
     let keeper = Timekeeper::new(options.clock.clone(), state.floor(), state.highest_time());
     let snapshotter = snapshotter(base)?;
-    let mut recovered = Recovered { state, journal, reader, keeper, overlay, snapshotter, options, image };
+    let mut recovered = Recovered { state, journal, reader, keeper, overlay, snapshotter, options, has_past, image };
     recovered.commit_start()?;
     recovered.commit_policy()?;
     Ok(recovered)

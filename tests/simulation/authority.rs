@@ -176,9 +176,11 @@ impl Authority {
         let hub = Hub::new(options, start, clock, Arc::new(GrpcEncoder), Arc::new(Kept(Arc::clone(&self.reader))));
         let waiting = Mutex::new(Some(Arc::clone(&recovered.image)));
         let outlet = Arc::new(Outlet { hub: Arc::clone(&hub), waiting });
+        let has_past = recovered.has_past;
         let manual = ManualAuthority::start(recovered, Arc::clone(&outlet) as Arc<dyn Publish>);
         let clock = Clock::manual(Arc::clone(&self.time));
-        let roster = Roster::open(self.folder.path(), self.identity.epoch, Arc::clone(manual.set()), clock).unwrap();
+        let roster =
+            Roster::open(self.folder.path(), self.identity.epoch, has_past, Arc::clone(manual.set()), clock).unwrap();
         hub.set_members(Arc::clone(&roster) as Arc<dyn Members>);
         let reader = Arc::clone(&self.reader);
         let running = Running { hub, manual, outlet, roster, reader, epoch: self.identity.epoch, log_start };
