@@ -86,6 +86,12 @@ struct Slot {
     end: u64,
 }
 
+impl Slot {
+    fn beat_bytes(&self) -> usize {
+        self.beat.as_ref().map_or(0, |(_, frame)| frame.len())
+    }
+}
+
 impl FramedLog {
     /// An empty log that goes on from `base` and keeps about `bytes_max` bytes; at least the last entry is kept.
     #[must_use]
@@ -109,7 +115,7 @@ impl FramedLog {
         self.bytes += cost;
         while self.bytes > self.bytes_max && self.entries.len() > 1 {
             let Some(first) = self.entries.pop_front() else { break };
-            self.bytes -= first.frame.len() + ENTRY_OVERHEAD;
+            self.bytes -= first.frame.len() + ENTRY_OVERHEAD + self.base.beat_bytes();
             self.base = Slot { frame: Bytes::new(), ..first };
         }
         Ok(())
@@ -118,8 +124,10 @@ impl FramedLog {
     /// Puts a heartbeat behind the last revision, in the place of an earlier one there.
     pub fn push_heartbeat(&mut self, frame: Bytes) {
         self.beats += 1;
-        let beat = Some((self.beats, frame));
-        self.entries.back_mut().unwrap_or(&mut self.base).beat = beat;
+        let slot = self.entries.back_mut().unwrap_or(&mut self.base);
+        self.bytes -= slot.beat_bytes();
+        slot.beat = Some((self.beats, frame));
+        self.bytes += slot.beat_bytes();
     }
 
     /// Where the log ends.

@@ -308,6 +308,16 @@ fn monotonic_notices_a_return_to_an_earlier_epoch() {
 }
 
 #[test]
+fn monotonic_notices_an_epoch_that_begins_before_what_it_goes_on_from() {
+    broken_under("Monotonic", RESTORED, |history| {
+        let parent = history.parents[&6];
+        let ahead =
+            [Event::Swapped { to: parent }, Event::Swapped { to: Point { generation: 6, revision: Revision(0) } }];
+        history.events = ahead.map(|event| Record { at: Duration::ZERO, node: 0, event }).into();
+    });
+}
+
+#[test]
 fn resumable_notices_an_epoch_gone_on_from_that_is_another() {
     broken_under("Resumable", RESTORED, |history| {
         *last(history, false, |event| match event {

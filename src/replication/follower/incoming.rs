@@ -31,7 +31,10 @@ pub(super) enum Incoming {
 impl Follower {
     pub(super) fn handle_snapshot_begin(&mut self, begin: &SnapshotBegin) {
         let Phase::Following(link) = &mut self.phase else { return };
-        (link.live_since, link.behind_since) = (None, link.frame_at);
+        // Only whoever was live begins to lag; another snapshot, and another, is no progress.
+        if link.live_since.take().is_some() {
+            link.behind_since = link.frame_at;
+        }
         if let Some(Incoming::Building(..) | Incoming::Skipping) = self.incoming {
             return self.break_off(DisconnectReason::Unexpected { frame: "snapshot_begin" });
         }
@@ -99,14 +102,16 @@ impl Follower {
     pub(super) fn swap_if_not_older(&mut self, now: Moment) {
         let Phase::Following(link) = &self.phase else { return };
         let Some(Incoming::Beside(beside, _)) = &self.incoming else { return };
-        let same_epoch = self.held.as_ref().filter(|held| held.epoch() == beside.epoch());
-        let least = match (same_epoch, &self.divergence) {
-            (None, _) => beside.verified().0,
-            (Some(held), None) => held.verified().0,
+        let least = self.held.as_ref().and_then(|held| match &self.divergence {
+            None if held.epoch() == beside.epoch() => Some(held.verified().0),
+            // Revisions go on over epochs: what it goes on from is not to be taken back on the way.
+            None if link.lineage.goes_on_from(&held.held()) => Some(held.verified().0),
             // Whatever was merged in since was published before the server said Welcome.
-            (Some(held), Some(_)) => held.verified().0.max(link.head),
-        };
-        if beside.verified().0 < least {
+            Some(_) if held.epoch() == beside.epoch() => Some(held.verified().0.max(link.head)),
+            // What is held stays in force beside it.
+            None | Some(_) => None,
+        });
+        if least.is_some_and(|least| beside.verified().0 < least) {
             return;
         }
         let Some(Incoming::Beside(beside, provenance)) = self.incoming.take() else { return };

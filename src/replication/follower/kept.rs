@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::replication::frames::{Heartbeat, NodeId, SnapshotEnd};
+use crate::replication::frames::{Heartbeat, NodeId, PROTOCOL, SnapshotEnd};
 use crate::replication::lineage::Lineage;
 use crate::replication::log::LogPoint;
 use crate::replication::signature::{PublicKey, Signature};
@@ -74,6 +74,14 @@ pub enum Verified {
     Path(Vec<NodeId>),
     /// The authority signed for exactly the state that is served.
     Word(Heartbeat),
+}
+
+impl Descent {
+    /// Whether the authority said this of a state of this log.
+    pub(super) fn has_signed(&self, word: &Heartbeat) -> bool {
+        let statement = word.statement(PROTOCOL, self.epoch);
+        self.public_key.verify_heartbeat(&statement, &word.signature).is_ok()
+    }
 }
 
 impl SignedSnapshot {

@@ -12,7 +12,7 @@ use crate::replication::frames::{GoAway, ProtocolRange, Welcome, WelcomeMode};
 use crate::replication::lineage::Lineage;
 use crate::replication::moment::Moment;
 use crate::replication::signature::PublicKey;
-use crate::revocation::{Epoch, Revision, SetKey, UnixMillis};
+use crate::revocation::{Epoch, Policy, Revision, SetKey, UnixMillis};
 
 /// The server decides how soon it counts as dead, within these bounds.
 const DEAD_AFTER_MIN: Duration = Duration::from_millis(500);
@@ -47,12 +47,22 @@ pub(super) struct Link {
     pub(super) frame_at: Duration,
     /// When the last signed news came.
     pub(super) word_at: Duration,
+    /// The least that boot time was ahead of the time stated by a word, in ms: the next one is compared with it.
+    pub(super) least_ahead: i128,
     pub(super) live_since: Option<Duration>,
     /// When a follower that diverged for good tries again.
     pub(super) resync_at: Option<Duration>,
 }
 
 impl Link {
+    /// Whether a word came as fast as words over this connection can: a sender may hold them back ever longer, each of them
+    /// news.
+    pub(super) fn is_prompt(&mut self, now: Moment, source_time: UnixMillis) -> bool {
+        let ahead = now.boot.as_millis() as i128 - i128::from(source_time.0);
+        self.least_ahead = self.least_ahead.min(ahead);
+        ahead - self.least_ahead <= self.dead_after.as_millis() as i128
+    }
+
     /// The log that is followed.
     pub(super) fn descent(&self) -> Descent {
         let Self { epoch, lineage, set_key, public_key, .. } = self;
@@ -88,6 +98,7 @@ impl Follower {
             behind_since: now.boot,
             frame_at: now.boot,
             word_at: now.boot,
+            least_ahead: i128::MAX,
             live_since: None,
             resync_at: None,
         }));
@@ -109,7 +120,9 @@ impl Follower {
     /// What the server says of its own freshness is not signed, and only makes what comes from it look older. A time that
     /// cannot be is no reason to call everything old.
     pub(super) fn sender_freshness(&self, now: Moment, welcome: &Welcome) -> SenderFreshness {
-        let skew = u64::try_from(welcome.policy.clock_skew_max.as_millis()).unwrap_or(u64::MAX);
+        // The Welcome's policy is its sender's word.
+        let policy = self.held.as_ref().map_or_else(Policy::default, |held| *held.writer().policy());
+        let skew = u64::try_from(policy.clock_skew_max.as_millis()).unwrap_or(u64::MAX);
         let is_possible = welcome.source_time.0 <= now.wall.0.saturating_add(skew);
         let source_time = if is_possible { welcome.source_time } else { UnixMillis(0) };
         SenderFreshness { source_time, age: welcome.source_age, at: now.boot }

@@ -10,7 +10,7 @@ use super::fault::DisconnectReason;
 use super::link::Phase;
 use super::{Follower, Replicated};
 use crate::replication::backoff::Backoff;
-use crate::replication::frames::{Hello, Welcome};
+use crate::replication::frames::{Hello, Welcome, WelcomeMode};
 use crate::replication::moment::Moment;
 
 /// When to ask next.
@@ -52,7 +52,9 @@ impl Follower {
     /// What another server answered to a probe. Whether it is to be moved to: [`Action::Connect`] then means that one.
     pub fn handle_probed(&mut self, now: Moment, welcome: &Welcome) -> bool {
         let follows = matches!(&self.phase, Phase::Following(link) if link.live_since.is_some());
-        if !self.suspect || !follows || self.judge(welcome).is_err() {
+        // What would follow is not decided yet.
+        let judged = self.judge(&Welcome { mode: WelcomeMode::Snapshot, ..welcome.clone() });
+        if !self.suspect || !follows || judged.is_err() {
             return false;
         }
         // A time that cannot be was not heard from the authority.

@@ -234,9 +234,11 @@ impl Follower {
         if !self.freshness.handle_word(now, revision, source_time, link.sender) {
             return;
         }
-        self.suspect = false;
-        self.probes.reset();
-        link.word_at = now.boot;
+        if link.is_prompt(now, source_time) {
+            self.suspect = false;
+            self.probes.reset();
+            link.word_at = now.boot;
+        }
         if revision >= link.head && link.live_since.is_none() {
             link.live_since = Some(now.boot);
         }

@@ -1,8 +1,8 @@
 //! Beginning from a cache: the set that an earlier process held, verified like frames from the wire.
 //!
 //! Nothing in a cache is trusted. The snapshot must be signed, every delta must fit, and the authority must have signed for
-//! the state at the end: with the last delta, or with a word after it. Signatures in between are covered by that one; they
-//! are kept as they are, for whoever is served from here.
+//! the state at the end: with the last delta, or with a word after it. Signatures in between are covered by that one; now and
+//! then one is verified and kept, for whoever is served from here.
 //!
 //! A cache says nothing about freshness: its set counts as infinitely stale until the authority is heard.
 
@@ -83,9 +83,15 @@ pub enum CacheFault {
     Unsigned(Revision),
 }
 
+/// The most deltas between two signatures that are verified and kept, and the most bytes: half of what may wait unsigned.
+const UNSIGNED_MAX: usize = 4096;
+const UNSIGNED_BYTES_MAX: usize = 8 << 20;
+
 /// A verified cache.
 struct Warm {
     replicated: Replicated,
+    /// How many deltas came since a signature was kept, and of how many bytes.
+    since_signed: (usize, usize),
     deltas: Vec<KeptDelta>,
     rebuilds: Vec<Rebuild>,
 }
@@ -104,7 +110,7 @@ impl Follower {
         if let Some(pinned) = self.pinned.filter(|pinned| *pinned != found) {
             return Err(CacheFault::OtherKey { pinned, found });
         }
-        let Warm { replicated, deltas, rebuilds } = check(&kept, self.options.entries_max)?;
+        let Warm { replicated, deltas, rebuilds, .. } = check(&kept, self.options.entries_max)?;
         self.pinned = Some(found);
         self.head = replicated.verified().0;
         let Kept { descent, snapshot, .. } = kept;
@@ -134,10 +140,12 @@ impl Kept {
 fn check(kept: &Kept, entries_max: u64) -> Result<Warm, CacheFault> {
     let Descent { epoch, lineage, public_key, .. } = &kept.descent;
     lineage.verify(public_key, *epoch).map_err(|_| CacheFault::Lineage)?;
-    let mut warm = Warm { replicated: begin(kept, entries_max)?, deltas: Vec::new(), rebuilds: Vec::new() };
+    let mut warm =
+        Warm { replicated: begin(kept, entries_max)?, since_signed: (0, 0), deltas: Vec::new(), rebuilds: Vec::new() };
     let mut last = None;
     for cached in &kept.deltas {
         last = warm.apply(cached, entries_max)?;
+        warm.keep_signature(&kept.descent, last.as_ref());
     }
     warm.prove(kept, last)?;
     Ok(warm)
@@ -185,18 +193,34 @@ impl Warm {
         Ok(word)
     }
 
+    /// Verifies a signature now and then: those who are served from here must not wait for one too long, and get none that
+    /// was not verified.
+    fn keep_signature(&mut self, descent: &Descent, word: Option<&Heartbeat>) {
+        let Some(delta) = self.deltas.last_mut() else { return };
+        let (count, bytes) = self.since_signed;
+        self.since_signed = (count + 1, bytes + delta.canonical.len());
+        let is_due = self.since_signed.0 >= UNSIGNED_MAX || self.since_signed.1 >= UNSIGNED_BYTES_MAX;
+        if is_due && word.is_some_and(|word| descent.has_signed(word)) {
+            self.since_signed = (0, 0);
+        } else {
+            delta.signature = None;
+        }
+    }
+
     /// The authority must have signed for the state reached.
-    fn prove(&self, kept: &Kept, last: Option<Heartbeat>) -> Result<(), CacheFault> {
+    fn prove(&mut self, kept: &Kept, last: Option<Heartbeat>) -> Result<(), CacheFault> {
         let reached = self.replicated.verified().0;
         let Some(word) = kept.word.as_ref().filter(|word| word.revision == reached).or(last.as_ref()) else {
             // The snapshot itself is signed.
             return if kept.deltas.is_empty() { Ok(()) } else { Err(CacheFault::Unsigned(reached)) };
         };
-        let statement = word.statement(PROTOCOL, kept.descent.epoch);
-        if kept.descent.public_key.verify_heartbeat(&statement, &word.signature).is_err() {
+        if !kept.descent.has_signed(word) {
             return Err(Divergence::Signature { revision: reached }.into());
         }
         self.replicated.covered(word)?;
+        if let (Some(delta), Some(cached)) = (self.deltas.last_mut(), kept.deltas.last()) {
+            delta.signature = cached.signature.filter(|own| *own == word.signature);
+        }
         Ok(())
     }
 }

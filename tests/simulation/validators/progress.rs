@@ -115,11 +115,12 @@ pub fn bookmarkable(history: &History) -> Result<(), String> {
 }
 
 /// No replica goes back while it has its memory, whatever it is told, nor does the authority; another epoch is never an
-/// earlier one.
+/// earlier one, and one that goes on from what is held takes none of it back. In doubt, what is held stays in force beside.
 pub fn monotonic(history: &History) -> Result<(), String> {
     for node in history.nodes() {
-        let mut furthest = Point::default();
+        let (mut furthest, mut doubt) = (Point::default(), false);
         for record in history.of(node) {
+            doubt |= matches!(record.event, Event::Diverged);
             let at = match record.event {
                 Event::Restarted { .. } if node != AUTHORITY => {
                     furthest = Point::default();
@@ -130,7 +131,8 @@ pub fn monotonic(history: &History) -> Result<(), String> {
                 Event::Swapped { to } => to,
                 _ => continue,
             };
-            if at < furthest {
+            let goes_on = !std::mem::take(&mut doubt) && history.takes_over(at.generation, furthest);
+            if at < furthest || (goes_on && at.revision < furthest.revision) {
                 return Err(format!("{} went back to {at:?} at {:?}", name(node), record.at));
             }
             furthest = at;

@@ -104,8 +104,29 @@ fn an_epoch_two_restores_later_goes_on_from_its_grandparent() {
     let mut new = Authority::new(3);
     let between = Epoch { generation: 2, id: [2; 16] };
     new.ancestors = [(between, 4), (old.epoch, 1)].map(|(epoch, last)| Ancestor { epoch, last: Revision(last) }).into();
+    new.commit("alice", false);
     let actions = subscribe(&mut follower, at(1000), greeted_with_snapshot(&new));
     assert!(change(&actions).unwrap().ancestor);
+}
+
+#[test]
+fn an_epoch_that_goes_on_takes_over_only_once_it_has_come_as_far() {
+    let mut old = Authority::new(1);
+    old.commit("alice", false);
+    old.commit("bob", false);
+    let mut follower = live(&old);
+    follower.handle_disconnect("reset");
+    let mut new = Authority::new(2);
+    new.ancestors = vec![Ancestor { epoch: old.epoch, last: Revision(2) }];
+    new.commit("alice", false);
+    // Its snapshot is from before bob; a relay may keep the rest to itself.
+    let actions = subscribe(&mut follower, at(1000), greeted_with_snapshot(&new));
+    assert!(change(&actions).is_none() && is_revoked(&follower, "bob"));
+    assert_eq!((follower.status().epoch, follower.status().revision), (Some(old.epoch), Revision(2)));
+    follower.handle_frame(at(1100), new.commit("bob", false));
+    assert!(change(&drain(&mut follower)).unwrap().ancestor);
+    assert!(is_revoked(&follower, "alice") && is_revoked(&follower, "bob"));
+    assert_eq!((follower.status().epoch, follower.status().revision), (Some(new.epoch), Revision(2)));
 }
 
 #[test]

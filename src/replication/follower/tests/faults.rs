@@ -258,3 +258,49 @@ fn a_snapshot_that_is_always_about_to_end_is_given_up() {
     assert_eq!(Duration::from_secs(seconds), CATCH_UP_MAX + Duration::from_secs(1));
     assert!(is_revoked(&follower, "alice"), "what was held is served all the while");
 }
+
+/// What was signed once is sent again and again.
+#[test]
+fn sound_snapshots_over_and_over_do_not_hold_a_follower() {
+    let mut authority = Authority::new(1);
+    authority.commit("alice", false);
+    let mut follower = live(&authority);
+    let frames = authority.snapshot();
+    let (seconds, reason) = outlast(&mut follower, 1000, |second| frames[(second as usize - 1) % frames.len()].clone());
+    assert_eq!(reason, DisconnectReason::Silent { limit: CATCH_UP_MAX });
+    assert!(Duration::from_secs(seconds) <= CATCH_UP_MAX + Duration::from_secs(2), "{seconds}");
+}
+
+/// Each word is news, and comes later than the one before.
+#[test]
+fn words_that_are_held_back_ever_longer_do_not_hold_a_follower() {
+    let mut authority = Authority::new(1);
+    authority.commit("alice", false);
+    let mut follower = live(&authority);
+    let mut probes = 0;
+    let lost = (1..=120).find_map(|second| {
+        follower.handle_frame(at(second * 1000), authority.heartbeat(at(100 + second * 500)));
+        follower.handle_tick(at(second * 1000));
+        let actions = drain(&mut follower);
+        probes += actions.iter().filter(|action| matches!(action, Action::Probe(_))).count();
+        refusal(&actions).cloned().map(|reason| (second, reason))
+    });
+    let Some((second, DisconnectReason::Silent { .. })) = lost else { panic!("{lost:?}") };
+    assert!((60..=70).contains(&second), "{second}");
+    assert!(probes > 5, "other servers were asked meanwhile: {probes}");
+}
+
+#[test]
+fn a_welcome_cannot_say_which_times_are_possible() {
+    let mut authority = Authority::new(1);
+    authority.commit("alice", false);
+    let mut follower = live(&authority);
+    follower.handle_disconnect("the link broke");
+    let policy = Policy { clock_skew_max: Duration::from_secs(u64::MAX), ..Policy::default() };
+    let source_time = UnixMillis(u64::MAX);
+    let lie = Welcome { head: Revision(u64::MAX), policy, source_time, ..authority.welcome(WelcomeMode::Resume) };
+    subscribe(&mut follower, at(1000), [ToSubscriber::Welcome(Box::new(lie))]);
+    follower.handle_frame(at(2000), authority.heartbeat(at(2000)));
+    let status = follower.status();
+    assert_eq!((status.state, status.staleness(at(2000))), (FollowerState::Live, Duration::ZERO));
+}
