@@ -207,7 +207,7 @@ impl SetWriter {
         &self.set.key
     }
 
-    /// A writer of an empty set at revision 0 with room for `entries`.
+    /// A writer of an empty set at revision 0 with room for `entries`; it grows.
     pub(in crate::revocation) fn with_capacity(key: SetKey, policy: Policy, floor: Minute, entries: usize) -> Self {
         let filter = Arc::new(Filter::with_capacity(filter_keys_for(entries as u64)));
         let policy_digest = Digest::of_policy(&key, &policy);
@@ -235,6 +235,11 @@ impl SetWriter {
 
     /// Adds an entry to a set that nobody reads yet.
     pub(in crate::revocation) fn load(&mut self, fingerprint: Fingerprint, entry: PackedEntry, spared: &[Exception]) {
+        if self.filter_keys >= self.filter.capacity() as u64 {
+            let (rebuild, build) = Rebuild::begin(&self.set, filter_keys_for(2 * self.filter_keys), self.floor);
+            rebuild.run();
+            self.filter = Arc::clone(build.filter());
+        }
         let digest = Digest::of_entry(self.key(), fingerprint, entry, spared);
         let part = Part { expiry: entry.expiry(), digest };
         self.install(&Step { fingerprint, before: None, after: Some((entry, spared, part)), weakens: false });

@@ -19,17 +19,21 @@ pub struct SetBuilder {
     last: Option<Fingerprint>,
 }
 
+/// Room for so many entries is made at once (some 50 MiB), for more as they come.
+const ROOM_FIRST: u64 = 1 << 20;
+
 impl SetBuilder {
-    /// Begins to load; room is made for all entries at once, hence `entries_max`: the most this process may hold.
+    /// Begins to load; `entries_max` is the most that this process may hold.
     ///
     /// # Errors
     /// [`SnapshotError::TooManyEntries`], or [`SnapshotError::Malformed`].
     pub fn begin(key: SetKey, header: SnapshotHeader, entries_max: u64) -> Result<Self, SnapshotError> {
         header.validate()?;
-        let room = usize::try_from(header.entries).ok().filter(|_| header.entries <= entries_max);
-        let Some(room) = room else {
+        if header.entries > entries_max {
             return Err(SnapshotError::TooManyEntries { limit: entries_max, given: header.entries });
-        };
+        }
+        // How many will come is the sender's word, not signed yet.
+        let room = header.entries.min(ROOM_FIRST) as usize;
         let writer = SetWriter::with_capacity(key, header.state.policy, header.state.floor, room);
         Ok(Self { header, writer, hash: Sha256::new(), chunks: 0, last: None })
     }

@@ -144,3 +144,24 @@ fn filter_full_of_what_was_taken_back_is_rebuilt_small() {
     assert_eq!(writer.entries(), 0);
     assert!(!(0..1_000).all(|n| set.view.load().filter.contains(numbered(n))), "the garbage is gone");
 }
+
+#[test]
+fn a_set_that_is_loaded_grows_with_what_comes() {
+    let mut writer = SetWriter::with_capacity(key(), Policy::default(), minute(0), 0);
+    let loaded = 20_000;
+    let shape = selector(&[("sub", "any")]).shape();
+    for n in 0..loaded {
+        let fingerprint = key().fingerprint(&selector(&[("sub", &n.to_string())]));
+        writer.load(fingerprint, forever().packed(), &[]);
+    }
+    writer.finish_load(Revision(1), vec![shape]);
+    let set = Arc::clone(writer.set());
+    let hits = |from: u32, to: u32| {
+        (from..to)
+            .filter(|n| set.view.load().filter.contains(key().fingerprint(&selector(&[("sub", &n.to_string())]))))
+            .count()
+    };
+    assert_eq!(hits(0, loaded), loaded as usize, "a filter misses nothing");
+    assert!(hits(loaded, 2 * loaded) < loaded as usize / 100, "and is not overfull");
+    assert!(set.check(&claims(&[("sub", "19999")]), NOW).hit.is_some());
+}
