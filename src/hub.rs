@@ -210,7 +210,7 @@ impl Hub {
         encoder: Arc<dyn FrameEncoder>,
         history: Arc<dyn History>,
     ) -> Arc<Self> {
-        let registry = Registry::new(options.subscribers_max, clock.clone());
+        let registry = Registry::new(options.subscribers_max);
         Arc::new(Self {
             options,
             origin,

@@ -58,9 +58,13 @@ fn wait_for(server: &Server, connected: usize, cut_off: usize) {
             let output = server.cli(&["status", "--json"], b"");
             let status: Value = serde_json::from_slice(&output.stdout).ok()?;
             let rows = status["subscriber_list"].as_array()?;
+            // Whoever is ready has heard the authority: how long ago is known of all of them, relays or not between.
+            let heard = |row: &Value| row["staleness_millis"].as_str()?.parse::<u64>().ok();
+            let unheard =
+                rows.iter().any(|row| row["ready"] == true && heard(row).is_none_or(|millis| millis > 60_000));
             let there = rows.iter().filter(|row| row["connected"] == true && row["ready"] == true).count();
             let gone = rows.iter().filter(|row| row["connected"] == false).count();
-            ((there, gone) == (connected, cut_off)).then_some(())
+            ((there, gone) == (connected, cut_off) && !unheard).then_some(())
         });
     });
 }

@@ -167,7 +167,7 @@ impl Propagator {
     }
 }
 
-fn member_row(member: RosterMember, head: Revision) -> SubscriberRow {
+fn member_row(member: RosterMember, head: Revision, now: UnixMillis) -> SubscriberRow {
     let RosterMember { id, place, parent, about, below } = member;
     let connected = place != Place::CutOff;
     // From where it was connected says nothing of one that is not.
@@ -187,13 +187,19 @@ fn member_row(member: RosterMember, head: Revision) -> SubscriberRow {
         connected,
         below: below.0,
         below_ready: below.1,
+        staleness: staleness(about.source_time, now),
         address,
         version: about.version,
         reconnect_reason: about.reconnect_reason,
     }
 }
 
-fn other_row(status: SubscriberStatus, logged: PolicyInForce, head: Revision) -> Option<SubscriberRow> {
+fn other_row(
+    status: SubscriberStatus,
+    logged: PolicyInForce,
+    head: Revision,
+    now: UnixMillis,
+) -> Option<SubscriberRow> {
     let policy = status.policy.unwrap_or(logged);
     Some(SubscriberRow {
         id: status.id?.0,
@@ -210,10 +216,16 @@ fn other_row(status: SubscriberStatus, logged: PolicyInForce, head: Revision) ->
         connected: true,
         below: 0,
         below_ready: 0,
+        staleness: staleness(status.source_time, now),
         address: status.address,
         version: status.version,
         reconnect_reason: status.reconnect_reason,
     })
+}
+
+/// The age of a word that states this time, by the clock it was stated by.
+fn staleness(source_time: UnixMillis, now: UnixMillis) -> Option<Duration> {
+    (source_time.0 > 0).then(|| Duration::from_millis(now.0.saturating_sub(source_time.0)))
 }
 
 /// When the last checker denies what it can no longer be sure of, rounded up.
@@ -250,10 +262,12 @@ impl Propagates for Propagator {
     }
 
     fn subscribers(&self, after: Option<[u8; 16]>, page_size: usize) -> Result<SubscriberPage, PropagationError> {
-        let head = self.hub.head(self.hub.now()).revision;
+        let moment = self.hub.now();
+        let (head, now) = (self.hub.head(moment).revision, moment.wall);
         let size = page_size.min(SUBSCRIBERS_PAGE_MAX);
-        let members = self.roster.list(after.map(NodeId), size + 1).into_iter().map(|member| member_row(member, head));
-        let others = self.others().into_iter().filter_map(|status| other_row(status, self.logged(), head));
+        let members =
+            self.roster.list(after.map(NodeId), size + 1).into_iter().map(|member| member_row(member, head, now));
+        let others = self.others().into_iter().filter_map(|status| other_row(status, self.logged(), head, now));
         let others = others.filter(|row| after.is_none_or(|after| row.id > after));
         let mut rows: Vec<SubscriberRow> = members.chain(others).collect();
         rows.sort_by_key(|row| row.id);

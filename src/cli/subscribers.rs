@@ -61,8 +61,9 @@ fn line(row: &pb::Subscriber) -> String {
         (true, seconds) => format!("denies when staler than {seconds} s"),
         (false, _) => "serves stale".to_owned(),
     };
+    let heard = row.staleness_millis.map_or_else(String::new, |millis| format!("  heard {} ago", age(millis)));
     if !row.connected {
-        return format!("{name}  {id}  CUT OFF since {since}  {stale}");
+        return format!("{name}  {id}  CUT OFF since {since}{heard}  {stale}");
     }
     let mode = if row.mode.is_empty() { String::new() } else { format!("{}, ", row.mode) };
     let ready = if row.ready { "" } else { ", not ready" };
@@ -73,7 +74,11 @@ fn line(row: &pb::Subscriber) -> String {
     };
     let version = if row.version.is_empty() { String::new() } else { format!("  {}", row.version) };
     let (address, at) = (&row.address, row.acked_revision);
-    format!("{name}  {id}  {address}  {mode}at {at}{ready}{lag}  since {since}{version}  {stale}{below}")
+    format!("{name}  {id}  {address}  {mode}at {at}{ready}{lag}{heard}  since {since}{version}  {stale}{below}")
+}
+
+fn age(millis: u64) -> String {
+    format!("{}.{} s", millis / 1000, millis % 1000 / 100)
 }
 
 /// The same as JSON.
@@ -99,6 +104,7 @@ fn json(row: &pb::Subscriber) -> Value {
         "since": render_time(row.since_millis / 1000),
         "reconnect_reason": row.reconnect_reason,
         "connected": row.connected,
+        "staleness_millis": row.staleness_millis.map(|millis| millis.to_string()),
         "below": row.below.to_string(),
         "below_ready": row.below_ready.to_string(),
     })

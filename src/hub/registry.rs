@@ -8,7 +8,6 @@ use parking_lot::Mutex;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 
-use crate::clock::Clock;
 use crate::replication::fleet::RosterFault;
 use crate::replication::frames::{Ack, GoAwayReason, Hello, NodeId, PolicyInForce, Role, Roster};
 use crate::replication::source::{Members, Seat};
@@ -46,8 +45,8 @@ pub struct SubscriberStatus {
     pub ready: bool,
     /// What it does when stale.
     pub policy: Option<PolicyInForce>,
-    /// When it last acknowledged something.
-    pub acked_at: Option<UnixMillis>,
+    /// The authority's time in the last word that it took; 0 before the first.
+    pub source_time: UnixMillis,
 }
 
 /// As long as it lives, subscribers are asked to acknowledge at once.
@@ -60,7 +59,6 @@ impl Drop for Awaiting {
 }
 
 pub(super) struct Registry {
-    clock: Clock,
     subscribers: Mutex<Subscribers>,
     subscribers_max: usize,
     shards: [watch::Sender<u64>; SHARDS],
@@ -95,9 +93,8 @@ struct Place {
 }
 
 impl Registry {
-    pub(super) fn new(subscribers_max: usize, clock: Clock) -> Arc<Self> {
+    pub(super) fn new(subscribers_max: usize) -> Arc<Self> {
         Arc::new(Self {
-            clock,
             members: OnceLock::new(),
             progress: Notify::new(),
             awaiting: AtomicUsize::new(0),
@@ -152,7 +149,7 @@ impl Registry {
             acked: Revision(0),
             ready: false,
             policy: None,
-            acked_at: None,
+            source_time: UnixMillis(0),
         };
         subscribers.connected.insert(number, Box::new(status));
         drop(subscribers);
@@ -250,12 +247,11 @@ impl Seat for Place {
     }
 
     fn handle_ack(&mut self, ack: &Ack) {
-        let now = self.registry.clock.wall();
         self.change(|status| {
             status.acked = ack.applied;
             status.ready = ack.ready;
             status.policy = ack.policy;
-            status.acked_at = Some(now);
+            status.source_time = ack.source_time;
         });
         if let (Some(member), Some(members)) = (self.member, self.registry.members.get()) {
             members.handle_ack(self.number, member, ack);

@@ -270,7 +270,14 @@ fn who_is_connected_is_known_until_the_place_is_left() {
     let mut seat: Box<dyn Seat> = hub.join("192.0.2.1").unwrap();
     assert_eq!(hub.join("192.0.2.2").err(), Some(GoAwayReason::Overloaded));
     seat.handle_hello(&hello());
-    seat.handle_ack(&Ack { applied: Revision(4), digest: Digest::default(), ready: true, policy: None, subtree: None });
+    seat.handle_ack(&Ack {
+        applied: Revision(4),
+        digest: Digest::default(),
+        ready: true,
+        policy: None,
+        subtree: None,
+        source_time: UnixMillis(0),
+    });
     let listed = hub.subscribers();
     assert_eq!((listed[0].name.as_str(), listed[0].acked, listed[0].ready), ("checkout", Revision(4), true));
     assert_eq!((listed[0].id, listed[0].address.as_str()), (Some(NodeId([8; 16])), "192.0.2.1"));
@@ -334,7 +341,14 @@ fn all_who_wait_for_a_revision_ask_once_together() {
 async fn whoever_waits_is_woken_by_hello_ack_and_leave() {
     let (hub, _) = hub();
     let mut seat = hub.join("here").unwrap();
-    let ack = Ack { applied: Revision(1), digest: Digest::default(), ready: true, policy: None, subtree: None };
+    let ack = Ack {
+        applied: Revision(1),
+        digest: Digest::default(),
+        ready: true,
+        policy: None,
+        subtree: None,
+        source_time: UnixMillis(0),
+    };
     for step in 0..3 {
         let progress = hub.progress();
         tokio::pin!(progress);

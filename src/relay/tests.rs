@@ -234,7 +234,8 @@ async fn what_lies_below_is_told_above_at_once_while_somebody_waits() {
     fixture.reaches(Revision(1)).await;
     let mut seat = fixture.relay.hub().unwrap().join("below").unwrap();
     let digest = authority_digest(&fixture);
-    let ack = Ack { applied: Revision(1), digest, ready: true, policy: None, subtree: None };
+    let ack =
+        Ack { applied: Revision(1), digest, ready: true, policy: None, subtree: None, source_time: UnixMillis(0) };
     seat.handle_hello(&hello_below());
     seat.handle_ack(&ack);
     let mut entries = Vec::new();

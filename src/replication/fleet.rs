@@ -34,7 +34,7 @@ use super::frames::{
 };
 use super::moment::Moment;
 use super::subscription::Mode;
-use crate::revocation::{Revision, WhenStale};
+use crate::revocation::{Revision, UnixMillis, WhenStale};
 use roster::Heard;
 
 /// Members, each in its place.
@@ -213,6 +213,7 @@ impl Fleet {
             acked: Revision(0),
             ready: false,
             mode: Some(Mode::CatchingUp),
+            source_time: known.map_or(UnixMillis(0), |known| known.about.source_time),
         };
         self.end_stay(id);
         // Its stream before is over, noticed or not.
@@ -236,6 +237,7 @@ impl Fleet {
         let policy = ack.policy.unwrap_or(about.policy);
         let changes = about.ready != ack.ready || about.policy != policy;
         (about.acked, about.ready, about.policy) = (ack.applied, ack.ready, policy);
+        about.source_time = ack.source_time;
         if about.role == Role::Relay {
             member.subtree.clone_from(&ack.subtree);
         }

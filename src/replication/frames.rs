@@ -160,6 +160,8 @@ pub struct Ack {
     pub policy: Option<PolicyInForce>,
     /// Of a relay: what lies below it.
     pub subtree: Option<Subtree>,
+    /// The authority's time in the last word that it took as news; 0 before the first.
+    pub source_time: UnixMillis,
 }
 
 /// What a checker does when stale: the stricter of the logged and the local policy.

@@ -54,5 +54,6 @@ fn subscriber(row: SubscriberRow) -> pb::Subscriber {
         connected: row.connected,
         below: row.below,
         below_ready: row.below_ready,
+        staleness_millis: row.staleness.map(|staleness| u64::try_from(staleness.as_millis()).unwrap_or(u64::MAX)),
     }
 }

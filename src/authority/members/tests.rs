@@ -61,7 +61,14 @@ fn hello(id: u8) -> Hello {
 }
 
 fn ack(policy: PolicyInForce) -> Ack {
-    Ack { applied: Revision(1), digest: Digest::default(), ready: true, policy: Some(policy), subtree: None }
+    Ack {
+        applied: Revision(1),
+        digest: Digest::default(),
+        ready: true,
+        policy: Some(policy),
+        subtree: None,
+        source_time: UnixMillis(0),
+    }
 }
 
 async fn join(roster: &Roster, seat: u64, id: u8) -> bool {
@@ -228,6 +235,7 @@ fn below(id: u8, change: u64, connected: bool) -> RosterEntry {
         acked: Revision(1),
         ready: connected,
         mode: None,
+        source_time: UnixMillis(1),
     };
     RosterEntry { id: NodeId([id; 16]), parent: NodeId([1; 16]), change, joined: change, connected, about }
 }

@@ -41,7 +41,14 @@ fn hello(id: NodeId, role: Role) -> Hello {
 }
 
 fn ack() -> Ack {
-    Ack { applied: Revision(1), digest: Digest::default(), ready: true, policy: None, subtree: None }
+    Ack {
+        applied: Revision(1),
+        digest: Digest::default(),
+        ready: true,
+        policy: None,
+        subtree: None,
+        source_time: UnixMillis(0),
+    }
 }
 
 /// Where a leaf is, truly.

@@ -3,7 +3,7 @@
 use super::{Below, Fleet, Heard, Member};
 use crate::replication::frames::{About, NodeId, PolicyInForce, Role};
 use crate::replication::moment::Moment;
-use crate::revocation::Revision;
+use crate::revocation::{Revision, UnixMillis};
 
 /// What is kept of a member over restarts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,7 @@ impl Fleet {
                     acked: Revision(0),
                     ready: false,
                     mode: None,
+                    source_time: UnixMillis(0),
                 },
                 seat: None,
                 below: parent.map(|parent| Below { via, parent, present: false, report: 0, stay: 0 }),

@@ -36,7 +36,7 @@ fn hello(id: NodeId, role: Role, name: &str) -> Hello {
 
 fn ack(applied: u64, subtree: Option<Subtree>) -> Ack {
     let (applied, digest) = (Revision(applied), Digest::default());
-    Ack { applied, digest, ready: true, policy: Some(DENY), subtree }
+    Ack { applied, digest, ready: true, policy: Some(DENY), subtree, source_time: UnixMillis(0) }
 }
 
 /// With the relays 1 and 2 in seats 1 and 2, on revision 10, each having told that nobody is below it.
@@ -71,6 +71,7 @@ fn entry(number: u8, parent: NodeId, change: u64, connected: bool) -> RosterEntr
         acked: Revision(9),
         ready: connected,
         mode: connected.then_some(Mode::Live),
+        source_time: at(0).wall,
     };
     RosterEntry { id: leaf(number), parent, change, joined: if connected { change } else { 1 }, connected, about }
 }

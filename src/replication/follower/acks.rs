@@ -6,7 +6,7 @@ use super::link::Phase;
 use super::{Action, Follower};
 use crate::replication::frames::{Ack, PolicyInForce, Subtree, ToServer};
 use crate::replication::moment::Moment;
-use crate::revocation::{Digest, Revision};
+use crate::revocation::{Digest, Revision, UnixMillis};
 
 /// Between two acks that nobody asked for.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -63,6 +63,8 @@ impl Follower {
         let (local, break_glass) = (self.options.local_policy, self.options.break_glass);
         let logged = self.held.as_ref().map(|held| *held.writer().policy());
         let policy = logged.map(|logged| PolicyInForce::resolve(&logged, local, break_glass)).or(local);
-        Ack { applied, digest, ready: held.is_some() && self.is_caught_up(), policy, subtree: self.subtree.clone() }
+        let source_time = self.freshness.word().map_or(UnixMillis(0), |word| word.source_time);
+        let ready = held.is_some() && self.is_caught_up();
+        Ack { applied, digest, ready, policy, subtree: self.subtree.clone(), source_time }
     }
 }

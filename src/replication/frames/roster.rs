@@ -97,4 +97,6 @@ pub struct About {
     pub ready: bool,
     /// How it is being served; `None` when that is not known.
     pub mode: Option<Mode>,
+    /// The authority's time in the last word that it is known to have taken; 0 before the first.
+    pub source_time: UnixMillis,
 }

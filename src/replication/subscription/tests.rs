@@ -149,7 +149,14 @@ fn hello(held: Option<(u64, Digest)>) -> Hello {
 
 fn ack(revision: u64) -> ToServer {
     let applied = Revision(revision);
-    ToServer::Ack(Ack { applied, digest: digest(revision), ready: true, policy: None, subtree: None })
+    ToServer::Ack(Ack {
+        applied,
+        digest: digest(revision),
+        ready: true,
+        policy: None,
+        subtree: None,
+        source_time: UnixMillis(0),
+    })
 }
 
 fn greeted(source: &TestSource, hello: Hello) -> Subscription {

@@ -132,6 +132,8 @@ pub struct SubscriberRow {
     pub below: u64,
     /// Of them ready.
     pub below_ready: u64,
+    /// The age of the last word that it is known to have taken; `None` when it took none.
+    pub staleness: Option<Duration>,
 }
 
 /// A node that does not know all subscribers, and says so.

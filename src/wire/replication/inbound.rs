@@ -142,6 +142,7 @@ fn ack_frame(ack: pb::Ack) -> Result<f::Ack, FrameError> {
         ready: ack.ready,
         policy: ack.policy.map(policy_in_force),
         subtree,
+        source_time: UnixMillis(ack.source_time_millis),
     })
 }
 

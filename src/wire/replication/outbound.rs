@@ -97,6 +97,7 @@ fn ack_message(ack: &f::Ack) -> pb::Ack {
             loosest_policy: subtree.loosest_policy.map(policy_message),
             changes: subtree.changes,
         }),
+        source_time_millis: ack.source_time.0,
     }
 }
 
@@ -160,6 +161,7 @@ fn entry_message(entry: &f::RosterEntry) -> pb::roster::Entry {
         ready: about.ready,
         mode: mode.into(),
         joined: entry.joined,
+        source_time_millis: about.source_time.0,
     }
 }
 

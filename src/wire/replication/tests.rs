@@ -50,6 +50,7 @@ fn ack() -> Ack {
             loosest_policy: Some(policy()),
             changes: 22,
         }),
+        source_time: UnixMillis(29),
     }
 }
 
@@ -71,6 +72,7 @@ fn roster() -> Roster {
             acked: Revision(27),
             ready: true,
             mode,
+            source_time: UnixMillis(30),
         },
     };
     Roster {

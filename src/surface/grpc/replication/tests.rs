@@ -95,7 +95,7 @@ fn hello() -> ToServer {
 
 fn ack(revision: u64) -> ToServer {
     let (applied, digest) = (Revision(revision), Digest::from_bytes([revision as u8; 16]));
-    ToServer::Ack(Ack { applied, digest, ready: true, policy: None, subtree: None })
+    ToServer::Ack(Ack { applied, digest, ready: true, policy: None, subtree: None, source_time: UnixMillis(0) })
 }
 
 fn framed(message: &impl Message) -> Bytes {

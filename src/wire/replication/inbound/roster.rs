@@ -49,6 +49,7 @@ fn entry(entry: pb::roster::Entry) -> Result<RosterEntry, FrameError> {
             acked: Revision(entry.acked_revision),
             ready: entry.ready,
             mode,
+            source_time: UnixMillis(entry.source_time_millis),
         },
     })
 }
