@@ -227,6 +227,15 @@ impl Subscription {
         self.stage = Stage::Leaving(GoAway { reason, reconnect_window, detail });
     }
 
+    /// The seat must be left.
+    pub fn begin_farewell(&mut self, reason: GoAwayReason) {
+        let detail = match reason {
+            GoAwayReason::Displaced => "another process came with this id",
+            _ => "the server stops",
+        };
+        self.begin_go_away(reason, detail);
+    }
+
     /// What to do next.
     pub fn poll(&mut self, now: Moment, source: &dyn Source) -> Step {
         if let Some((reason, detail)) = self.overdue(now) {

@@ -92,7 +92,7 @@ impl Connection {
             self.take(&parcel, &mut served, runtime);
         }
         if let Some(reason) = self.seat.farewell() {
-            self.subscription.begin_go_away(reason, "the server stops");
+            self.subscription.begin_farewell(reason);
         }
         while !self.ended && self.to_replica.len() < WINDOW {
             match self.subscription.poll(moment, &*hub) {

@@ -189,6 +189,40 @@ fn a_goodbye_here_before_the_old_relay_notices_leaves_no_ghost() {
 }
 
 #[test]
+fn a_second_of_the_same_id_neither_hides_nor_erases_the_first() {
+    let mut fleet = fleet();
+    join(&mut fleet, 8, leaf(1), Role::Leaf, "leaf1");
+    fleet.handle_ack(8, leaf(1), &ack(4, None));
+    join(&mut fleet, 9, leaf(1), Role::Leaf, "leaf1");
+    assert_eq!(applied(&fleet, 1), Some(Revision(0)), "the second said nothing yet");
+    fleet.handle_ack(9, leaf(1), &ack(10, None));
+    assert_eq!(applied(&fleet, 1), Some(Revision(4)), "the lower of both");
+    fleet.handle_ack(8, leaf(1), &Ack { policy: Some(SERVE), ..ack(5, None) });
+    fleet.handle_ack(9, leaf(1), &ack(10, None));
+    assert_eq!(applied(&fleet, 1), Some(Revision(5)));
+    assert_eq!(fleet.members[&leaf(1)].about.policy, DENY.looser(SERVE), "the looser of both");
+    fleet.handle_leave(at(2), 9, leaf(1), true);
+    assert_eq!((place(&fleet, 1), applied(&fleet, 1)), (Some((Place::Seat(8), None)), Some(Revision(5))));
+    fleet.handle_leave(at(3), 8, leaf(1), false);
+    assert_eq!(place(&fleet, 1), Some((Place::CutOff, None)));
+}
+
+#[test]
+fn whoever_sat_here_before_stops_counting_once_that_seat_is_left() {
+    let mut fleet = fleet();
+    join(&mut fleet, 8, leaf(1), Role::Leaf, "leaf1");
+    fleet.handle_ack(8, leaf(1), &Ack { policy: Some(SERVE), ..ack(4, None) });
+    join(&mut fleet, 9, leaf(1), Role::Leaf, "leaf1");
+    fleet.handle_ack(9, leaf(1), &ack(10, None));
+    fleet.handle_leave(at(2), 8, leaf(1), false);
+    fleet.handle_ack(9, leaf(1), &ack(10, None));
+    assert_eq!(applied(&fleet, 1), Some(Revision(10)));
+    assert_eq!(fleet.members[&leaf(1)].about.policy, DENY);
+    fleet.handle_leave(at(3), 9, leaf(1), true);
+    assert_eq!(place(&fleet, 1), None);
+}
+
+#[test]
 fn between_relays_the_later_news_counts() {
     let mut fleet = fleet();
     tell(&mut fleet, 1, 1, &[entry(1, R1, 1, true)], &[]);

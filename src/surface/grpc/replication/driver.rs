@@ -69,7 +69,7 @@ pub(super) fn drive(
         let (mut ahead, mut deadline) = (None, None);
         loop {
             if let Some(reason) = seat.farewell() {
-                subscription.begin_go_away(reason, "the server stops");
+                subscription.begin_farewell(reason);
             }
             let step = ahead.take().unwrap_or_else(|| subscription.poll(feed.now(), source(&feed)));
             note_mode(&mut mode, &subscription, seat.as_mut());
