@@ -60,6 +60,8 @@ pub struct Fleet {
     unlisted: BTreeSet<u64>,
     /// How many of those were cut off: nobody knows what they serve now, and nothing but a restart forgets it.
     lost: u64,
+    /// How many whom relays told of are told apart although there is no room for them.
+    refused: usize,
 }
 
 /// Somebody who ought to be following.
@@ -180,6 +182,7 @@ impl Fleet {
             moved: BTreeSet::new(),
             unlisted: BTreeSet::new(),
             lost: 0,
+            refused: 0,
         }
     }
 
@@ -238,7 +241,7 @@ impl Fleet {
         }
         (member.about, member.seat, member.cut_off, member.subtree) = (about, Some(seat), None, None);
         if let Some(heard) = &mut member.heard {
-            heard.close();
+            self.refused -= heard.close();
         }
         self.touch(id);
         self.note_joined(id);
@@ -296,7 +299,7 @@ impl Fleet {
         }
         (member.seat, member.subtree) = (None, None);
         if let Some(heard) = &mut member.heard {
-            heard.close();
+            self.refused -= heard.close();
         }
         match (goodbye, member.is_present_below()) {
             // Another of this id is still there, on its way out and back: that one said nothing.
@@ -328,6 +331,13 @@ impl Fleet {
         };
         let gone: Vec<NodeId> = self.members.iter().filter(|(_, member)| ran_out(member)).map(|(id, _)| *id).collect();
         gone.into_iter().for_each(|id| self.remove(now, id));
+    }
+
+    /// Makes room for one more as far as that is possible: takes off those that have run out, if there is none.
+    pub fn make_room(&mut self, now: Moment, skew: Duration) {
+        if self.members.len() >= self.members_max {
+            self.expire(now, skew);
+        }
     }
 
     /// Lets go of those that are cut off since a change or longer: somebody else remembers them. How many.

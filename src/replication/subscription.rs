@@ -170,6 +170,12 @@ impl Subscription {
         self.mode
     }
 
+    /// Nothing came yet: a Hello is the first one, and may be granted.
+    #[must_use]
+    pub fn awaits_hello(&self) -> bool {
+        matches!(self.stage, Stage::AwaitingHello { .. })
+    }
+
     /// The last ack.
     #[must_use]
     pub fn acked(&self) -> Option<&Ack> {

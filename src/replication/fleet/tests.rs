@@ -380,6 +380,33 @@ fn whoever_cannot_be_listed_is_counted() {
 }
 
 #[test]
+fn those_without_room_are_told_apart_within_bounds_and_as_long_as_their_relay_sits_here() {
+    let id = |number: u64| NodeId(u128::from(number + 1).to_be_bytes());
+    let mut fleet = Fleet::new(None, 3);
+    fleet.set_epoch(EPOCH);
+    let limit = ROSTER_MAX as u64;
+    for relay in 1..=3 {
+        let sender = NodeId([0xa0 + relay as u8; 16]);
+        join(&mut fleet, relay, sender, Role::Relay, "r");
+        let entries = (0..limit)
+            .map(|number| RosterEntry { id: id(relay * limit + number), ..entry(1, sender, number + 1, true) });
+        let all = Roster { entries: entries.collect(), ..part(relay, true, Some(limit)) };
+        // For relays alone.
+        fleet.members_max = fleet.members.len();
+        fleet.handle_roster(at(1), relay, sender, &all).unwrap();
+        fleet.members_max += 1;
+    }
+    assert_eq!((fleet.refused, fleet.unlisted_below()), (roster::REFUSED_MAX, 3 * limit));
+    fleet.handle_leave(at(2), 1, R1, false);
+    assert_eq!((fleet.refused, fleet.unlisted_below()), (ROSTER_MAX, 3 * limit), "they are counted all the same");
+    fleet.handle_leave(at(2), 2, R2, true);
+    assert_eq!((fleet.refused, fleet.unlisted()), (0, limit));
+    join(&mut fleet, 1, R1, Role::Relay, "r");
+    fleet.handle_roster(at(3), 1, R1, &part(1, true, Some(limit))).unwrap();
+    assert_eq!(fleet.unlisted_below(), limit, "the report says who is there now");
+}
+
+#[test]
 fn a_relay_that_names_nobody_vouches_for_nobody() {
     let mut fleet = Fleet::new(None, 10);
     fleet.set_epoch(EPOCH);

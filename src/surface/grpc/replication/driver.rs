@@ -205,6 +205,7 @@ async fn handle(came: Inbound, subscription: &mut Subscription, seat: &mut dyn S
             let (greets, acks) = (matches!(frame, ToServer::Hello(_)), matches!(frame, ToServer::Ack(_)));
             // Whoever only asks, or is sent away at once, is no member that could be missed.
             if let ToServer::Hello(hello) = &frame
+                && subscription.awaits_hello()
                 && !hello.probe
                 && Subscription::refusal(hello, feed.origin()).is_none()
             {
