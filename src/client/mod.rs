@@ -31,6 +31,7 @@
 //! | is staler than `max_staleness` | `NotRevoked`, loudly; `Unknown`: `STALE` if the authority or the client says deny |
 //! | differs from the authority | `Unknown`: `DIVERGED`, until it has a verified set again |
 //! | may not hold so many entries | `Unknown`: `OVER_LIMIT` |
+//! | has stopped: its last client was dropped or shut down | `Unknown`: `STALE`, whatever policies say |
 //!
 //! A token that an entry matches is revoked in any case.
 
@@ -56,7 +57,8 @@ pub use crate::token::{ClaimsError, TokenError};
 use crate::replica::{Driver, Replica};
 use crate::token::TokenKind;
 
-/// A replica that follows an authority in the background. Cheap to clone; when the last clone is dropped, it stops.
+/// A replica that follows an authority in the background. Cheap to clone; when the last clone is dropped, it stops:
+/// clones of [`Client::replica`] do not keep it going, and know no token for not revoked from then on.
 #[derive(Clone, Debug)]
 pub struct Client {
     driver: Arc<Driver>,
@@ -147,14 +149,16 @@ impl Client {
         self.replica().subscribe()
     }
 
-    /// What it checks with, for code that asks through [`crate::revocation::ports::Checks`].
+    /// What it checks with, for code that asks through [`crate::revocation::ports::Checks`]. Keep the client as long as that
+    /// asks: when the last one is dropped, misses are unknown (`STALE`).
     #[must_use]
     pub fn replica(&self) -> &Arc<Replica> {
         self.driver.replica()
     }
 
     /// Stops: says goodbye to the server and waits, about a second at most, for the background task to end. While other
-    /// clones live this only drops one; dropping the last one stops too, without waiting.
+    /// clones live this only drops one; dropping the last one stops too, without waiting. Whatever
+    /// still asks the replica gets `Unknown` for misses from then on.
     pub async fn shutdown(self) {
         if let Some(driver) = Arc::into_inner(self.driver) {
             driver.shutdown().await;

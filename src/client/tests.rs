@@ -54,6 +54,20 @@ async fn tokens_claims_and_json_are_checked_alike() {
     assert!(client.check_json(b"[]", None).is_err());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_outlives_its_client_does_not_say_not_revoked() {
+    let (client, _peer) = client().await;
+    let replica = Arc::clone(client.replica());
+    let mut claims = Claims::new();
+    claims.push("sub", "alice", false);
+    assert_eq!(replica.check(&claims, None).verdict, Verdict::NotRevoked);
+    let mut statuses = client.on_change();
+    drop(client);
+    let ended = tokio::time::timeout(Duration::from_secs(1), statuses.wait_for(|status| !status.ready)).await;
+    assert!(matches!(ended, Ok(Ok(_))), "the task ends by itself");
+    assert_eq!(replica.check(&claims, None).verdict, Verdict::Unknown(UnknownCause::Stale));
+}
+
 #[tokio::test]
 async fn wrong_settings_are_refused_before_anything_starts() {
     let connect = |urls: &[&str]| Client::builder(urls.iter().copied()).connect().map(drop);

@@ -1,6 +1,6 @@
 //! Who is connected, and how they are woken: in shards, off the write path.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -63,6 +63,8 @@ pub(super) struct Registry {
     subscribers_max: usize,
     shards: [watch::Sender<u64>; SHARDS],
     stopping: AtomicBool,
+    /// How many seats are displaced: nobody else has to look who.
+    displaced: AtomicUsize,
     /// Somebody joined, left or acknowledged.
     heard: Notify,
     /// Revisions that subscribers held and this history lacks.
@@ -80,6 +82,10 @@ struct Subscribers {
     joined: u64,
     /// In boxes: nodes are half empty.
     connected: BTreeMap<u64, Box<SubscriberStatus>>,
+    /// The last seat of each id.
+    seated: HashMap<NodeId, u64>,
+    /// Seats whose id has come to a later one: they must be left.
+    displaced: BTreeSet<u64>,
 }
 
 /// A place among the subscribers.
@@ -102,6 +108,7 @@ impl Registry {
             subscribers_max,
             shards: std::array::from_fn(|_| watch::Sender::new(0)),
             stopping: AtomicBool::new(false),
+            displaced: AtomicUsize::new(0),
             heard: Notify::new(),
             history_lost: AtomicU64::new(0),
         })
@@ -154,7 +161,7 @@ impl Registry {
         subscribers.connected.insert(number, Box::new(status));
         drop(subscribers);
         self.heard.notify_one();
-        let changes = self.shards[number as usize % SHARDS].subscribe();
+        let changes = self.shard(number).subscribe();
         let (member, admission, goodbye) = (None, None, false);
         Ok(Box::new(Place { registry: Arc::clone(self), number, changes, member, admission, goodbye }))
     }
@@ -174,6 +181,34 @@ impl Registry {
 
     pub(super) fn history_lost(&self) -> u64 {
         self.history_lost.load(Ordering::Relaxed)
+    }
+
+    /// Whoever sat here before with this id is to leave.
+    fn displace(&self, id: NodeId, seat: u64) {
+        let mut subscribers = self.subscribers.lock();
+        let Some(before) = subscribers.seated.insert(id, seat).filter(|before| *before != seat) else { return };
+        subscribers.displaced.insert(before);
+        self.displaced.store(subscribers.displaced.len(), Ordering::Release);
+        drop(subscribers);
+        self.shard(before).send_modify(|wakes| *wakes += 1);
+    }
+
+    fn is_displaced(&self, seat: u64) -> bool {
+        self.displaced.load(Ordering::Acquire) > 0 && self.subscribers.lock().displaced.contains(&seat)
+    }
+
+    fn leave(&self, seat: u64) {
+        let mut subscribers = self.subscribers.lock();
+        let id = subscribers.connected.remove(&seat).and_then(|status| status.id);
+        if let Some(id) = id.filter(|id| subscribers.seated.get(id) == Some(&seat)) {
+            subscribers.seated.remove(&id);
+        }
+        subscribers.displaced.remove(&seat);
+        self.displaced.store(subscribers.displaced.len(), Ordering::Release);
+    }
+
+    fn shard(&self, seat: u64) -> &watch::Sender<u64> {
+        &self.shards[seat as usize % SHARDS]
     }
 
     pub(super) fn stop(&self) {
@@ -209,7 +244,11 @@ impl Seat for Place {
     }
 
     fn farewell(&self) -> Option<GoAwayReason> {
-        self.registry.is_stopping().then_some(GoAwayReason::Shutdown)
+        match () {
+            () if self.registry.is_stopping() => Some(GoAwayReason::Shutdown),
+            () if self.registry.is_displaced(self.number) => Some(GoAwayReason::Displaced),
+            () => None,
+        }
     }
 
     fn handle_hello(&mut self, hello: &Hello) {
@@ -228,6 +267,8 @@ impl Seat for Place {
             self.member = Some(hello.subscriber);
             self.admission = members.handle_hello(self.number, &address, hello);
         }
+        // Counted with the later one first: in between it is never counted by that one alone.
+        self.registry.displace(hello.subscriber, self.number);
         self.registry.progress.notify_waiters();
     }
 
@@ -288,7 +329,7 @@ impl Drop for Place {
         if let (Some(member), Some(members)) = (self.member, self.registry.members.get()) {
             members.handle_leave(self.number, member, self.goodbye);
         }
-        self.registry.subscribers.lock().connected.remove(&self.number);
+        self.registry.leave(self.number);
         self.registry.progress.notify_waiters();
     }
 }

@@ -287,6 +287,25 @@ fn who_is_connected_is_known_until_the_place_is_left() {
 }
 
 #[tokio::test]
+async fn the_first_of_two_with_the_same_id_is_sent_away() {
+    let (hub, _) = hub();
+    let [mut first, mut second, mut other] = std::array::from_fn(|_| hub.join("here").unwrap());
+    first.handle_hello(&hello());
+    other.handle_hello(&Hello { subscriber: NodeId([9; 16]), ..hello() });
+    assert_eq!(first.farewell(), None);
+    second.handle_hello(&hello());
+    first.changed().await;
+    let farewells = [&first, &second, &other].map(|seat| seat.farewell());
+    assert_eq!(farewells, [Some(GoAwayReason::Displaced), None, None]);
+    drop(second);
+    assert_eq!(first.farewell(), Some(GoAwayReason::Displaced), "it comes back by itself");
+    drop(first);
+    let mut back = hub.join("here").unwrap();
+    back.handle_hello(&hello());
+    assert_eq!(back.farewell(), None);
+}
+
+#[tokio::test]
 async fn subscribers_are_woken_by_what_another_thread_publishes() {
     let (hub, _) = hub();
     let running = tokio::spawn(Arc::clone(&hub).run());

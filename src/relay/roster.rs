@@ -208,6 +208,7 @@ impl Members for Seats {
         let listed = self.below.change(|book, now| {
             // What it did before, only the authority may know: until its first ack nothing is sure to bind it.
             let unsaid = PolicyInForce { when_stale: WhenStale::ServeStale, ..PolicyInForce::of(&book.logged) };
+            book.fleet.make_room(now, book.logged.clock_skew_max);
             book.fleet.handle_hello(now, self.number(seat), address, hello, unsaid)
         });
         if !listed {
@@ -226,7 +227,10 @@ impl Members for Seats {
     }
 
     fn handle_roster(&self, seat: u64, member: NodeId, roster: &Roster) -> Result<(), RosterFault> {
-        self.below.change(|book, now| book.fleet.handle_roster(now, self.number(seat), member, roster))
+        self.below.change(|book, now| {
+            book.fleet.make_room(now, book.logged.clock_skew_max);
+            book.fleet.handle_roster(now, self.number(seat), member, roster)
+        })
     }
 
     fn handle_mode(&self, seat: u64, member: NodeId, mode: Mode) {

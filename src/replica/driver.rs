@@ -51,8 +51,8 @@ pub struct DriverOptions {
     pub cache: Option<Opened>,
 }
 
-/// Owns the task that feeds a [`Replica`]. When it is dropped the task says goodbye and ends by itself;
-/// [`Driver::shutdown`] waits for that.
+/// Owns the task that feeds a [`Replica`]. When it is dropped the task says goodbye and ends by itself, and the replica's
+/// misses are unknown; [`Driver::shutdown`] waits for that.
 #[derive(Debug)]
 pub struct Driver {
     replica: Arc<Replica>,
@@ -99,7 +99,8 @@ impl Driver {
         &self.replica
     }
 
-    /// Says goodbye to the server, within a second, and ends the task. The replica goes on answering, ever staler.
+    /// Says goodbye to the server, within a second, and ends the task. From then on the replica's misses are unknown: no
+    /// proof of propagation waits for it any more.
     pub async fn shutdown(self) {
         drop(self.stop);
         if let Err(error) = self.task.await {
@@ -170,6 +171,8 @@ impl Task {
             // A snapshot is much work in a row: others get their turn between its chunks.
             tokio::task::consume_budget().await;
         }
+        // Before the goodbye: after that, nobody misses who goes on asking here.
+        self.replica.end();
         self.link.end().await;
         while self.rebuilds.join_next().await.is_some() {}
         // They may have to wait for the disk.

@@ -24,7 +24,8 @@ pub(super) const RESIDUES_MAX: usize = 4;
 /// Named where there is no position yet.
 const NO_EPOCH: Epoch = Epoch { generation: 0, id: [0; 16] };
 
-/// An in-memory copy that follows the authority. Any number of threads check it; one driver feeds it.
+/// An in-memory copy that follows the authority. Any number of threads check it; one driver feeds it. Once that has ended,
+/// misses are unknown (`STALE`): the authority no longer counts on anybody who asks here.
 pub struct Replica {
     view: ArcSwap<View>,
     statuses: watch::Sender<FollowerStatus>,
@@ -52,6 +53,8 @@ struct View {
     residues: Vec<Residue>,
     /// One more would have had to be kept: of this generation.
     residue_lost: Option<u64>,
+    /// Nobody feeds it any more.
+    ended: bool,
 }
 
 /// A set of an earlier epoch that stays in force.
@@ -92,7 +95,7 @@ pub struct ReplicaStatus {
     pub lag: u64,
     /// The age of the authority's last signed word about the set held; [`Duration::MAX`] when there was none.
     pub staleness: Duration,
-    /// The set is staler than policy accepts.
+    /// The set is staler than policy accepts, or nobody feeds it any more.
     pub stale: bool,
     /// It has once caught up, and was not found to differ from the authority since.
     pub ready: bool,
@@ -123,7 +126,7 @@ pub struct NotReady {
 impl Replica {
     /// Holds nothing yet.
     pub(super) fn new(status: FollowerStatus, local: LocalPolicy, clock: Clock) -> Self {
-        let view = View { set: None, epoch: NO_EPOCH, status, residues: Vec::new(), residue_lost: None };
+        let view = View { set: None, epoch: NO_EPOCH, status, residues: Vec::new(), residue_lost: None, ended: false };
         Self {
             view: ArcSwap::from_pointee(view),
             statuses: watch::Sender::new(status),
@@ -172,7 +175,7 @@ impl Replica {
             public_key: status.public_key,
             lag: status.lag(),
             staleness,
-            stale: staleness > policy.max_staleness,
+            stale: view.ended || staleness > policy.max_staleness,
             ready: status.ready,
             entries: set.map_or(0, |set| set.entries()),
             shapes: set.map(|set| set.shapes()).unwrap_or_default(),
@@ -244,7 +247,14 @@ impl Replica {
     /// which some are not known.
     pub(super) fn load_residues(&self, residues: Vec<Residue>, lost: Option<u64>) {
         let status = self.view.load().status;
-        self.view.store(Arc::new(View { set: None, epoch: NO_EPOCH, status, residues, residue_lost: lost }));
+        self.view.store(Arc::new(View {
+            set: None,
+            epoch: NO_EPOCH,
+            status,
+            residues,
+            residue_lost: lost,
+            ended: false,
+        }));
     }
 
     /// Publishes what the driver was told to: a set to swap in, or the status alone.
@@ -256,12 +266,25 @@ impl Replica {
             status,
             residues: now.residues.clone(),
             residue_lost: now.residue_lost,
+            ended: now.ended,
         };
         if let Some(swap) = swap {
             next.swap(swap);
         }
         next.release_residues();
         self.view.store(Arc::new(next));
+        self.statuses.send_replace(status);
+    }
+
+    /// Nobody will feed it any more, and the authority is about to be told so: whoever goes on asking must not take what is
+    /// left for an answer. Misses are unknown (`STALE`) from now on, whatever policies say; what is revoked stays so.
+    pub(super) fn end(&self) {
+        let now = self.view.load();
+        let mut status = now.status;
+        status.ready = false;
+        let (set, residues) = (now.set.clone(), now.residues.clone());
+        let View { epoch, residue_lost, .. } = **now;
+        self.view.store(Arc::new(View { set, epoch, status, residues, residue_lost, ended: true }));
         self.statuses.send_replace(status);
     }
 
@@ -342,6 +365,7 @@ impl View {
         match () {
             () if self.status.over_limit => Some(UnknownCause::OverLimit),
             () if self.set.is_none() => Some(UnknownCause::NeverSynced),
+            () if self.ended => Some(UnknownCause::Stale),
             () if self.residue_lost.is_some() || self.status.state == FollowerState::Diverged => {
                 Some(UnknownCause::Diverged)
             }

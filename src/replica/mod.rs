@@ -11,6 +11,7 @@
 //! - P1. A check reads one published view: the set and the status belong together.
 //! - P2. A check does no I/O, takes no lock on the miss path and does not allocate there.
 //! - P3. A hit says revoked, whatever the doubt; a miss says "not revoked" only where there is none.
+//! - P4. Before the driver says goodbye, misses become unknown: no replica that says "not revoked" has left in order.
 
 mod below;
 pub mod cache;

@@ -497,15 +497,21 @@ async fn what_an_earlier_epoch_revoked_ends_with_the_last_of_it_and_never_while_
 }
 
 #[tokio::test(start_paused = true)]
-async fn shutdown_says_goodbye_first_and_the_replica_goes_on_answering() {
+async fn after_the_goodbye_a_replica_knows_what_is_revoked_and_nothing_else() {
     let mut authority = Authority::new(1, Policy::default());
     let (fixture, mut peer) = Fixture::new().live(&mut authority).await;
     let replica = Arc::clone(fixture.driver.replica());
+    assert!(matches!(replica.check(&claims("alice"), None).verdict, Verdict::NotRevoked));
     let server = async {
         while peer.receive().await.is_some() {}
+        let verdict = replica.check(&claims("alice"), None).verdict;
+        assert_eq!(verdict, Verdict::Unknown(UnknownCause::Stale), "before the server hears the goodbye");
         assert!(peer.is_heard(), "it waits for the server to agree");
         drop(peer);
     };
     tokio::join!(fixture.driver.shutdown(), server);
     assert!(matches!(replica.check(&claims("mallory"), None).verdict, Verdict::Revoked(_)));
+    assert_eq!(replica.check(&claims("alice"), None).verdict, Verdict::Unknown(UnknownCause::Stale));
+    let status = replica.status();
+    assert_eq!((status.ready, status.stale), (false, true));
 }

@@ -14,6 +14,8 @@
 //! - T3. What a relay acknowledges for those below it counts only for those that its ack counted: no change of them may
 //!   be known that the ack does not know.
 //! - T4. A policy is never held to be stricter than what the member may be doing.
+//! - T5. Of several in seats here with one id, all count as the one furthest behind and as the loosest of them, and a goodbye
+//!   of the last one to come leaves those before.
 
 mod count;
 mod kept;
@@ -58,6 +60,8 @@ pub struct Fleet {
     unlisted: BTreeSet<u64>,
     /// How many of those were cut off: nobody knows what they serve now, and nothing but a restart forgets it.
     lost: u64,
+    /// How many whom relays told of are told apart although there is no room for them.
+    refused: usize,
 }
 
 /// Somebody who ought to be following.
@@ -65,6 +69,8 @@ pub struct Fleet {
 pub struct Member {
     about: About,
     seat: Option<u64>,
+    /// Seats in which somebody with this id sat before, and which are not left yet; bounded by the seats.
+    earlier: BTreeMap<u64, Earlier>,
     below: Option<Below>,
     /// On the boot-time clock, since when it has no place; set while that is so.
     cut_off: Option<Duration>,
@@ -76,6 +82,14 @@ pub struct Member {
     subtree: Option<Subtree>,
     /// Of a relay that was in a seat here: what it told.
     heard: Option<Heard>,
+}
+
+/// What was last heard in a seat that another with the same id took the place of. Whether it is the same process, nobody
+/// knows.
+#[derive(Clone, Copy, Debug)]
+struct Earlier {
+    acked: Revision,
+    policy: PolicyInForce,
 }
 
 /// A place below a relay.
@@ -168,6 +182,7 @@ impl Fleet {
             moved: BTreeSet::new(),
             unlisted: BTreeSet::new(),
             lost: 0,
+            refused: 0,
         }
     }
 
@@ -216,14 +231,18 @@ impl Fleet {
             source_time: known.map_or(UnixMillis(0), |known| known.about.source_time),
         };
         self.end_stay(id);
-        // Its stream before is over, noticed or not.
+        // What its relay says of those below is told anew.
         if known_seat(&self.members, id).is_some() {
             self.cut_below(now, id);
         }
         let member = self.members.entry(id).or_insert_with(|| Member::new(about.clone()));
+        if let Some(before) = member.seat.filter(|before| *before != seat) {
+            let About { acked, policy, .. } = member.about;
+            member.earlier.insert(before, Earlier { acked, policy });
+        }
         (member.about, member.seat, member.cut_off, member.subtree) = (about, Some(seat), None, None);
         if let Some(heard) = &mut member.heard {
-            heard.close();
+            self.refused -= heard.close();
         }
         self.touch(id);
         self.note_joined(id);
@@ -232,15 +251,24 @@ impl Fleet {
 
     /// The member in a seat says what it has applied.
     pub fn handle_ack(&mut self, seat: u64, id: NodeId, ack: &Ack) {
-        let Some(member) = self.members.get_mut(&id).filter(|member| member.seat == Some(seat)) else { return };
-        let about = &mut member.about;
-        let policy = ack.policy.unwrap_or(about.policy);
-        let changes = about.ready != ack.ready || about.policy != policy;
-        (about.acked, about.ready, about.policy) = (ack.applied, ack.ready, policy);
-        about.source_time = ack.source_time;
-        if about.role == Role::Relay {
-            member.subtree.clone_from(&ack.subtree);
+        let Some(member) = self.members.get_mut(&id) else { return };
+        let before = (member.about.ready, member.about.policy);
+        if let Some(earlier) = member.earlier.get_mut(&seat) {
+            *earlier = Earlier { acked: ack.applied, policy: ack.policy.unwrap_or(earlier.policy) };
+            member.about.policy = member.about.policy.looser(earlier.policy);
+        } else if member.seat == Some(seat) {
+            let about = &mut member.about;
+            let policy = ack.policy.unwrap_or(about.policy);
+            about.policy = member.earlier.values().fold(policy, |policy, earlier| policy.looser(earlier.policy));
+            (about.acked, about.ready) = (ack.applied, ack.ready);
+            about.source_time = ack.source_time;
+            if about.role == Role::Relay {
+                member.subtree.clone_from(&ack.subtree);
+            }
+        } else {
+            return;
         }
+        let changes = before != (member.about.ready, member.about.policy);
         if changes {
             self.touch(id);
         } else {
@@ -263,13 +291,24 @@ impl Fleet {
             self.lost = self.lost.saturating_add(u64::from(!goodbye));
             self.changes += 1;
         }
-        // It may have taken another seat meanwhile.
-        let Some(member) = self.members.get_mut(&id).filter(|member| member.seat == Some(seat)) else { return };
+        let Some(member) = self.members.get_mut(&id) else { return };
+        if member.earlier.remove(&seat).is_some() {
+            self.moved.insert(id);
+            return;
+        }
+        if member.seat != Some(seat) {
+            return;
+        }
         (member.seat, member.subtree) = (None, None);
         if let Some(heard) = &mut member.heard {
-            heard.close();
+            self.refused -= heard.close();
         }
         match (goodbye, member.is_present_below()) {
+            // Another of this id is still there, on its way out and back: that one said nothing.
+            (true, _) if let Some((before, earlier)) = member.earlier.pop_last() => {
+                member.seat = Some(before);
+                (member.about.acked, member.about.ready) = (earlier.acked, false);
+            }
             (true, _) => {
                 self.end_stay(id);
                 self.remove(now, id);
@@ -294,6 +333,13 @@ impl Fleet {
         };
         let gone: Vec<NodeId> = self.members.iter().filter(|(_, member)| ran_out(member)).map(|(id, _)| *id).collect();
         gone.into_iter().for_each(|id| self.remove(now, id));
+    }
+
+    /// Makes room for one more as far as that is possible: takes off those that have run out, if there is none.
+    pub fn make_room(&mut self, now: Moment, skew: Duration) {
+        if self.members.len() >= self.members_max {
+            self.expire(now, skew);
+        }
     }
 
     /// Lets go of those that are cut off since a change or longer: somebody else remembers them. How many.
@@ -377,7 +423,18 @@ impl Fleet {
 
 impl Member {
     fn new(about: About) -> Self {
-        Self { about, seat: None, below: None, cut_off: None, change: 0, joined: 0, subtree: None, heard: None }
+        let earlier = BTreeMap::new();
+        Self {
+            about,
+            seat: None,
+            earlier,
+            below: None,
+            cut_off: None,
+            change: 0,
+            joined: 0,
+            subtree: None,
+            heard: None,
+        }
     }
 }
 

@@ -378,11 +378,13 @@ pub enum GoAwayReason {
     OldEpoch,
     /// It lies below the subscriber.
     Loop,
+    /// Another process came with the subscriber's id.
+    Displaced,
 }
 
 impl GoAwayReason {
     /// All of them, each at the place of its discriminant.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Shutdown,
         Self::Overloaded,
         Self::Protocol,
@@ -391,6 +393,7 @@ impl GoAwayReason {
         Self::Malformed,
         Self::OldEpoch,
         Self::Loop,
+        Self::Displaced,
     ];
 
     /// The name used in logs and metrics.
@@ -405,6 +408,7 @@ impl GoAwayReason {
             Self::Malformed => "malformed",
             Self::OldEpoch => "old_epoch",
             Self::Loop => "loop",
+            Self::Displaced => "displaced",
         }
     }
 }

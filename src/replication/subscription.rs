@@ -170,6 +170,12 @@ impl Subscription {
         self.mode
     }
 
+    /// Nothing came yet: a Hello is the first one, and may be granted.
+    #[must_use]
+    pub fn awaits_hello(&self) -> bool {
+        matches!(self.stage, Stage::AwaitingHello { .. })
+    }
+
     /// The last ack.
     #[must_use]
     pub fn acked(&self) -> Option<&Ack> {
@@ -225,6 +231,15 @@ impl Subscription {
         self.batch.clear();
         let detail = detail[..detail.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
         self.stage = Stage::Leaving(GoAway { reason, reconnect_window, detail });
+    }
+
+    /// The seat must be left.
+    pub fn begin_farewell(&mut self, reason: GoAwayReason) {
+        let detail = match reason {
+            GoAwayReason::Displaced => "another process came with this id",
+            _ => "the server stops",
+        };
+        self.begin_go_away(reason, detail);
     }
 
     /// What to do next.

@@ -31,7 +31,7 @@ pub struct Hit {
 pub enum UnknownCause {
     /// The replica has never held a verified set.
     NeverSynced,
-    /// The last word from the authority is older than policy accepts.
+    /// The last word from the authority is older than policy accepts, or the replica has stopped.
     Stale,
     /// The replica has not reached the position the caller asked for.
     Behind,

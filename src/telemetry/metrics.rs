@@ -97,8 +97,17 @@ pub struct Metrics {
 }
 
 /// The reasons for which subscribers are sent away.
-pub const SENT_AWAY: [&str; 8] =
-    ["shutdown", "overloaded", "protocol", "behind_subscriber", "stalled", "malformed", "old_epoch", "loop"];
+pub const SENT_AWAY: [&str; 9] = [
+    "shutdown",
+    "overloaded",
+    "protocol",
+    "behind_subscriber",
+    "stalled",
+    "malformed",
+    "old_epoch",
+    "loop",
+    "displaced",
+];
 /// The reasons for which a connection to an upstream ends.
 pub const UPSTREAM_BREAKS: [&str; 14] = [
     "unreachable",

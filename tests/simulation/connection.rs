@@ -92,7 +92,7 @@ impl Connection {
             self.take(&parcel, &mut served, runtime);
         }
         if let Some(reason) = self.seat.farewell() {
-            self.subscription.begin_go_away(reason, "the server stops");
+            self.subscription.begin_farewell(reason);
         }
         while !self.ended && self.to_replica.len() < WINDOW {
             match self.subscription.poll(moment, &*hub) {
@@ -152,7 +152,7 @@ impl Connection {
             ToServer::Ack(_) | ToServer::Roster(_) => None,
         };
         let acks = matches!(frame, ToServer::Ack(_));
-        if let Some(hello) = &hello {
+        if let Some(hello) = hello.as_ref().filter(|_| self.subscription.awaits_hello()) {
             self.seat.handle_hello(hello);
             if let Some(admission) = self.seat.admission() {
                 runtime.block_on(admission);

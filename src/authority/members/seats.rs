@@ -9,8 +9,9 @@ use crate::revocation::ports::Pending;
 
 impl Members for Roster {
     fn handle_hello(&self, seat: u64, address: &str, hello: &Hello) -> Option<Pending<'static, ()>> {
-        let logged = PolicyInForce::of(&self.shared.set.policy());
+        let (logged, skew) = (PolicyInForce::of(&self.shared.set.policy()), self.shared.skew());
         let ((listed, stored), admission) = self.shared.change_and_wait(|book, now| {
+            book.fleet.make_room(now, skew);
             let listed = book.fleet.handle_hello(now, seat, address, hello, logged);
             (listed, book.is_stored(hello.subscriber))
         });
@@ -25,7 +26,11 @@ impl Members for Roster {
     }
 
     fn handle_roster(&self, seat: u64, member: NodeId, roster: &frames::Roster) -> Result<(), RosterFault> {
-        self.shared.change(|book, now| book.fleet.handle_roster(now, seat, member, roster))
+        let skew = self.shared.skew();
+        self.shared.change(|book, now| {
+            book.fleet.make_room(now, skew);
+            book.fleet.handle_roster(now, seat, member, roster)
+        })
     }
 
     fn handle_mode(&self, seat: u64, member: NodeId, mode: Mode) {

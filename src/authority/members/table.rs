@@ -84,10 +84,10 @@ impl Book {
         self.marks > before
     }
 
-    /// The table holds it, under the policy that it is held to have.
+    /// The table holds it, under the policy that it is held to have, and nothing is under way that takes it off.
     pub(super) fn is_stored(&self, id: NodeId) -> bool {
         let policy = |member: StoredMember| (member.max_staleness, member.when_stale);
-        self.wanted(id).map(policy) == self.stored.get(&id).cloned().map(policy)
+        !self.writing.contains(&id) && self.wanted(id).map(policy) == self.stored.get(&id).cloned().map(policy)
     }
 
     /// How many members are not in the table.
@@ -101,6 +101,12 @@ impl Book {
 
     fn change(&self, id: NodeId) -> MemberChange {
         self.wanted(id).map_or(MemberChange::Remove(id.0), MemberChange::Put)
+    }
+
+    /// Everything that is to be written, from now on under way.
+    fn begin_writing(&mut self) -> Vec<MemberChange> {
+        self.writing = std::mem::take(&mut self.dirty);
+        self.writing.iter().map(|id| self.change(*id)).collect()
     }
 
     fn written(&mut self, changes: Vec<MemberChange>) {
@@ -131,9 +137,7 @@ impl Shared {
                 if book.dirty.is_empty() {
                     return;
                 }
-                book.writing = std::mem::take(&mut book.dirty);
-                let changes: Vec<MemberChange> = book.writing.iter().map(|id| book.change(*id)).collect();
-                (changes, book.marks)
+                (book.begin_writing(), book.marks)
             };
             let result = table.write(&changes);
             let mut book = self.book.lock();
@@ -184,5 +188,29 @@ fn stored(kept: Kept) -> StoredMember {
         parent: kept.parent.map(|id| id.0),
         via: kept.via.map(|id| id.0),
         heard: kept.heard,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::Moment;
+    use crate::revocation::UnixMillis;
+
+    #[test]
+    fn one_that_comes_back_while_its_goodbye_is_written_is_not_stored() {
+        let (now, id) = (Moment { boot: Duration::ZERO, wall: UnixMillis(1) }, NodeId([8; 16]));
+        let member = StoredMember { id: id.0, ..unknown(Duration::from_secs(60)) };
+        let mut book = Book::new(Fleet::new(None, 10));
+        book.is_kept = true;
+        book.fleet.restore(now, [kept(&member)]);
+        book.stored.insert(id, member.clone());
+        assert!(book.is_stored(id));
+        book.fleet.forget(now, Some(id), "");
+        book.mark();
+        let changes = book.begin_writing();
+        assert_eq!(changes, [MemberChange::Remove(id.0)]);
+        book.fleet.restore(now, [kept(&member)]);
+        assert!(!book.is_stored(id), "the table is about to let go of it");
     }
 }

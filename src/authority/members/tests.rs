@@ -221,6 +221,9 @@ async fn a_full_table_serves_who_comes_and_says_so_until_their_goodbye() {
     join(&roster, 10, 201).await;
     roster.handle_leave(10, NodeId([201; 16]), false);
     assert!(roster.trouble().is_some(), "it was cut off, and nobody remembers it");
+    world.time.advance(DENY.max_staleness + SKEW + Duration::from_millis(1));
+    join(&roster, 11, 202).await;
+    assert!(standings(&roster).contains(&(202, false)), "those that ran out make room");
 }
 
 fn below(id: u8, change: u64, connected: bool) -> RosterEntry {

@@ -15,7 +15,7 @@ impl Fleet {
     #[must_use]
     pub fn applied(&self, member: &Member) -> Option<Revision> {
         match member.place() {
-            Place::Seat(_) => Some(member.about.acked),
+            Place::Seat(_) => Some(member.earlier.values().fold(member.about.acked, |least, it| least.min(it.acked))),
             Place::CutOff => None,
             Place::Below => {
                 let relay = member.below.and_then(|below| self.members.get(&below.via?));

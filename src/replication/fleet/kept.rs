@@ -1,5 +1,7 @@
 //! What of members outlives the process.
 
+use std::collections::BTreeMap;
+
 use super::{Below, Fleet, Heard, Member};
 use crate::replication::frames::{About, NodeId, PolicyInForce, Role};
 use crate::replication::moment::Moment;
@@ -43,6 +45,7 @@ impl Fleet {
                     source_time: UnixMillis(0),
                 },
                 seat: None,
+                earlier: BTreeMap::new(),
                 below: parent.map(|parent| Below { via, parent, present: false, report: 0, stay: 0 }),
                 cut_off: None,
                 change: 0,

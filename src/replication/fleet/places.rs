@@ -22,7 +22,8 @@ impl Fleet {
         self.cut_below(now, id);
         self.orphan_below(id);
         self.leave_below(id);
-        if let Some(heard) = self.members.remove(&id).and_then(|member| member.heard) {
+        if let Some(mut heard) = self.members.remove(&id).and_then(|member| member.heard) {
+            self.refused -= heard.close();
             self.lost = self.lost.saturating_add(heard.unlisted());
         }
         self.touch(id);

@@ -18,6 +18,10 @@ pub enum RosterFault {
     TooMany,
 }
 
+/// The most whom relays told of and who are told apart although there is no room for them; beyond, each is counted whenever
+/// a change of it is told.
+pub(super) const REFUSED_MAX: usize = 2 * ROSTER_MAX;
+
 /// What a relay told, and on which terms.
 #[derive(Clone, Debug)]
 pub(super) struct Heard {
@@ -32,8 +36,11 @@ pub(super) struct Heard {
     epoch: Option<[u8; 16]>,
     /// How many it has no room to name.
     unlisted: u64,
-    /// Told of, and not remembered here for lack of room.
+    /// Told of on this connection, and not remembered here for lack of room; of all relays together at most
+    /// [`REFUSED_MAX`].
     refused: BTreeSet<NodeId>,
+    /// So many more: of an earlier connection, or beyond that. Until the next report.
+    refused_more: u64,
     /// They came here, and it has not told that they are gone from there: the stays that are over. Where somebody went who
     /// went from relay to relay is not certain: what those told may have been long on its way.
     ended: BTreeMap<NodeId, u64>,
@@ -59,6 +66,7 @@ impl Heard {
             epoch: None,
             unlisted: 0,
             refused: BTreeSet::new(),
+            refused_more: 0,
             ended: BTreeMap::new(),
         }
     }
@@ -71,8 +79,12 @@ impl Heard {
         self.memory.map(|memory| (memory, self.changes))
     }
 
-    pub(super) fn close(&mut self) {
+    /// Its connection ended. How many of those refused need not be told apart any more.
+    pub(super) fn close(&mut self) -> usize {
         self.stage = Stage::Closed;
+        let refused = std::mem::take(&mut self.refused).len();
+        self.refused_more = self.refused_more.saturating_add(refused as u64);
+        refused
     }
 
     /// All was told on this connection, of this epoch, up to this change.
@@ -85,7 +97,7 @@ impl Heard {
     }
 
     pub(super) fn unlisted(&self) -> u64 {
-        self.unlisted.saturating_add(self.refused.len() as u64)
+        self.unlisted.saturating_add(self.refused.len() as u64).saturating_add(self.refused_more)
     }
 
     /// What it tells of this stay is no news any more.
@@ -119,6 +131,7 @@ impl Fleet {
     /// When it breaks the rules: it must not be listened to any more.
     pub fn handle_roster(&mut self, now: Moment, seat: u64, relay: NodeId, roster: &Roster) -> Result<(), RosterFault> {
         let Some(mut heard) = self.heard_of(seat, relay) else { return Ok(()) };
+        self.refused -= heard.refused.len();
         if roster.begins {
             self.begin_report(now, relay, roster.memory, &mut heard);
         } else if heard.stage == Stage::Closed || heard.memory != Some(roster.memory) {
@@ -154,6 +167,7 @@ impl Fleet {
     }
 
     fn put_heard(&mut self, relay: NodeId, heard: Heard) {
+        self.refused += heard.refused.len();
         if let Some(member) = self.members.get_mut(&relay) {
             member.heard = Some(heard);
         }
@@ -170,6 +184,7 @@ impl Fleet {
         heard.report += 1;
         heard.stage = Stage::Reporting;
         heard.refused.clear();
+        heard.refused_more = 0;
     }
 
     fn take_entry(&mut self, now: Moment, relay: NodeId, heard: &mut Heard, entry: &RosterEntry) {
@@ -197,7 +212,11 @@ impl Fleet {
             return;
         }
         if member.is_none() && self.members.len() >= self.members_max {
-            heard.refused.insert(entry.id);
+            if self.refused + heard.refused.len() < REFUSED_MAX {
+                heard.refused.insert(entry.id);
+            } else if is_news && !heard.refused.contains(&entry.id) {
+                heard.refused_more = heard.refused_more.saturating_add(1);
+            }
             return;
         }
         heard.refused.remove(&entry.id);

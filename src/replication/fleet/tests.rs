@@ -190,6 +190,40 @@ fn a_goodbye_here_before_the_old_relay_notices_leaves_no_ghost() {
 }
 
 #[test]
+fn a_second_of_the_same_id_neither_hides_nor_erases_the_first() {
+    let mut fleet = fleet();
+    join(&mut fleet, 8, leaf(1), Role::Leaf, "leaf1");
+    fleet.handle_ack(8, leaf(1), &ack(4, None));
+    join(&mut fleet, 9, leaf(1), Role::Leaf, "leaf1");
+    assert_eq!(applied(&fleet, 1), Some(Revision(0)), "the second said nothing yet");
+    fleet.handle_ack(9, leaf(1), &ack(10, None));
+    assert_eq!(applied(&fleet, 1), Some(Revision(4)), "the lower of both");
+    fleet.handle_ack(8, leaf(1), &Ack { policy: Some(SERVE), ..ack(5, None) });
+    fleet.handle_ack(9, leaf(1), &ack(10, None));
+    assert_eq!(applied(&fleet, 1), Some(Revision(5)));
+    assert_eq!(fleet.members[&leaf(1)].about.policy, DENY.looser(SERVE), "the looser of both");
+    fleet.handle_leave(at(2), 9, leaf(1), true);
+    assert_eq!((place(&fleet, 1), applied(&fleet, 1)), (Some((Place::Seat(8), None)), Some(Revision(5))));
+    fleet.handle_leave(at(3), 8, leaf(1), false);
+    assert_eq!(place(&fleet, 1), Some((Place::CutOff, None)));
+}
+
+#[test]
+fn whoever_sat_here_before_stops_counting_once_that_seat_is_left() {
+    let mut fleet = fleet();
+    join(&mut fleet, 8, leaf(1), Role::Leaf, "leaf1");
+    fleet.handle_ack(8, leaf(1), &Ack { policy: Some(SERVE), ..ack(4, None) });
+    join(&mut fleet, 9, leaf(1), Role::Leaf, "leaf1");
+    fleet.handle_ack(9, leaf(1), &ack(10, None));
+    fleet.handle_leave(at(2), 8, leaf(1), false);
+    fleet.handle_ack(9, leaf(1), &ack(10, None));
+    assert_eq!(applied(&fleet, 1), Some(Revision(10)));
+    assert_eq!(fleet.members[&leaf(1)].about.policy, DENY);
+    fleet.handle_leave(at(3), 9, leaf(1), true);
+    assert_eq!(place(&fleet, 1), None);
+}
+
+#[test]
 fn between_relays_the_later_news_counts() {
     let mut fleet = fleet();
     tell(&mut fleet, 1, 1, &[entry(1, R1, 1, true)], &[]);
@@ -344,6 +378,33 @@ fn whoever_cannot_be_listed_is_counted() {
     tell(&mut fleet, 1, 4, &[], &[1]);
     tell(&mut fleet, 1, 4, &[entry(2, R1, 2, true)], &[]);
     assert_eq!((fleet.unlisted_below(), place(&fleet, 2).unwrap().0), (0, Place::Below));
+}
+
+#[test]
+fn those_without_room_are_told_apart_within_bounds_and_as_long_as_their_relay_sits_here() {
+    let id = |number: u64| NodeId(u128::from(number + 1).to_be_bytes());
+    let mut fleet = Fleet::new(None, 3);
+    fleet.set_epoch(EPOCH);
+    let limit = ROSTER_MAX as u64;
+    for relay in 1..=3 {
+        let sender = NodeId([0xa0 + relay as u8; 16]);
+        join(&mut fleet, relay, sender, Role::Relay, "r");
+        let entries = (0..limit)
+            .map(|number| RosterEntry { id: id(relay * limit + number), ..entry(1, sender, number + 1, true) });
+        let all = Roster { entries: entries.collect(), ..part(relay, true, Some(limit)) };
+        // For relays alone.
+        fleet.members_max = fleet.members.len();
+        fleet.handle_roster(at(1), relay, sender, &all).unwrap();
+        fleet.members_max += 1;
+    }
+    assert_eq!((fleet.refused, fleet.unlisted_below()), (roster::REFUSED_MAX, 3 * limit));
+    fleet.handle_leave(at(2), 1, R1, false);
+    assert_eq!((fleet.refused, fleet.unlisted_below()), (ROSTER_MAX, 3 * limit), "they are counted all the same");
+    fleet.handle_leave(at(2), 2, R2, true);
+    assert_eq!((fleet.refused, fleet.unlisted()), (0, limit));
+    join(&mut fleet, 1, R1, Role::Relay, "r");
+    fleet.handle_roster(at(3), 1, R1, &part(1, true, Some(limit))).unwrap();
+    assert_eq!(fleet.unlisted_below(), limit, "the report says who is there now");
 }
 
 #[test]

@@ -187,6 +187,19 @@ fn away(source: &TestSource, hello: Hello) -> Vec<String> {
 }
 
 #[test]
+fn a_hello_is_awaited_once_whatever_became_of_it() {
+    let source = TestSource::new(1, 1, 1);
+    assert!(Subscription::new(at(0)).awaits_hello());
+    let refused = Hello { protocol: ProtocolRange { min: 99, max: 99 }, ..hello(None) };
+    for first in [hello(None), Hello { probe: true, ..hello(None) }, refused] {
+        assert!(!greeted(&source, first).awaits_hello());
+    }
+    let mut late = Subscription::new(at(0));
+    let _ = late.poll(at(6), &source);
+    assert!(!late.awaits_hello(), "it took too long");
+}
+
+#[test]
 fn an_equal_digest_is_resumed_from_the_log() {
     let source = TestSource::new(1, 5, 8);
     let mut subscription = greeted(&source, hello(Some((6, digest(6)))));

@@ -105,7 +105,7 @@ fn hello_frame(hello: pb::Hello) -> Result<f::Hello, FrameError> {
     };
     Ok(f::Hello {
         protocol: f::ProtocolRange { min: hello.protocol_min, max: hello.protocol_max },
-        subscriber: NodeId(fixed(&hello.subscriber_id, "hello.subscriber_id")?),
+        subscriber: member(&hello.subscriber_id, "hello.subscriber_id")?,
         name: text(hello.subscriber_name, NAME_BYTES_MAX, "hello.subscriber_name")?,
         role,
         held,
@@ -232,6 +232,7 @@ fn go_away_reason(reason: i32) -> Result<GoAwayReason, FrameError> {
         Ok(Reason::Malformed) => GoAwayReason::Malformed,
         Ok(Reason::OldEpoch) => GoAwayReason::OldEpoch,
         Ok(Reason::Loop) => GoAwayReason::Loop,
+        Ok(Reason::Displaced) => GoAwayReason::Displaced,
         Ok(Reason::Unspecified) => return Err(FrameError::Missing("go_away.reason")),
         Err(_) => return Err(FrameError::Invalid("go_away.reason")),
     })
@@ -263,6 +264,14 @@ fn path(nodes: &[Vec<u8>], field: &'static str) -> Result<Vec<NodeId>, FrameErro
         return Err(FrameError::TooLong { field, limit: PATH_MAX, given: nodes.len() });
     }
     nodes.iter().map(|node| fixed(node, field).map(NodeId)).collect()
+}
+
+/// Somebody who may be a member. All zeros stand for those whom nobody knows.
+fn member(bytes: &[u8], field: &'static str) -> Result<NodeId, FrameError> {
+    match fixed(bytes, field)? {
+        id if id == [0; 16] => Err(FrameError::Invalid(field)),
+        id => Ok(NodeId(id)),
+    }
 }
 
 fn digest(bytes: &[u8], field: &'static str) -> Result<Digest, FrameError> {

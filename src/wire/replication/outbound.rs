@@ -213,6 +213,7 @@ fn go_away_reason(reason: GoAwayReason) -> pb::go_away::Reason {
         GoAwayReason::Malformed => Reason::Malformed,
         GoAwayReason::OldEpoch => Reason::OldEpoch,
         GoAwayReason::Loop => Reason::Loop,
+        GoAwayReason::Displaced => Reason::Displaced,
     }
 }
 

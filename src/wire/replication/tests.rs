@@ -196,6 +196,7 @@ fn a_hello_with_a_bad_field_is_refused_by_name() {
     let length = |field, given| FrameError::Length { field, expected: 16, given };
     assert_eq!(refused_hello(|h| h.role = 0), FrameError::Missing("hello.role"));
     assert_eq!(refused_hello(|h| h.role = 99), FrameError::Invalid("hello.role"));
+    assert_eq!(refused_hello(|h| h.subscriber_id = vec![0; 16]), FrameError::Invalid("hello.subscriber_id"));
     assert_eq!(refused_hello(|h| h.subscriber_id.truncate(3)), length("hello.subscriber_id", 3));
     assert_eq!(refused_hello(|h| h.subscriber_name = "x".repeat(129)), too_long("hello.subscriber_name", 128, 129));
     assert_eq!(refused_hello(|h| h.version = "x".repeat(65)), too_long("hello.version", 64, 65));
@@ -223,6 +224,8 @@ fn a_roster_with_a_bad_field_is_refused_by_name() {
     assert_eq!(refused_roster(|r| r.entries = vec![r.entries[0].clone(); 513]), too_long("roster.entries", 512, 513));
     assert_eq!(refused_roster(|r| r.entries[0].id.clear()), length("roster.entries.id", 0));
     assert_eq!(refused_roster(|r| r.entries[0].parent_id.clear()), length("roster.entries.parent_id", 0));
+    assert_eq!(refused_roster(|r| r.entries[0].id = vec![0; 16]), FrameError::Invalid("roster.entries.id"));
+    assert_eq!(refused_roster(|r| r.gone = vec![vec![0; 16]]), FrameError::Invalid("roster.gone"));
     assert_eq!(refused_roster(|r| r.entries[0].role = 0), FrameError::Missing("roster.entries.role"));
     assert_eq!(refused_roster(|r| r.entries[0].mode = 9), FrameError::Invalid("roster.entries.mode"));
     assert_eq!(refused_roster(|r| r.entries[0].policy = None), FrameError::Missing("roster.entries.policy"));

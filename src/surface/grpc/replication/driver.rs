@@ -69,7 +69,7 @@ pub(super) fn drive(
         let (mut ahead, mut deadline) = (None, None);
         loop {
             if let Some(reason) = seat.farewell() {
-                subscription.begin_go_away(reason, "the server stops");
+                subscription.begin_farewell(reason);
             }
             let step = ahead.take().unwrap_or_else(|| subscription.poll(feed.now(), source(&feed)));
             note_mode(&mut mode, &subscription, seat.as_mut());
@@ -205,6 +205,7 @@ async fn handle(came: Inbound, subscription: &mut Subscription, seat: &mut dyn S
             let (greets, acks) = (matches!(frame, ToServer::Hello(_)), matches!(frame, ToServer::Ack(_)));
             // Whoever only asks, or is sent away at once, is no member that could be missed.
             if let ToServer::Hello(hello) = &frame
+                && subscription.awaits_hello()
                 && !hello.probe
                 && Subscription::refusal(hello, feed.origin()).is_none()
             {

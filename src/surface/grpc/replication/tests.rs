@@ -3,6 +3,7 @@
 mod stock_client;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -78,10 +79,13 @@ fn publish_as(hub: &Hub, revision: u64, canonical: Bytes) {
     .unwrap();
 }
 
+/// Of a process of its own.
 fn hello() -> ToServer {
+    static PROCESSES: AtomicU64 = AtomicU64::new(1);
+    let process = PROCESSES.fetch_add(1, Ordering::Relaxed);
     ToServer::Hello(Box::new(Hello {
         protocol: ProtocolRange::SPOKEN,
-        subscriber: NodeId([8; 16]),
+        subscriber: NodeId(u128::from(process).to_be_bytes()),
         name: "checkout".to_owned(),
         role: Role::Leaf,
         held: None,

@@ -1,6 +1,6 @@
 //! What a relay tells of those below it.
 
-use super::{FrameError, fixed, policy_in_force, role, text};
+use super::{FrameError, fixed, member, policy_in_force, role, text};
 use crate::replication::frames::{
     ADDRESS_BYTES_MAX, About, NAME_BYTES_MAX, NodeId, PART_ITEMS_MAX, REASON_BYTES_MAX, Roster, RosterEntry,
     VERSION_BYTES_MAX,
@@ -19,7 +19,7 @@ pub(super) fn frame(roster: pb::Roster) -> Result<Roster, FrameError> {
         complete: roster.complete,
         epoch,
         entries: roster.entries.into_iter().map(entry).collect::<Result<_, _>>()?,
-        gone: roster.gone.iter().map(|id| fixed(id, "roster.gone").map(NodeId)).collect::<Result<_, _>>()?,
+        gone: roster.gone.iter().map(|id| member(id, "roster.gone")).collect::<Result<_, _>>()?,
         unlisted: roster.unlisted,
     })
 }
@@ -33,7 +33,7 @@ fn entry(entry: pb::roster::Entry) -> Result<RosterEntry, FrameError> {
         Err(_) => return Err(FrameError::Invalid("roster.entries.mode")),
     };
     Ok(RosterEntry {
-        id: NodeId(fixed(&entry.id, "roster.entries.id")?),
+        id: member(&entry.id, "roster.entries.id")?,
         parent: NodeId(fixed(&entry.parent_id, "roster.entries.parent_id")?),
         change: entry.change,
         joined: entry.joined,
