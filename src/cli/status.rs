@@ -72,7 +72,11 @@ fn fields(response: &pb::GetStatusResponse) -> Vec<(&'static str, String)> {
         ("data", response.data_dir.clone()),
         ("public key", super::revoke::hex(&response.public_key)),
     ];
-    for (name, trouble) in [("WRITES REFUSED", &response.writes_refused), ("CLOCK IN DOUBT", &response.clock_alarm)] {
+    for (name, trouble) in [
+        ("WRITES REFUSED", &response.writes_refused),
+        ("CLOCK IN DOUBT", &response.clock_alarm),
+        ("MEMBERS IN DOUBT", &response.members_trouble),
+    ] {
         if !trouble.is_empty() {
             fields.push((name, trouble.clone()));
         }
