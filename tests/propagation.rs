@@ -82,6 +82,21 @@ async fn without_subscribers_it_says_so_and_succeeds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_table_of_members_is_told_and_never_a_success() {
+    let mut server = Server::start();
+    server.stop();
+    std::fs::write(server.data_dir.join("members.sqlite"), [0x55; 8192]).unwrap();
+    server.restart();
+    let told = revoke(&server, "alice", "1s").await;
+    assert_told(&told, 3, "applied by 0 of 0 subscribers");
+    assert!(told.2.contains("incomplete: ") && told.2.contains("members.sqlite"), "{}", told.2);
+    assert!(status(&server).await["members_trouble"].as_str().unwrap().contains("members.sqlite"));
+    let ready = common::http::get(server.ops, "/readyz").unwrap();
+    assert_eq!(ready.status, 200);
+    assert!(ready.body.contains("subscribers may be missed unseen: "), "{ready:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn everybody_is_waited_for_and_a_goodbye_ends_that() {
     let server = Server::start();
     let (a, b, c) = (client(&server, "a").await, client(&server, "b").await, client(&server, "c").await);

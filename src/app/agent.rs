@@ -209,6 +209,7 @@ impl Reports for Reported {
             public_key: status.public_key.map_or([0; 32], |key| key.0),
             history_lost: hub.as_ref().map_or(0, |hub| hub.history_lost()),
             members_cut_off: 0,
+            members_trouble: None,
             following: Some(Following {
                 upstream: self.current.lock().clone(),
                 state: status.state.name(),

@@ -181,6 +181,7 @@ impl Reports for Reported {
             subscribers: self.hub.subscriber_count(),
             history_lost: self.hub.history_lost(),
             members_cut_off: self.roster.cut_off(),
+            members_trouble: self.roster.trouble(),
             ..self.authority.status()
         }
     }

@@ -141,6 +141,7 @@ impl Propagator {
             (None, _, 0) => None,
             (None, _, cut_off) => Some(format!("{cut_off} subscribers are cut off and may serve what they held")),
         };
+        let no_subscribers = trouble.is_none() && found.total == 0;
         let in_doubt = trouble.is_some() || self.authority.status().clock_alarm.is_some();
         let bounded = found.loosest.filter(|_| found.serve_stale == 0 && !in_doubt);
         let dead_everywhere_by = match bounded {
@@ -163,6 +164,7 @@ impl Propagator {
             elapsed,
             dead_everywhere_by,
             unbounded_members: found.serve_stale,
+            no_subscribers,
         }
     }
 }

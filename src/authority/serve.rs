@@ -365,6 +365,7 @@ impl Reports for Authority {
             subscribers: 0,
             history_lost: 0,
             members_cut_off: 0,
+            members_trouble: None,
             writes_refused: self.vitals.writes_refused(),
             clock_alarm: self.vitals.clock_in_doubt(),
             index_trouble: self.index.trouble(),

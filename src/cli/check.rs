@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::connection::Servers;
 use super::exit::{Exit, Failure};
-use super::output::{say, say_fields};
+use super::output::{plain, say, say_fields};
 use super::selection::{TokenSource, read_file};
 use crate::revocation::{Claims, Position};
 use crate::surface::http::{self, render_time};
@@ -47,7 +47,7 @@ impl Check {
         if self.json {
             say(http::check(&response));
         } else {
-            say(headline(&response));
+            say(plain(&headline(&response)));
             if self.explain {
                 say_fields(&explanation(&response, &presented));
             }

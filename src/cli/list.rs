@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::connection::{ANSWER_BYTES_MAX, Servers};
 use super::exit::{Exit, Failure};
-use super::output::{note, say};
+use super::output::{note, plain, say};
 use super::revoke::describe;
 use super::selection::{not_empty, pair};
 use super::time::{Time, now, time};
@@ -113,8 +113,9 @@ fn tell(record: &pb::RevocationRecord) {
     let kept = record.expires_at_seconds.map_or_else(|| "forever".to_owned(), render_time);
     let exceptions: String = record.exceptions.iter().map(|e| format!("  except {}", describe(e))).collect();
     let reason = if record.reason.is_empty() { String::new() } else { format!("  {:?}", record.reason) };
-    say(format_args!(
+    let line = format!(
         "{accepted}  {}  {state}  {selector}  cutoff {cutoff}  kept until {kept}  by {}{exceptions}{reason}",
         record.id, record.actor
-    ));
+    );
+    say(plain(&line));
 }

@@ -1,5 +1,6 @@
 //! The only way to standard output and standard error.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
 /// Writes answers. A reader that went away, as in `rescind list | head`, ends the program quietly.
@@ -17,8 +18,17 @@ pub(super) fn say(text: impl std::fmt::Display) {
 pub(super) fn say_fields(fields: &[(&str, String)]) {
     let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, value) in fields {
-        say(format_args!("  {name:width$}  {value}"));
+        say(format_args!("  {name:width$}  {}", plain(value)));
     }
+}
+
+/// What somebody else chose, as one line that a terminal only shows.
+pub(super) fn plain(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    Cow::Owned(text.chars().map(shown).collect())
 }
 
 /// Says what went wrong.
@@ -28,7 +38,8 @@ pub(super) fn complain(message: &str) {
 
 /// Says something beside the answer. Nobody reading it is no reason to stop.
 pub(super) fn note(message: &str) {
-    let _ = writeln!(io::stderr().lock(), "{message}");
+    let lines: Vec<_> = message.split('\n').map(plain).collect();
+    let _ = writeln!(io::stderr().lock(), "{}", lines.join("\n"));
 }
 
 /// How far a long command has come: one line that is rewritten on a terminal, a line each time elsewhere.
@@ -41,4 +52,15 @@ pub(super) fn progress(message: &str, last: bool) {
     };
     // Nobody reading it is no reason to stop.
     let _ = written.and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_shown() {
+        assert_eq!(plain("bärbel's host"), "bärbel's host");
+        assert_eq!(plain("a\x1b[2Jb\n\u{9b}c"), "a\\u{1b}[2Jb\\n\\u{9b}c");
+    }
 }

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use super::batch;
 use super::connection::{ANSWER_BYTES_MAX, Servers};
 use super::exit::{Exit, Failure};
-use super::output::{say, say_fields};
+use super::output::{plain, say, say_fields};
 use super::selection::{Selection, exception, not_empty};
 use super::time::{CutoffTime, Time, cutoff, duration, now, time};
 use super::wait;
@@ -256,5 +256,5 @@ fn outcome_fields(outcome: &pb::RevocationOutcome) -> Vec<(&'static str, String)
 /// `sub=alice client_id=web`.
 pub(super) fn describe(selector: &pb::Selector) -> String {
     let pairs: Vec<String> = selector.claims.iter().map(|claim| format!("{}={}", claim.name, claim.value)).collect();
-    pairs.join(" ")
+    plain(&pairs.join(" ")).into_owned()
 }

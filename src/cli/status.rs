@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::connection::Servers;
 use super::exit::{Exit, Failure};
-use super::output::{say, say_fields};
+use super::output::{plain, say, say_fields};
 use super::subscribers;
 use crate::config::render_duration;
 use crate::surface::http::{self, render_time};
@@ -34,7 +34,7 @@ impl Status {
         }
         say(format_args!("rescind {}", response.version));
         say_fields(&fields(&response));
-        subscribers::tree(&page.subscribers).iter().for_each(|line| say(format_args!("  {line}")));
+        subscribers::tree(&page.subscribers).iter().for_each(|line| say(format_args!("  {}", plain(line))));
         if !page.next_page_token.is_empty() {
             say("  and more");
         }
@@ -72,7 +72,11 @@ fn fields(response: &pb::GetStatusResponse) -> Vec<(&'static str, String)> {
         ("data", response.data_dir.clone()),
         ("public key", super::revoke::hex(&response.public_key)),
     ];
-    for (name, trouble) in [("WRITES REFUSED", &response.writes_refused), ("CLOCK IN DOUBT", &response.clock_alarm)] {
+    for (name, trouble) in [
+        ("WRITES REFUSED", &response.writes_refused),
+        ("CLOCK IN DOUBT", &response.clock_alarm),
+        ("MEMBERS IN DOUBT", &response.members_trouble),
+    ] {
         if !trouble.is_empty() {
             fields.push((name, trouble.clone()));
         }

@@ -52,9 +52,9 @@ pub(super) fn tell(answer: &pb::AwaitPropagationResponse, quiet: bool) -> Exit {
     Exit::NotEverywhere
 }
 
-/// Nobody is missing because nobody is there.
+/// Nobody is missing because nobody is there, and the server is sure of it.
 fn is_nobody(answer: &pb::AwaitPropagationResponse) -> bool {
-    answer.total == 0
+    answer.total == 0 && answer.no_subscribers
 }
 
 fn headline(answer: &pb::AwaitPropagationResponse) -> String {
@@ -101,6 +101,7 @@ fn names(names: &[String], count: u64) -> String {
 pub(super) fn render(answer: &pb::AwaitPropagationResponse) -> Value {
     json!({
         "complete": answer.complete,
+        "no_subscribers": answer.no_subscribers,
         "total": answer.total.to_string(),
         "applied": answer.applied.to_string(),
         "laggards": answer.laggards,
@@ -125,7 +126,21 @@ mod tests {
     #[test]
     fn the_headline_counts() {
         assert_eq!(headline(&answer()), "applied by 38 of 41 subscribers in 3.2 ms");
-        assert_eq!(headline(&pb::AwaitPropagationResponse::default()), "no subscribers; in force at the server");
+        let nobody = pb::AwaitPropagationResponse { no_subscribers: true, incomplete: true, ..Default::default() };
+        assert_eq!(headline(&nobody), "no subscribers; in force at the server");
+        assert_eq!(tell(&nobody, true), Exit::Done);
+    }
+
+    #[test]
+    fn nobody_in_a_table_that_cannot_be_read_is_no_success() {
+        let unread = pb::AwaitPropagationResponse {
+            incomplete: true,
+            incomplete_reason: "members.sqlite is damaged".into(),
+            ..Default::default()
+        };
+        assert_eq!(tell(&unread, true), Exit::NotEverywhere);
+        assert!(headline(&unread).starts_with("applied by 0 of 0 subscribers"));
+        assert_eq!(troubles(&unread)[0], "incomplete: members.sqlite is damaged");
     }
 
     #[test]

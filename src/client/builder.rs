@@ -40,8 +40,8 @@ pub enum ClientError {
     /// One of them is not a URL.
     #[error(transparent)]
     Url(#[from] UrlError),
-    /// The name is too long.
-    #[error("a name has at most {NAME_BYTES_MAX} bytes, {given} given")]
+    /// The name is too long, or would not stay on one line.
+    #[error("a name has at most {NAME_BYTES_MAX} bytes and no control characters, {given} bytes given")]
     Name {
         /// Its length in bytes.
         given: usize,
@@ -72,7 +72,7 @@ impl Builder {
         }
     }
 
-    /// How people recognise this process among the subscribers; at most 128 bytes.
+    /// How people recognise this process among the subscribers; at most 128 bytes, no control characters.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
@@ -149,7 +149,7 @@ impl Builder {
 
     /// Starts following these upstreams.
     pub(super) fn start(self, upstreams: Vec<Arc<dyn Upstream>>) -> Result<Client, ClientError> {
-        if self.name.len() > NAME_BYTES_MAX {
+        if self.name.len() > NAME_BYTES_MAX || self.name.contains(char::is_control) {
             return Err(ClientError::Name { given: self.name.len() });
         }
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| ClientError::NoRuntime)?;

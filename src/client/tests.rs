@@ -76,6 +76,8 @@ async fn wrong_settings_are_refused_before_anything_starts() {
     assert!(matches!(connect(&["http://a:1", "b"]), Err(ClientError::Url(_))));
     let long = Client::builder(["http://a:1"]).name("x".repeat(129)).connect().map(drop);
     assert!(matches!(long, Err(ClientError::Name { given: 129 })));
+    let obeyed = Client::builder(["http://a:1"]).name("a\x1b[2J").connect().map(drop);
+    assert!(matches!(obeyed, Err(ClientError::Name { given: 5 })));
 }
 
 #[tokio::test]

@@ -275,16 +275,6 @@ impl Seat for Place {
     fn handle_history_lost(&mut self, revisions: u64) {
         let counted = &self.registry.history_lost;
         let _ = counted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |sum| Some(sum.saturating_add(revisions)));
-        let subscribers = self.registry.subscribers.lock();
-        let status = subscribers.connected.get(&self.number);
-        let (name, address) = status.map(|status| (status.name.clone(), status.address.clone())).unwrap_or_default();
-        drop(subscribers);
-        tracing::warn!(
-            subscriber = ?name,
-            address,
-            revisions,
-            "the subscriber holds revisions that the restored backup lacks; it keeps what they revoked in force"
-        );
     }
 
     fn handle_ack(&mut self, ack: &Ack) {

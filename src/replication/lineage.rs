@@ -38,10 +38,17 @@ impl Lineage {
         self.last_of(held.epoch).is_some_and(|ancestor| held.revision <= ancestor.last)
     }
 
-    /// How many revisions of a state of an earlier epoch were not taken over; 0 where that epoch is no ancestor.
+    /// Whether that epoch is an ancestor, of which a part at least was taken over.
+    #[must_use]
+    pub fn knows(&self, epoch: Epoch) -> bool {
+        self.last_of(epoch).is_some()
+    }
+
+    /// How many revisions of a state of another epoch were not taken over: all, where that epoch is no ancestor.
     #[must_use]
     pub fn lost_of(&self, held: &Held) -> u64 {
-        self.last_of(held.epoch).map_or(0, |ancestor| held.revision.0.saturating_sub(ancestor.last.0))
+        let taken = self.last_of(held.epoch).map_or(0, |ancestor| ancestor.last.0);
+        held.revision.0.saturating_sub(taken)
     }
 
     fn last_of(&self, epoch: Epoch) -> Option<&Ancestor> {
@@ -125,7 +132,7 @@ mod tests {
     #[test]
     fn an_epoch_goes_on_from_its_parent_and_from_ancestors_as_far_as_they_were_taken_over() {
         let lineage = lineage();
-        let cases = [(2, 40, true, 0), (2, 41, false, 1), (1, 25, true, 0), (1, 30, false, 5), (7, 1, false, 0)];
+        let cases = [(2, 40, true, 0), (2, 41, false, 1), (1, 25, true, 0), (1, 30, false, 5), (7, 3, false, 3)];
         for (generation, revision, goes_on, lost) in cases {
             let held = Held { epoch: epoch(generation), revision: Revision(revision), digest: Digest::default() };
             assert_eq!((lineage.goes_on_from(&held), lineage.lost_of(&held)), (goes_on, lost), "{held:?}");

@@ -163,7 +163,7 @@ pub trait Seat: Send {
     fn farewell(&self) -> Option<GoAwayReason>;
     /// Who it is.
     fn handle_hello(&mut self, hello: &Hello);
-    /// It holds so many revisions of an earlier epoch that were not taken over.
+    /// It holds so many revisions of another epoch that were not taken over.
     fn handle_history_lost(&mut self, revisions: u64);
     /// What it has applied.
     fn handle_ack(&mut self, ack: &Ack);

@@ -100,7 +100,7 @@ pub struct Subscription {
     /// Frames taken from the source and not sent yet, with the cursor after each.
     batch: VecDeque<(Bytes, Cursor)>,
     heard_at: Duration,
-    /// How many revisions of the epoch's parent the subscriber had that this epoch has not.
+    /// How many revisions of another epoch the subscriber had that this one has not.
     history_lost: u64,
     acked: Option<Ack>,
     /// As it said.
@@ -187,7 +187,8 @@ impl Subscription {
         self.roster.take()
     }
 
-    /// How many revisions of the parent epoch, beyond the point it was restored to, the subscriber had applied.
+    /// How many revisions the subscriber had applied beyond the point that an ancestor was restored to, or of an epoch that is
+    /// no ancestor.
     #[must_use]
     pub fn history_lost(&self) -> u64 {
         self.history_lost

@@ -439,6 +439,8 @@ pub struct Status {
     pub history_lost: u64,
     /// How many members are cut off.
     pub members_cut_off: u64,
+    /// Why the members cannot be relied on; `None` when they can.
+    pub members_trouble: Option<String>,
     /// Why writes are refused; `None` when they are not.
     pub writes_refused: Option<String>,
     /// Why the clock is in doubt; `None` when it is not.

@@ -15,6 +15,7 @@ mod grpc;
 mod guard;
 pub mod http;
 mod listener;
+mod log_limit;
 pub mod ops;
 mod parse;
 mod peer;

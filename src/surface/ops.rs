@@ -62,7 +62,9 @@ async fn readyz(State(ops): State<Ops>, headers: HeaderMap) -> Response {
     let writes = status.writes_refused.map(|why| format!("writes are refused: {why}"));
     let clock = status.clock_alarm.map(|why| format!("the clock is in doubt: {why}"));
     let index = status.index_trouble.map(|why| format!("the search index does not follow: {why}"));
-    let reasons: Vec<String> = [stopping, unready, stale, writes, clock, index].into_iter().flatten().collect();
+    let members = status.members_trouble.map(|why| format!("subscribers may be missed unseen: {why}"));
+    let reasons: Vec<String> =
+        [stopping, unready, stale, writes, clock, index, members].into_iter().flatten().collect();
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let wants_json = headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"application/json"));
     if wants_json {

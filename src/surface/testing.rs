@@ -29,6 +29,7 @@ pub(crate) struct FakeNode {
     pub(crate) write_error: Mutex<Option<WriteError>>,
     pub(crate) find_error: Mutex<Option<FindError>>,
     pub(crate) writes_refused: Mutex<Option<String>>,
+    pub(crate) members_trouble: Mutex<Option<String>>,
     /// Writes take a permit.
     pub(crate) gate: Semaphore,
     waiting: AtomicUsize,
@@ -48,6 +49,7 @@ impl FakeNode {
             write_error: Mutex::default(),
             find_error: Mutex::default(),
             writes_refused: Mutex::default(),
+            members_trouble: Mutex::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             waiting: AtomicUsize::new(0),
             checked_subjects: Mutex::default(),
@@ -168,6 +170,7 @@ impl Reports for FakeNode {
             subscribers: 2,
             history_lost: 0,
             members_cut_off: 0,
+            members_trouble: self.members_trouble.lock().clone(),
             writes_refused: self.writes_refused.lock().clone(),
             clock_alarm: None,
             index_trouble: None,

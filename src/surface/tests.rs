@@ -278,6 +278,8 @@ async fn operators_see_metrics_and_why_the_server_is_degraded() {
     assert_eq!(get("/readyz", "*/*").await, (200, "ready\nwrites are refused: disk full\n".to_owned()));
     let json = "{\"ready\":true,\"reasons\":[\"writes are refused: disk full\"]}";
     assert_eq!(get("/readyz", "application/json").await, (200, json.to_owned()));
+    (*node.writes_refused.lock(), *node.members_trouble.lock()) = (None, Some("no table".into()));
+    assert_eq!(get("/readyz", "*/*").await, (200, "ready\nsubscribers may be missed unseen: no table\n".to_owned()));
     stop.cancel();
     assert_eq!(get("/readyz", "*/*").await.0, 503);
 }

@@ -154,6 +154,7 @@ pub fn status_response(status: &Status) -> pb::GetStatusResponse {
         oldest_revision: status.oldest.0,
         subscribers: status.subscribers as u64,
         members_cut_off: status.members_cut_off,
+        members_trouble: status.members_trouble.clone().unwrap_or_default(),
         writes_refused: status.writes_refused.clone().unwrap_or_default(),
         clock_alarm: status.clock_alarm.clone().unwrap_or_default(),
         insecure: false,

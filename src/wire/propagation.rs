@@ -20,6 +20,7 @@ pub fn propagation(reply: Propagation) -> pb::AwaitPropagationResponse {
         elapsed_micros: u64::try_from(reply.elapsed.as_micros()).unwrap_or(u64::MAX),
         dead_everywhere_by_seconds: reply.dead_everywhere_by.map(|time| time.0),
         unbounded_members: reply.unbounded_members,
+        no_subscribers: reply.no_subscribers,
     }
 }
 

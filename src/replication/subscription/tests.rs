@@ -254,7 +254,10 @@ fn history_that_a_restored_backup_lost_is_counted() {
     let source = TestSource::new(1, 5, 6);
     let mut lost = hello(Some((47, digest(5))));
     lost.held.as_mut().unwrap().epoch = source.origin.lineage.ancestors[0].epoch;
-    assert_eq!(greeted(&source, lost).history_lost(), 7);
+    assert_eq!(greeted(&source, lost.clone()).history_lost(), 7);
+    // Restored twice: the epoch of the first restore has the same generation, and is no ancestor.
+    lost.held.as_mut().unwrap().epoch = Epoch { id: [9; 16], ..EPOCH };
+    assert_eq!(greeted(&source, lost).history_lost(), 47);
 }
 
 #[test]

@@ -64,6 +64,8 @@ pub struct Propagation {
     pub dead_everywhere_by: Option<UnixSeconds>,
     /// How many subscribers serve stale: they have no bound.
     pub unbounded_members: u64,
+    /// There is nobody, and the table of members can be relied on: nobody is missing.
+    pub no_subscribers: bool,
 }
 
 /// Why nothing can be said about propagation.

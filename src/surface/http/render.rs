@@ -115,6 +115,7 @@ pub fn status(response: &pb::GetStatusResponse) -> Value {
         "oldest_revision": response.oldest_revision.to_string(),
         "subscribers": response.subscribers.to_string(),
         "members_cut_off": response.members_cut_off.to_string(),
+        "members_trouble": text(&response.members_trouble),
         "writes_refused": text(&response.writes_refused),
         "clock_alarm": text(&response.clock_alarm),
         "insecure": response.insecure,

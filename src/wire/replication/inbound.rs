@@ -47,6 +47,9 @@ pub enum FrameError {
     /// A field has a value it cannot have.
     #[error("{0} has a value it cannot have")]
     Invalid(&'static str),
+    /// A text holds what a terminal or a log would obey rather than show.
+    #[error("{0} has a control character")]
+    Control(&'static str),
 }
 
 pub(super) fn to_server(message: pb::SubscribeRequest) -> Result<ToServer, FrameError> {
@@ -292,6 +295,7 @@ fn at_most(bytes: Bytes, limit: usize, field: &'static str) -> Result<Bytes, Fra
 fn text(text: String, limit: usize, field: &'static str) -> Result<String, FrameError> {
     match text.len() {
         given if given > limit => Err(FrameError::TooLong { field, limit, given }),
+        _ if text.contains(char::is_control) => Err(FrameError::Control(field)),
         _ => Ok(text),
     }
 }

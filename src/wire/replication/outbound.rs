@@ -58,7 +58,7 @@ pub(super) fn to_subscriber(frame: &ToSubscriber) -> pb::subscribe_response::Fra
         ToSubscriber::GoAway(away) => Frame::GoAway(pb::GoAway {
             reason: go_away_reason(away.reason).into(),
             reconnect_window_millis: millis_u32(away.reconnect_window),
-            detail: away.detail.clone(),
+            detail: plain(&away.detail),
         }),
     }
 }
@@ -76,7 +76,7 @@ fn hello_message(hello: &f::Hello) -> pb::Hello {
             digest: held.digest.to_bytes().to_vec(),
         }),
         min_revision: hello.min_revision.0,
-        reconnect_reason: hello.reconnect_reason.clone(),
+        reconnect_reason: plain(&hello.reconnect_reason),
         path: path_message(&hello.path),
         version: hello.version.clone(),
         probe: hello.probe,
@@ -177,6 +177,11 @@ fn policy_message(policy: f::PolicyInForce) -> pb::ack::PolicyInForce {
         max_staleness_seconds: policy.max_staleness.as_secs(),
         deny_when_stale: policy.when_stale == WhenStale::Deny,
     }
+}
+
+/// Without control characters, which the far end refuses: a reason may quote what somebody else sent. Not longer than before.
+fn plain(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
 
 fn epoch_message(epoch: Epoch) -> pb::Epoch {

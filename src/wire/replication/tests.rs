@@ -207,6 +207,33 @@ fn a_hello_with_a_bad_field_is_refused_by_name() {
     assert_eq!(refused_hello(|h| h.held.as_mut().unwrap().digest.clear()), length("hello.held.digest", 0));
 }
 
+#[test]
+fn a_text_that_a_terminal_would_obey_is_refused() {
+    let control = FrameError::Control;
+    assert_eq!(refused_hello(|h| h.subscriber_name = "a\x1b[2J".into()), control("hello.subscriber_name"));
+    assert_eq!(refused_hello(|h| h.version = "1\n2".into()), control("hello.version"));
+    assert_eq!(refused_hello(|h| h.reconnect_reason = "\u{9b}31m".into()), control("hello.reconnect_reason"));
+    assert_eq!(refused_roster(|r| r.entries[0].name = "a\rb".into()), control("roster.entries.name"));
+    assert_eq!(refused_roster(|r| r.entries[0].version = "\0".into()), control("roster.entries.version"));
+    assert_eq!(refused_roster(|r| r.entries[0].address = "\x7f".into()), control("roster.entries.address"));
+    let reason = |r: &mut pb::Roster| r.entries[0].reconnect_reason = "\t".into();
+    assert_eq!(refused_roster(reason), control("roster.entries.reconnect_reason"));
+    let away = GoAway { reason: GoAwayReason::Stalled, reconnect_window: Duration::ZERO, detail: String::new() };
+    let error = refused(&ToSubscriber::GoAway(away), |frame| {
+        let pb::subscribe_response::Frame::GoAway(away) = frame else { panic!("not a GoAway") };
+        away.detail = "a\nb".into();
+    });
+    assert_eq!(error, control("go_away.detail"));
+}
+
+#[test]
+fn a_reason_that_quotes_control_characters_is_sent_without() {
+    let quoting = Hello { reconnect_reason: "lost: a\n\u{9b}b".into(), ..hello() };
+    let message = pb::SubscribeRequest::from(&ToServer::Hello(Box::new(quoting)));
+    let Ok(ToServer::Hello(came)) = ToServer::try_from(message) else { panic!("not a hello") };
+    assert_eq!(came.reconnect_reason, "lost: a  b");
+}
+
 fn refused_roster(change: impl FnOnce(&mut pb::Roster)) -> FrameError {
     let mut message = pb::SubscribeRequest::from(&ToServer::Roster(roster()));
     let Some(pb::subscribe_request::Frame::Roster(roster)) = &mut message.frame else { panic!("not a roster") };

@@ -11,7 +11,7 @@ use tonic::{Code, Status, Streaming};
 use super::handoff::Giver;
 use super::pack::pack;
 use super::sent_away::Subscriber;
-use crate::replication::frames::{DeltaFrame, GoAwayReason, ToServer};
+use crate::replication::frames::{DeltaFrame, GoAwayReason, Held, ToServer};
 use crate::replication::source::{HistoryError, Seat};
 use crate::replication::subscription::Mode;
 use crate::replication::{Feed, Source, Step, Subscription};
@@ -123,7 +123,12 @@ pub(super) fn drive(
                     if let Inbound::Frame(ToServer::Hello(hello)) = &came {
                         subscriber.name.clone_from(&hello.name);
                     }
+                    let held = match &came {
+                        Inbound::Frame(ToServer::Hello(hello)) => hello.held,
+                        _ => None,
+                    };
                     listening &= handle(came, &mut subscription, seat.as_mut(), &feed).await;
+                    note_history_lost(held, &subscription, seat.as_mut(), &feed, &subscriber);
                 }
                 None => {}
             }
@@ -202,7 +207,7 @@ fn broken(status: &Status) -> Inbound {
 async fn handle(came: Inbound, subscription: &mut Subscription, seat: &mut dyn Seat, feed: &Arc<dyn Feed>) -> bool {
     match came {
         Inbound::Frame(frame) => {
-            let (greets, acks) = (matches!(frame, ToServer::Hello(_)), matches!(frame, ToServer::Ack(_)));
+            let acks = matches!(frame, ToServer::Ack(_));
             // Whoever only asks, or is sent away at once, is no member that could be missed.
             if let ToServer::Hello(hello) = &frame
                 && subscription.awaits_hello()
@@ -215,10 +220,6 @@ async fn handle(came: Inbound, subscription: &mut Subscription, seat: &mut dyn S
                 }
             }
             subscription.handle_frame(feed.now(), frame, source(feed));
-            match subscription.history_lost() {
-                revisions if greets && revisions > 0 => seat.handle_history_lost(revisions),
-                _ => {}
-            }
             if let Some(ack) = subscription.acked().filter(|_| acks) {
                 seat.handle_ack(ack);
             }
@@ -235,6 +236,19 @@ async fn handle(came: Inbound, subscription: &mut Subscription, seat: &mut dyn S
         }
         Inbound::Goodbye | Inbound::Broken => false,
     }
+}
+
+/// After a Hello: what it `held` may be of a history that is not this server's.
+fn note_history_lost(
+    held: Option<Held>,
+    subscription: &Subscription,
+    seat: &mut dyn Seat,
+    feed: &Arc<dyn Feed>,
+    subscriber: &Subscriber,
+) {
+    let (Some(held), revisions @ 1..) = (held, subscription.history_lost()) else { return };
+    seat.handle_history_lost(revisions);
+    subscriber.note_history_lost(revisions, feed.origin().lineage.knows(held.epoch));
 }
 
 fn note_mode(mode: &mut Mode, subscription: &Subscription, seat: &mut dyn Seat) {

@@ -1,32 +1,16 @@
-//! Who was sent away and why: counted, and logged without letting the far end fill the log.
+//! Who was sent away and why, counted and logged, and who holds what the history lacks, logged: at most so many lines.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
-use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use crate::replication::frames::GoAwayReason;
-
-/// The most lines that are logged within [`LOG_WINDOW`]; the next line after it says how many were left out.
-const LOG_LINES_MAX: u32 = 20;
-/// See [`LOG_LINES_MAX`].
-const LOG_WINDOW: Duration = Duration::from_secs(10);
+use crate::surface::log_limit::LogLimit;
 
 /// Subscribers that the server sent away or cut since it began, by reason.
 #[derive(Debug, Default)]
 pub struct SentAway {
     counts: [AtomicU64; GoAwayReason::ALL.len()],
-    logged: Mutex<Logged>,
-}
-
-#[derive(Debug, Default)]
-struct Logged {
-    /// When the window began.
-    since: Option<Instant>,
-    lines: u32,
-    left_out: u64,
+    logged: LogLimit,
 }
 
 /// One subscriber, as far as the log is to tell.
@@ -43,13 +27,37 @@ impl Subscriber {
         Self { sent_away, name: String::new(), address }
     }
 
+    /// It holds revisions that this server's history lacks: those behind a restore, or those of an epoch that was restored
+    /// beside this one.
+    pub(super) fn note_history_lost(&self, revisions: u64, is_of_lineage: bool) {
+        let Some(left_out) = self.sent_away.logged.admit() else { return };
+        let (subscriber, address) = (&self.name, &self.address);
+        if is_of_lineage {
+            tracing::warn!(
+                ?subscriber,
+                address,
+                revisions,
+                left_out,
+                "the subscriber holds revisions that the restored backup lacks; it keeps what they revoked in force"
+            );
+        } else {
+            tracing::warn!(
+                ?subscriber,
+                address,
+                revisions,
+                left_out,
+                "the subscriber holds an epoch that this one does not go on from; if both are of one generation, it never follows"
+            );
+        }
+    }
+
     /// It is sent away, or cut. A server that stops is no news of its subscribers.
     pub(super) fn note(&self, reason: GoAwayReason, detail: &str) {
         self.sent_away.counts[reason as usize].fetch_add(1, Ordering::Relaxed);
         let (subscriber, address) = (&self.name, &self.address);
         if reason == GoAwayReason::Shutdown {
             tracing::debug!(?subscriber, address, "sent away: the server stops");
-        } else if let Some(left_out) = self.sent_away.logged.lock().admit() {
+        } else if let Some(left_out) = self.sent_away.logged.admit() {
             let reason = reason.name();
             tracing::warn!(?subscriber, address, reason, detail, left_out, "a subscriber was sent away");
         }
@@ -64,34 +72,9 @@ impl SentAway {
     }
 }
 
-impl Logged {
-    /// Whether there is room for a line, and how many were left out before it.
-    fn admit(&mut self) -> Option<u64> {
-        let now = Instant::now();
-        if self.since.is_none_or(|since| now.duration_since(since) >= LOG_WINDOW) {
-            (self.since, self.lines) = (Some(now), 0);
-        }
-        if self.lines >= LOG_LINES_MAX {
-            self.left_out = self.left_out.saturating_add(1);
-            return None;
-        }
-        self.lines += 1;
-        Some(std::mem::take(&mut self.left_out))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_flood_leaves_a_few_lines_and_the_number_of_those_left_out() {
-        let mut logged = Logged::default();
-        assert_eq!((0..1000).filter(|_| logged.admit().is_some()).count(), LOG_LINES_MAX as usize);
-        tokio::time::advance(LOG_WINDOW).await;
-        assert_eq!(logged.admit(), Some(1000 - u64::from(LOG_LINES_MAX)));
-        assert_eq!(logged.admit(), Some(0));
-    }
 
     #[test]
     fn reasons_are_counted_apart() {
