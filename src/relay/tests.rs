@@ -288,6 +288,7 @@ fn hello_below() -> Hello {
         path: Vec::new(),
         version: String::new(),
         probe: false,
+        policy: None,
     }
 }
 
