@@ -146,6 +146,7 @@ async fn a_stream_that_is_abandoned_is_no_goodbye() {
         path: Vec::new(),
         version: String::new(),
         probe: false,
+        policy: None,
     };
     let Connection { outgoing, mut incoming } = connection;
     outgoing.send(ToServer::Hello(Box::new(hello))).await.unwrap();

@@ -31,7 +31,7 @@ use crate::clock::Clock;
 use crate::journal::{MEMBERS_MAX, MemberTable};
 use crate::replication::Moment;
 use crate::replication::fleet::{Fleet, Member, Place};
-use crate::replication::frames::{About, NodeId, ROSTER_MAX};
+use crate::replication::frames::{About, NodeId, PolicyInForce, ROSTER_MAX};
 use crate::replication::propagation::{Counted, Report, report};
 use crate::revocation::ports::Pending;
 use crate::revocation::{Epoch, Revision, RevocationSet};
@@ -88,6 +88,7 @@ impl Roster {
     ) -> std::io::Result<Arc<Self>> {
         let mut fleet = Fleet::new(None, MEMBERS_MAX);
         fleet.set_epoch(epoch.id);
+        fleet.handle_logged(set.revision(), PolicyInForce::of(&set.policy()));
         let mut book = Book::new(fleet);
         let first: Vec<_> = has_past.then(|| table::unknown(set.policy().max_staleness)).into_iter().collect();
         let table = match MemberTable::open(dir, &first) {
@@ -226,6 +227,7 @@ impl Shared {
     fn change<T>(&self, change: impl FnOnce(&mut Book, Moment) -> T) -> T {
         let now = self.now();
         let mut book = self.book.lock();
+        self.tell_logged(&mut book);
         let answer = change(&mut book, now);
         self.mark(&mut book);
         answer
@@ -235,10 +237,17 @@ impl Shared {
     fn change_and_wait<T>(&self, change: impl FnOnce(&mut Book, Moment) -> T) -> (T, Pending<'static, ()>) {
         let now = self.now();
         let mut book = self.book.lock();
+        self.tell_logged(&mut book);
         let answer = change(&mut book, now);
         self.mark(&mut book);
         let admission = self.admission(&book);
         (answer, admission)
+    }
+
+    /// The policy in force here, which nobody below can have before.
+    fn tell_logged(&self, book: &mut Book) {
+        let logged = PolicyInForce::of(&self.set.policy());
+        book.fleet.handle_logged(self.set.revision(), logged);
     }
 
     fn mark(&self, book: &mut Book) {

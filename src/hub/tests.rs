@@ -261,6 +261,7 @@ fn hello() -> Hello {
         path: Vec::new(),
         version: "1".to_owned(),
         probe: false,
+        policy: None,
     }
 }
 

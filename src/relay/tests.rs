@@ -289,6 +289,7 @@ fn hello_below() -> Hello {
         path: Vec::new(),
         version: String::new(),
         probe: false,
+        policy: None,
     }
 }
 

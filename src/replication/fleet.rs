@@ -62,6 +62,10 @@ pub struct Fleet {
     lost: u64,
     /// How many whom relays told of are told apart although there is no room for them.
     refused: usize,
+    /// The logged policy, as last told.
+    logged: Option<PolicyInForce>,
+    /// It became looser at this revision at the latest: whoever has not acknowledged that may be doing this.
+    loosened: Option<(Revision, PolicyInForce)>,
 }
 
 /// Somebody who ought to be following.
@@ -183,6 +187,8 @@ impl Fleet {
             unlisted: BTreeSet::new(),
             lost: 0,
             refused: 0,
+            logged: None,
+            loosened: None,
         }
     }
 
@@ -195,6 +201,34 @@ impl Fleet {
             (member.about.acked, member.about.ready, member.subtree) = (Revision(0), false, None);
         }
         self.touch_all();
+    }
+
+    /// The logged policy at a revision, before anybody can have applied that. When it is looser than before, so is
+    /// everybody's, until an ack at or beyond the revision says otherwise.
+    pub fn handle_logged(&mut self, revision: Revision, policy: PolicyInForce) {
+        let Some(before) = self.logged.replace(policy) else {
+            // What it was before, nobody knows: whoever is not there yet may follow that.
+            self.loosened = Some((revision, policy));
+            return;
+        };
+        if before.looser(policy) == before {
+            return;
+        }
+        let loosest = self.loosened.map_or(policy, |(_, loosened)| loosened.looser(policy));
+        self.loosened = Some((revision, loosest));
+        let ids: Vec<NodeId> = self.members.keys().copied().collect();
+        for id in ids {
+            let Some(member) = self.members.get_mut(&id) else { continue };
+            let looser = member.about.policy.looser(policy);
+            if std::mem::replace(&mut member.about.policy, looser) != looser {
+                self.touch(id);
+            }
+        }
+    }
+
+    /// What one may be doing that said this when it had come so far (T4).
+    fn doing(&self, acked: Revision, said: PolicyInForce) -> PolicyInForce {
+        self.loosened.filter(|(since, _)| acked < *since).map_or(said, |(_, loosened)| said.looser(loosened))
     }
 
     /// Somebody says Hello in a seat, and may do what it did before, or else `unsaid`, until its first ack. Whether it is
@@ -251,14 +285,15 @@ impl Fleet {
 
     /// The member in a seat says what it has applied.
     pub fn handle_ack(&mut self, seat: u64, id: NodeId, ack: &Ack) {
+        let said = ack.policy.map(|said| self.doing(ack.applied, said));
         let Some(member) = self.members.get_mut(&id) else { return };
         let before = (member.about.ready, member.about.policy);
         if let Some(earlier) = member.earlier.get_mut(&seat) {
-            *earlier = Earlier { acked: ack.applied, policy: ack.policy.unwrap_or(earlier.policy) };
+            *earlier = Earlier { acked: ack.applied, policy: said.unwrap_or(earlier.policy) };
             member.about.policy = member.about.policy.looser(earlier.policy);
         } else if member.seat == Some(seat) {
             let about = &mut member.about;
-            let policy = ack.policy.unwrap_or(about.policy);
+            let policy = said.unwrap_or(about.policy);
             about.policy = member.earlier.values().fold(policy, |policy, earlier| policy.looser(earlier.policy));
             (about.acked, about.ready) = (ack.applied, ack.ready);
             about.source_time = ack.source_time;

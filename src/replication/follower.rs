@@ -232,6 +232,7 @@ impl Follower {
             path: self.options.path.clone(),
             version: self.options.version.clone(),
             probe: false,
+            policy: self.policy_in_force(),
         }
     }
 

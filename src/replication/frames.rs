@@ -145,6 +145,8 @@ pub struct Hello {
     pub version: String,
     /// Only asks what Welcome says: the stream ends after it, and no place among the subscribers is taken.
     pub probe: bool,
+    /// What it does when stale, as far as it knows the logged policy; `None` when it does not say.
+    pub policy: Option<PolicyInForce>,
 }
 
 /// What a subscriber has applied.

@@ -5,14 +5,21 @@ use crate::replication::fleet::RosterFault;
 use crate::replication::frames::{self, Ack, Hello, NodeId, PolicyInForce};
 use crate::replication::source::Members;
 use crate::replication::subscription::Mode;
+use crate::revocation::WhenStale;
 use crate::revocation::ports::Pending;
 
 impl Members for Roster {
     fn handle_hello(&self, seat: u64, address: &str, hello: &Hello) -> Option<Pending<'static, ()>> {
+        // One that does not say may have started with break-glass.
+        let unsaid = |logged: PolicyInForce| match hello.policy {
+            Some(policy) => policy.looser(logged),
+            None => PolicyInForce { when_stale: WhenStale::ServeStale, ..logged },
+        };
         let (logged, skew) = (PolicyInForce::of(&self.shared.set.policy()), self.shared.skew());
+        let unsaid = unsaid(logged);
         let ((listed, stored), admission) = self.shared.change_and_wait(|book, now| {
             book.fleet.make_room(now, skew);
-            let listed = book.fleet.handle_hello(now, seat, address, hello, logged);
+            let listed = book.fleet.handle_hello(now, seat, address, hello, unsaid);
             (listed, book.is_stored(hello.subscriber))
         });
         if !listed {

@@ -57,6 +57,7 @@ fn hello(id: u8) -> Hello {
         path: Vec::new(),
         version: String::new(),
         probe: false,
+        policy: Some(DENY),
     }
 }
 
@@ -118,6 +119,18 @@ async fn one_that_is_stored_under_the_same_policy_waits_for_nothing() {
     roster.handle_leave(1, NodeId([8; 16]), false);
     assert!(!join(&roster, 2, 8).await);
     assert_eq!(standings(&roster), [(8, false)]);
+}
+
+#[tokio::test]
+async fn one_that_does_not_say_what_it_does_is_taken_to_serve_stale_until_its_first_ack() {
+    let world = World::new();
+    let roster = world.start();
+    let silent = Hello { policy: None, ..hello(8) };
+    roster.handle_hello(1, "address", &silent).unwrap().await;
+    let policy = |roster: &Roster| roster.list(None, 1)[0].about.policy;
+    assert_eq!(policy(&roster), PolicyInForce { when_stale: WhenStale::ServeStale, ..DENY }, "break-glass, perhaps");
+    roster.handle_ack(1, NodeId([8; 16]), &ack(DENY));
+    assert_eq!(policy(&roster), DENY);
 }
 
 #[tokio::test]

@@ -37,6 +37,7 @@ fn hello(id: NodeId, role: Role) -> Hello {
         path: Vec::new(),
         version: String::new(),
         probe: false,
+        policy: None,
     }
 }
 

@@ -277,6 +277,7 @@ impl Fleet {
         if let (false, Revision(0), Some(known)) = (entry.about.ready, entry.about.acked, known) {
             about.policy = about.policy.looser(known);
         }
+        about.policy = self.doing(about.acked, about.policy);
         about
     }
 

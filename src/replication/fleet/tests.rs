@@ -31,6 +31,7 @@ fn hello(id: NodeId, role: Role, name: &str) -> Hello {
         path: Vec::new(),
         version: "1".to_owned(),
         probe: false,
+        policy: None,
     }
 }
 
@@ -340,6 +341,29 @@ fn until_it_says_otherwise_it_does_what_it_did_elsewhere() {
     assert_eq!(fleet.members[&leaf(1)].about.policy.when_stale, WhenStale::ServeStale);
     tell(&mut fleet, 1, 2, &[entry(1, R1, 2, true)], &[]);
     assert_eq!(fleet.members[&leaf(1)].about.policy, DENY);
+}
+
+#[test]
+fn a_logged_policy_that_gets_looser_loosens_everybody_until_they_say_what_they_do_there() {
+    let mut fleet = fleet();
+    fleet.handle_logged(Revision(1), DENY);
+    join(&mut fleet, 9, leaf(1), Role::Leaf, "leaf1");
+    fleet.handle_ack(9, leaf(1), &ack(10, None));
+    tell(&mut fleet, 1, 1, &[entry(2, R1, 1, true)], &[]);
+    let policy = |fleet: &Fleet, number| fleet.members[&leaf(number)].about.policy.when_stale;
+    assert_eq!((policy(&fleet, 1), policy(&fleet, 2)), (WhenStale::Deny, WhenStale::Deny));
+    fleet.handle_logged(Revision(11), SERVE);
+    assert_eq!((policy(&fleet, 1), policy(&fleet, 2)), (WhenStale::ServeStale, WhenStale::ServeStale));
+    fleet.handle_ack(9, leaf(1), &ack(10, None));
+    tell(&mut fleet, 1, 1, &[entry(2, R1, 1, true)], &[]);
+    assert_eq!((policy(&fleet, 1), policy(&fleet, 2)), (WhenStale::ServeStale, WhenStale::ServeStale), "not yet there");
+    fleet.handle_ack(9, leaf(1), &ack(11, None));
+    let mut there = entry(2, R1, 2, true);
+    there.about.acked = Revision(11);
+    tell(&mut fleet, 1, 2, &[there], &[]);
+    assert_eq!((policy(&fleet, 1), policy(&fleet, 2)), (WhenStale::Deny, WhenStale::Deny), "by a policy of their own");
+    fleet.handle_logged(Revision(12), DENY);
+    assert_eq!(policy(&fleet, 1), WhenStale::Deny, "a stricter one loosens nobody");
 }
 
 #[test]

@@ -55,14 +55,19 @@ impl Follower {
         self.actions.push_back(Action::Send(ToServer::Ack(ack)));
     }
 
+    /// What is done when stale. With nothing held, only what does not depend on the log is known.
+    pub(super) fn policy_in_force(&self) -> Option<PolicyInForce> {
+        let (local, break_glass) = (self.options.local_policy, self.options.break_glass);
+        let logged = self.held.as_ref().map(|held| *held.writer().policy());
+        logged.map(|logged| PolicyInForce::resolve(&logged, local, break_glass)).or(local.filter(|_| !break_glass))
+    }
+
     /// What this subscription has brought about: nothing, as long as what is served came from elsewhere.
     fn ack(&self) -> Ack {
         let streamed = self.incoming.is_none() && self.divergence.is_none();
         let held = self.held.as_ref().filter(|held| streamed && self.link_epoch() == Some(held.epoch()));
         let (applied, digest) = held.map_or((Revision(0), Digest::default()), |held| held.verified());
-        let (local, break_glass) = (self.options.local_policy, self.options.break_glass);
-        let logged = self.held.as_ref().map(|held| *held.writer().policy());
-        let policy = logged.map(|logged| PolicyInForce::resolve(&logged, local, break_glass)).or(local);
+        let policy = self.policy_in_force();
         let source_time = self.freshness.word().map_or(UnixMillis(0), |word| word.source_time);
         let ready = held.is_some() && self.is_caught_up();
         Ack { applied, digest, ready, policy, subtree: self.subtree.clone(), source_time }

@@ -144,6 +144,7 @@ fn hello(held: Option<(u64, Digest)>) -> Hello {
         path: Vec::new(),
         version: String::new(),
         probe: false,
+        policy: None,
     }
 }
 

@@ -117,6 +117,7 @@ fn hello_frame(hello: pb::Hello) -> Result<f::Hello, FrameError> {
         path: path(&hello.path, "hello.path")?,
         version: text(hello.version, VERSION_BYTES_MAX, "hello.version")?,
         probe: hello.probe,
+        policy: hello.policy.map(policy_in_force),
     })
 }
 

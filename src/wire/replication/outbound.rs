@@ -80,6 +80,7 @@ fn hello_message(hello: &f::Hello) -> pb::Hello {
         path: path_message(&hello.path),
         version: hello.version.clone(),
         probe: hello.probe,
+        policy: hello.policy.map(policy_message),
     }
 }
 

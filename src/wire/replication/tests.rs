@@ -33,6 +33,7 @@ fn hello() -> Hello {
         path: vec![NodeId([2; 16]), NodeId([3; 16])],
         version: "0.1.0".to_owned(),
         probe: true,
+        policy: None,
     }
 }
 

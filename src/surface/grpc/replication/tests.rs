@@ -94,6 +94,7 @@ fn hello() -> ToServer {
         path: Vec::new(),
         version: String::new(),
         probe: false,
+        policy: None,
     }))
 }
 
