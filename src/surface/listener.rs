@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::address::Address;
-use super::connections::Connections;
+use super::connections::{Connections, Midway};
 use super::peer::Peer;
 use super::preface::Prefaced;
 use super::socket::{Refused, Socket};
@@ -212,12 +212,17 @@ async fn serve_connection<I>(
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let open = counted.begin();
+    let midway = Midway::default();
+    let io = Prefaced::within(io, HEAD_TIMEOUT, midway.clone());
+    let asked = midway.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        // HTTP/2 asks an idle connection for a sign of life; one that gives none is broken.
+        let asked = (request.version() < Version::HTTP_2).then(|| asked.clone());
         // In a box, because hyper keeps its room for as long as the response lasts.
-        Box::pin(answer(app.clone(), request.map(Body::new)))
+        Box::pin(answer(app.clone(), request.map(Body::new), asked))
     });
-    let connection = builder.serve_connection(TokioIo::new(Prefaced::within(io, HEAD_TIMEOUT)), service);
+    let connection = builder.serve_connection(TokioIo::new(io), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -227,16 +232,22 @@ async fn serve_connection<I>(
         }
     };
     match ended {
-        Err(error) if open.note(&*error) => {
-            tracing::info!(%peer, error, "a connection was closed for what came over it")
+        Err(error) if open.note(&*error, &midway) => {
+            if let Some(left_out) = open.admit_line() {
+                tracing::info!(%peer, error, left_out, "a connection was closed for what came over it");
+            }
         }
         Err(error) => tracing::debug!(%peer, error, "connection ended"),
         Ok(()) => {}
     }
 }
 
-async fn answer(app: Router, request: Request<Body>) -> Result<Response<Body>, Infallible> {
-    app.oneshot(request).await
+async fn answer(app: Router, request: Request<Body>, asked: Option<Midway>) -> Result<Response<Body>, Infallible> {
+    let response = app.oneshot(request).await;
+    if let Some(asked) = asked {
+        asked.end();
+    }
+    response
 }
 
 fn builder() -> auto::Builder<TokioExecutor> {

@@ -1,4 +1,4 @@
-//! A deadline for the first bytes of a connection.
+//! A deadline for the first bytes of a connection, and whether something came at all.
 //!
 //! The server tells HTTP/2 from HTTP/1 by them and would wait for ever; only then do the deadlines of either begin.
 
@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::connections::Midway;
+
 /// The length of HTTP/2's connection preface (RFC 9113 §3.4).
 const PREFACE_BYTES: usize = 24;
 
@@ -20,12 +22,14 @@ pub(super) struct Prefaced<I> {
     missing: usize,
     /// Until then; `None` once they came.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Told of what comes.
+    midway: Midway,
 }
 
 impl<I> Prefaced<I> {
     /// Gives `io` this long.
-    pub(super) fn within(io: I, limit: Duration) -> Self {
-        Self { io, missing: PREFACE_BYTES, deadline: Some(Box::pin(sleep(limit))) }
+    pub(super) fn within(io: I, limit: Duration, midway: Midway) -> Self {
+        Self { io, missing: PREFACE_BYTES, deadline: Some(Box::pin(sleep(limit))), midway }
     }
 }
 
@@ -33,7 +37,11 @@ impl<I: AsyncRead + Unpin> AsyncRead for Prefaced<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
-        self.missing = self.missing.saturating_sub(buffer.filled().len() - before);
+        let came = buffer.filled().len() - before;
+        if came > 0 {
+            self.midway.begin();
+        }
+        self.missing = self.missing.saturating_sub(came);
         if self.missing == 0 {
             self.deadline = None;
         }
@@ -85,14 +93,14 @@ mod tests {
         let (mut far, near) = duplex(64);
         far.write_all(&[0; PREFACE_BYTES - 1]).await.unwrap();
         let mut read = [0; PREFACE_BYTES];
-        let failed = Prefaced::within(near, LIMIT).read_exact(&mut read).await.unwrap_err();
+        let failed = Prefaced::within(near, LIMIT, Midway::default()).read_exact(&mut read).await.unwrap_err();
         assert_eq!(failed.kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]
     async fn one_that_said_enough_may_be_silent() {
         let (mut far, near) = duplex(64);
-        let mut near = Prefaced::within(near, LIMIT);
+        let mut near = Prefaced::within(near, LIMIT, Midway::default());
         far.write_all(&[0; PREFACE_BYTES]).await.unwrap();
         near.read_exact(&mut [0; PREFACE_BYTES]).await.unwrap();
         let mut more = [0; 1];

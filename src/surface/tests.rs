@@ -257,6 +257,39 @@ async fn connections_beyond_the_bound_wait_for_a_free_place() {
     assert!(second.await.starts_with("HTTP/1.1 404 "));
 }
 
+/// One connection, and no more.
+struct One(parking_lot::Mutex<Option<tokio::io::DuplexStream>>);
+
+impl Accept for One {
+    type Connection = tokio::io::DuplexStream;
+
+    async fn accept(&self) -> std::io::Result<(Self::Connection, Peer)> {
+        let near = self.0.lock().take();
+        match near {
+            Some(near) => Ok((near, Peer::Unknown)),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_held_against_a_connection_in_the_middle_of_a_request_only() {
+    let whole = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    for (sent, broken) in [("", 0), (whole, 0), ("GET / HT", 1), (&whole[..whole.len() - 2], 1)] {
+        let (mut far, near) = tokio::io::duplex(1 << 12);
+        let (counted, stop) = (Arc::<Connections>::default(), CancellationToken::new());
+        let from = One(parking_lot::Mutex::new(Some(near)));
+        let bounds = Bounds::connections(2);
+        let served = tokio::spawn(serve_from(from, Router::new(), bounds, Arc::clone(&counted), stop.clone()));
+        far.write_all(sent.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        far.read_to_end(&mut answer).await.unwrap();
+        stop.cancel();
+        served.await.unwrap();
+        assert_eq!((counted.open(), counted.broken()), (0, broken), "{sent:?}");
+    }
+}
+
 #[tokio::test]
 async fn operators_see_metrics_and_why_the_server_is_degraded() {
     use tower::ServiceExt;
