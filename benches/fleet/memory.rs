@@ -41,8 +41,9 @@ fn growth(stall: Option<Stall>) -> f64 {
     const ALLOWED_BYTES: usize = 48 << 10;
     let server = Server::real();
     let narrow = matches!(stall, Some(Stall::Socket));
-    let fleet = Fleet::live_with(server.address, Options { count: STALLED, at_once: 64, narrow, held: None });
-    let reader = Fleet::live(server.address, 1);
+    let fleet = Fleet::live_with(server.address, Options { count: STALLED, at_once: 64, narrow, ..Options::default() });
+    let reader =
+        Fleet::live_with(server.address, Options { count: 1, first: STALLED, at_once: 1, ..Options::default() });
     let mut writer = Writer::to(&server);
     settle();
     let before = server.process.resident_kib();

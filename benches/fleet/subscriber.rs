@@ -45,6 +45,8 @@ pub(crate) struct Held {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
     pub(crate) count: usize,
+    /// The number of the first: their ids go by it.
+    pub(crate) first: usize,
     /// So many connect at a time.
     pub(crate) at_once: usize,
     /// What all of them hold.
@@ -234,7 +236,7 @@ impl Subscriber {
     async fn open(
         &self,
         server: SocketAddr,
-        Options { held, narrow, .. }: Options,
+        Options { first, held, narrow, .. }: Options,
     ) -> Result<(h2::SendStream<Bytes>, h2::RecvStream), Failure> {
         let socket = if narrow { narrow_socket()?.connect(server).await? } else { TcpStream::connect(server).await? };
         socket.set_nodelay(true)?;
@@ -259,7 +261,7 @@ impl Subscriber {
             .header(header::TE, HeaderValue::from_static("trailers"))
             .body(())?;
         let (response, mut send) = client.ready().await?.send_request(request, false)?;
-        send.send_data(hello_message(self.index, held), false)?;
+        send.send_data(hello_message(first + self.index, held), false)?;
         Ok((send, response.await?.into_body()))
     }
 

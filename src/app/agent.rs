@@ -215,7 +215,8 @@ impl Reports for Reported {
                 state: status.state.name(),
                 lag: status.lag,
                 ready: status.ready,
-                stale: status.stale,
+                // Of what was never held there is no age.
+                stale: status.stale && status.position.is_some(),
                 deny_when_stale: status.policy.when_stale == WhenStale::Deny,
                 max_staleness: status.policy.max_staleness,
                 residues: status.residues,

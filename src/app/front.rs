@@ -137,7 +137,9 @@ fn observe(metrics: &Metrics, reports: &dyn Reports) {
     metrics.position_revision.set(status.revision.0);
     metrics.epoch_generation.set(status.epoch.generation);
     metrics.index_lag_revisions.set(status.revision.0.saturating_sub(status.indexed_through.0));
-    metrics.staleness_seconds.set(seconds(status.staleness));
+    // Never heard is older than any time.
+    let is_known = status.staleness < Duration::MAX;
+    metrics.staleness_seconds.set(if is_known { seconds(status.staleness) } else { f64::INFINITY });
     metrics.uptime_seconds.set(seconds(status.uptime));
     metrics.writes_refused.set(status.writes_refused.is_some().into());
     metrics.clock_alarm.set(status.clock_alarm.is_some().into());

@@ -46,7 +46,7 @@ pub(super) struct ServerFlags {
 /// What only an agent is told.
 #[derive(Clone, Debug, Args)]
 pub(super) struct AgentFlags {
-    /// The servers to follow, in order of preference, as in http://10.0.0.1:7009 or unix:/run/rescind.sock; at most 16.
+    /// The servers to follow, tried in turn, as in http://10.0.0.1:7009 or unix:/run/rescind.sock; at most 16.
     #[arg(long, value_name = "URL[,URL…]", env = "RESCIND_UPSTREAM", value_delimiter = ',', hide_env_values = true)]
     upstream: Vec<ServerUrl>,
     /// Where the set is kept, so that the next start need not wait for a server.

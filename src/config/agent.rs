@@ -26,7 +26,7 @@ const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
 /// Everything an agent needs to know, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentConfig {
-    /// The servers to follow, in order of preference: 1 to [`SERVERS_MAX`].
+    /// The servers to follow, tried in turn: 1 to [`SERVERS_MAX`].
     pub upstreams: Vec<ServerUrl>,
     /// Where callers connect. Loopback or a Unix socket, unless `surface.insecure`.
     pub listen: Address,

@@ -26,6 +26,7 @@ use super::keep::Keep;
 use super::upstream::Upstream;
 use crate::clock::Clock;
 use crate::replication::Action;
+use crate::replication::FollowerStatus;
 use crate::replication::follower::{Alarm, FollowerOptions, FollowerState, SetSwap, TICK};
 use crate::replication::frames::{Hello, Subtree, ToServer, ToSubscriber, Welcome};
 use crate::revocation::Position;
@@ -87,6 +88,7 @@ impl Driver {
             rebuilds: JoinSet::new(),
             observer,
             below,
+            announced: false,
             stale: false,
         };
         let task = runtime.spawn(task.run(stopped));
@@ -144,6 +146,8 @@ struct Task {
     rebuilds: JoinSet<()>,
     observer: Option<Box<dyn Observe>>,
     below: Option<Below>,
+    /// It was said that this connection's server is followed.
+    announced: bool,
     /// The set was staler than policy accepts when last looked at.
     stale: bool,
 }
@@ -187,6 +191,7 @@ impl Task {
                 count(&self.replica.counters().connections);
                 let roster = self.below.as_ref().map(|below| Arc::clone(&below.roster));
                 self.link = Link::open(connection, roster);
+                self.announced = false;
                 self.tell(|server| Event::Connected { server });
                 self.following.follower.handle_connected(self.replica.now());
             }
@@ -246,7 +251,10 @@ impl Task {
                     self.rebuilds.spawn_blocking(move || rebuild.run());
                 }
                 Action::Probe(hello) => self.probe(*hello),
-                Action::Publish(_) => self.tell(|_| Event::Status),
+                Action::Publish(status) => {
+                    self.announce(&status);
+                    self.tell(|_| Event::Status);
+                }
                 Action::Verified(_) => {}
                 Action::Alarm(alarm) => self.raise(&alarm),
             }
@@ -306,6 +314,9 @@ impl Task {
         let policy = self.replica.policy(&status);
         let stale = staleness > policy.max_staleness;
         match (self.stale, stale) {
+            (false, true) if staleness == Duration::MAX => {
+                tracing::warn!(when_stale = ?policy.when_stale, "no word from the authority yet: the set counts as stale");
+            }
             (false, true) => {
                 tracing::warn!(?staleness, max = ?policy.max_staleness, when_stale = ?policy.when_stale, "the set is stale");
             }
@@ -313,6 +324,14 @@ impl Task {
             _ => {}
         }
         self.stale = stale;
+    }
+
+    /// Says once for each connection whom it follows, as soon as the authority is heard through it.
+    fn announce(&mut self, status: &FollowerStatus) {
+        if status.state == FollowerState::Live && !std::mem::replace(&mut self.announced, true) {
+            let position = status.position().map(|position| position.to_string());
+            tracing::info!(server = self.server(), position, "following");
+        }
     }
 
     fn server(&self) -> &str {

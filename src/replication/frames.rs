@@ -36,7 +36,8 @@ pub const DELTA_BYTES_MAX: usize = 16 << 20;
 /// The largest frame in either direction, encoded, in bytes.
 pub const FRAME_BYTES_MAX: usize = DELTA_BYTES_MAX + (1 << 10);
 
-/// Names a process: a subscriber, or a relay in a path. 16 random bytes, kept as long as the process lives.
+/// Names a process: a subscriber, or a relay in a path. 16 random bytes, kept as long as the process lives,
+/// or as its cache on disk.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub [u8; 16]);
 

@@ -36,6 +36,8 @@ const HELLO_WITHIN: Duration = Duration::from_secs(5);
 const FUTURE_WAIT: Duration = Duration::from_secs(1);
 /// How long a subscriber waits for a snapshot that is being made: less than it waits for an answer.
 const SNAPSHOT_WAIT: Duration = Duration::from_secs(8);
+/// How long a snapshot may take: whoever reads a chunk now and then keeps others from theirs, and has given up by then.
+const SNAPSHOT_WITHIN: Duration = Duration::from_secs(15 * 60);
 /// Without an ack for so long (heartbeats ask for one every second) it is cut.
 pub const STALLED_AFTER: Duration = Duration::from_secs(30);
 /// Within this window one that was cut or turned away comes back.
@@ -134,6 +136,7 @@ enum Stage {
         revision: Revision,
         next: u32,
         chunks: u32,
+        since: Duration,
         _permit: SnapshotPermit,
     },
     Streaming {
@@ -289,6 +292,9 @@ impl Subscription {
         match &self.stage {
             Stage::AwaitingHello { since } if now.since(*since) > HELLO_WITHIN => {
                 Some((GoAwayReason::Malformed, "no hello"))
+            }
+            Stage::Snapshot { since, .. } if now.since(*since) > SNAPSHOT_WITHIN => {
+                Some((GoAwayReason::Stalled, "the snapshot took longer than 15 min"))
             }
             Stage::Streaming { .. } if now.since(self.heard_at) > STALLED_AFTER => {
                 Some((GoAwayReason::Stalled, "no ack for 30 s"))

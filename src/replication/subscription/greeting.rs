@@ -119,7 +119,7 @@ impl Subscription {
         if !welcomed {
             self.push_welcome(now, WelcomeMode::Snapshot, source);
         }
-        self.begin_snapshot(reason, offer, permit, source);
+        self.begin_snapshot(now, reason, offer, permit, source);
         None
     }
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::{BATCH_BYTES, Mode, STALLED_AFTER, Stage, Step, Subscription};
 use crate::replication::frames::{DeltaFrame, GoAwayReason, SnapshotBegin, SnapshotReason, ToSubscriber};
 use crate::replication::log::{Cursor, LogRead};
+use crate::replication::moment::Moment;
 use crate::replication::source::{HistoryError, SnapshotOffer, SnapshotPermit, Source};
 use crate::revocation::Revision;
 
@@ -14,6 +15,7 @@ const BATCH_FRAMES_KEPT: usize = 8;
 impl Subscription {
     pub(super) fn begin_snapshot(
         &mut self,
+        now: Moment,
         reason: SnapshotReason,
         offer: SnapshotOffer,
         permit: SnapshotPermit,
@@ -23,7 +25,7 @@ impl Subscription {
         let begin = SnapshotBegin { reason, id, revision, entries, chunks, header };
         self.batch.push_back((source.encode(&ToSubscriber::SnapshotBegin(begin)), self.cursor));
         self.mode = if reason == SnapshotReason::Lagged { Mode::Lagging } else { Mode::CatchingUp };
-        self.stage = Stage::Snapshot { id, revision, next: 0, chunks, _permit: permit };
+        self.stage = Stage::Snapshot { id, revision, next: 0, chunks, since: now.boot, _permit: permit };
     }
 
     pub(super) fn poll_snapshot(&mut self, source: &dyn Source) -> Option<Step> {
