@@ -18,7 +18,7 @@ use rescind::journal::Index;
 use rescind::revocation::ports::{
     Caller, CutoffChoice, ExpiryChoice, Reports, Revoke, RevokeRequest, Target as Aim, Writes,
 };
-use rescind::revocation::{Revision, Selector, TestedClaim};
+use rescind::revocation::{Grant, Revision, Selector, TestedClaim};
 use table::{Target, row};
 
 const TEN_SECONDS: Duration = Duration::from_secs(10);
@@ -55,7 +55,7 @@ fn request(from: u64, count: u64) -> RevokeRequest {
         reason: "bench".into(),
     };
     RevokeRequest {
-        caller: Caller { principal: "bench".into(), peer: "127.0.0.1".into() },
+        caller: Caller { principal: "bench".into(), peer: "127.0.0.1".into(), grant: Grant::everything() },
         request_id: None,
         body_hash: [0; 32],
         items: (from..from + count).map(item).collect(),

@@ -13,6 +13,8 @@ pub mod client;
 #[cfg(feature = "client")]
 pub mod replica;
 #[cfg(feature = "client")]
+pub mod security;
+#[cfg(feature = "client")]
 pub mod wire;
 
 #[cfg(feature = "server")]

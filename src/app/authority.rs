@@ -133,20 +133,32 @@ fn hub_of(recovered: &Recovered, clock: &Clock) -> Result<Arc<Hub>, ServeError> 
         policy: state.policy(),
         oldest,
     };
-    let history = Arc::new(JournalHistory(reader));
+    let history = Arc::new(JournalHistory::new(reader, HISTORY_RECORDS_MAX));
     let hub = Hub::new(hub::Options::default(), start, clock.clone(), Arc::new(GrpcEncoder), history);
     hub.offer_snapshot(Arc::clone(&recovered.image));
     Ok(hub)
 }
 
+/// Small records would otherwise be read by the hundred thousand.
+const HISTORY_RECORDS_MAX: usize = 4096;
+
 /// The journal's deltas, for subscribers that the shared log no longer reaches.
-struct JournalHistory(Arc<dyn JournalReader>);
+pub struct JournalHistory {
+    reader: Arc<dyn JournalReader>,
+    records_max: usize,
+}
+
+impl JournalHistory {
+    /// Reads at most `records_max` records at once.
+    #[must_use]
+    pub fn new(reader: Arc<dyn JournalReader>, records_max: usize) -> Self {
+        Self { reader, records_max }
+    }
+}
 
 impl hub::History for JournalHistory {
     fn deltas(&self, from: Revision, bytes_max: usize) -> Result<Vec<hub::Logged>, HistoryError> {
-        /// Small records would otherwise be read by the hundred thousand.
-        const RECORDS_MAX: usize = 4096;
-        let records = self.0.read(from, bytes_max, RECORDS_MAX).map_err(|error| match error {
+        let records = self.reader.read(from, bytes_max, self.records_max).map_err(|error| match error {
             ReadError::Pruned { .. } => HistoryError::Compacted(from),
             error => HistoryError::Unavailable(error.to_string()),
         })?;

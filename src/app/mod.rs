@@ -9,6 +9,6 @@ mod metered;
 mod tests;
 
 pub use agent::{AgentError, agent};
-pub use authority::{ServeError, serve};
+pub use authority::{JournalHistory, ServeError, serve};
 pub use front::{Front, stop_on_signal};
 pub use metered::metered;

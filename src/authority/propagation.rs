@@ -66,7 +66,7 @@ impl Propagator {
             if !self.hub.has_laggard(position.revision) || now.since(counted_at) > COUNT_INTERVAL {
                 counted_at = now;
                 let found = self.look(position.revision);
-                // Nobody, or nobody that more time would bring: the rest is not for a subscriber to mend.
+                // Nobody, or everybody: what else is missing is not for a subscriber to mend.
                 if found.total == found.applied {
                     break found;
                 }

@@ -13,6 +13,7 @@ mod entry;
 pub mod exact;
 pub mod filter;
 mod fingerprint;
+pub mod grant;
 mod policy;
 pub mod ports;
 mod position;
@@ -29,6 +30,7 @@ pub use delta::{CHANGES_MAX, Delta, encode_exceptions, read_exceptions};
 pub use digest::{Chain, Digest};
 pub use entry::{EXCEPTIONS_MAX, Entry, Exception, Mark, PackedEntry, PackedEntryError};
 pub use fingerprint::{Fingerprint, SetKey};
+pub use grant::Grant;
 pub use policy::{LifetimePolicy, Policy, WhenStale};
 pub use position::{
     ANCESTORS_MAX, Ancestor, Epoch, Position, PositionError, Revision, RevocationId, RevocationIdError,

@@ -3,9 +3,14 @@
 //! Surfaces parse outside bytes into these types and render the answers; whoever implements the traits decides.
 //! Waiting is expressed as a boxed future, so that the core needs no runtime.
 
+mod credentials;
 mod operate;
 mod propagation;
 
+pub use credentials::{
+    CREDENTIAL_NAME_BYTES_MAX, CREDENTIALS_MAX, Credential, CredentialError, CredentialHash, CredentialId,
+    CredentialIdError, Credentials,
+};
 pub use propagation::{
     MemberChoice, NotAuthority, PROPAGATION_WAIT_MAX, Propagates, Propagation, PropagationError, SUBSCRIBERS_PAGE_MAX,
     SubscriberPage, SubscriberRow,
@@ -13,9 +18,11 @@ pub use propagation::{
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::claims::Claims;
+use super::grant::Grant;
 use super::policy::Policy;
 use super::position::{Epoch, Position, Revision, RevocationId};
 use super::selector::{Selector, Shape, TestedClaim};
@@ -85,6 +92,8 @@ pub struct Caller {
     pub principal: String,
     /// The address the request came from.
     pub peer: String,
+    /// What it may do.
+    pub grant: Arc<Grant>,
 }
 
 /// What a revocation is aimed at.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::revocation::Grant;
 use crate::revocation::ports::Caller;
 
 /// Who is at the far end. A port is left out: it changes with every connection, and requests are idempotent by
@@ -21,7 +22,7 @@ impl Peer {
     /// The caller that an unauthenticated peer is.
     #[must_use]
     pub fn anonymous(self) -> Caller {
-        Caller { principal: format!("anonymous@{self}"), peer: self.to_string() }
+        Caller { principal: format!("anonymous@{self}"), peer: self.to_string(), grant: Grant::everything() }
     }
 
     /// The peer that a listener noted on a request.

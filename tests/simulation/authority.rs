@@ -5,20 +5,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
+use rescind::app::JournalHistory;
 use rescind::authority::manual::{self, ManualAuthority};
 use rescind::authority::members::Roster;
 use rescind::authority::{Image, Options, Publish, Published, RecoverError};
 use rescind::clock::{Clock, ManualTime};
 use rescind::hub::{self, Hub};
 use rescind::journal::memory::MemoryDisk;
-use rescind::journal::{Identity, Journal as _, JournalReader, ReadError, SigningSeed};
+use rescind::journal::{Identity, Journal as _, JournalReader, SigningSeed};
 use rescind::replication::frames::NodeId;
-use rescind::replication::source::{HistoryError, Members};
+use rescind::replication::source::Members;
 use rescind::replication::{LogPoint, Random, Signer};
 use rescind::revocation::ports::{Answer, Caller};
-use rescind::revocation::{Digest, Epoch, Policy, Position, Revision, SetKey, UnixMillis, WhenStale};
+use rescind::revocation::{Digest, Epoch, Grant, Policy, Position, Revision, SetKey, UnixMillis, WhenStale};
 use rescind::wire::replication::GrpcEncoder;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -96,22 +96,8 @@ impl Publish for Outlet {
     }
 }
 
-struct Kept(Arc<dyn JournalReader>);
-
-impl hub::History for Kept {
-    fn deltas(&self, from: Revision, bytes_max: usize) -> Result<Vec<hub::Logged>, HistoryError> {
-        let records = self.0.read(from, bytes_max, 64).map_err(|error| match error {
-            ReadError::Pruned { .. } => HistoryError::Compacted(from),
-            error => HistoryError::Unavailable(error.to_string()),
-        })?;
-        let logged = |record: rescind::journal::Record| hub::Logged {
-            revision: record.revision,
-            canonical: Bytes::from(record.delta),
-            chain: record.chain_after,
-        };
-        Ok(records.into_iter().map(logged).collect())
-    }
-}
+/// Few enough that a backlog takes several reads.
+const HISTORY_RECORDS_MAX: usize = 64;
 
 impl Authority {
     pub fn new(random: &mut Random, time: Arc<ManualTime>, log_bytes_max: usize) -> Self {
@@ -173,7 +159,13 @@ impl Authority {
         };
         let log_start = start.point.revision;
         let options = hub::Options { log_bytes_max: self.log_bytes_max, snapshots_max: 2, ..hub::Options::default() };
-        let hub = Hub::new(options, start, clock, Arc::new(GrpcEncoder), Arc::new(Kept(Arc::clone(&self.reader))));
+        let hub = Hub::new(
+            options,
+            start,
+            clock,
+            Arc::new(GrpcEncoder),
+            Arc::new(JournalHistory::new(Arc::clone(&self.reader), HISTORY_RECORDS_MAX)),
+        );
         let waiting = Mutex::new(Some(Arc::clone(&recovered.image)));
         let outlet = Arc::new(Outlet { hub: Arc::clone(&hub), waiting });
         let has_past = recovered.has_past;
@@ -282,7 +274,7 @@ impl Running {
 
     /// Gives up what the epochs before this one revoked and this one lacks. Whether it was accepted.
     pub fn accept_loss(&mut self) -> bool {
-        let caller = Caller { principal: "operator".into(), peer: "sim".into() };
+        let caller = Caller { principal: "operator".into(), peer: "sim".into(), grant: Grant::everything() };
         self.manual.accept_loss(caller, self.epoch.generation - 1).is_ok()
     }
 

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use rescind::authority::manual::{Asked, ManualAuthority};
 use rescind::replication::Random;
-use rescind::revocation::RevocationId;
 use rescind::revocation::ports::{
     Caller, CutoffChoice, ExpiryChoice, ReinstateReply, ReinstateRequest, Revoke, RevokeReply, RevokeRequest, Target,
     Undo, WriteError,
 };
+use rescind::revocation::{Grant, RevocationId};
 
 use super::history::{Acknowledged, Event, Point};
 use super::link::chance;
@@ -62,7 +62,8 @@ impl Client {
         let id = format!("{}-{}", self.number, self.requests);
         let mut body_hash = [0; 32];
         body_hash[..8].copy_from_slice(&self.requests.to_le_bytes());
-        let caller = Caller { principal: format!("client-{}", self.number), peer: "sim".into() };
+        let caller =
+            Caller { principal: format!("client-{}", self.number), peer: "sim".into(), grant: Grant::everything() };
         let mut subjects: Vec<u32> = (0..=random.next_u64() % 3).map(|_| subject(random)).collect();
         subjects.sort_unstable();
         subjects.dedup();

@@ -4,19 +4,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
+use rescind::app::JournalHistory;
 use rescind::authority::manual::{self, ManualAuthority};
 use rescind::authority::{Image, Options, Publish, Published};
 use rescind::clock::{Clock, ManualTime};
 use rescind::hub::{self, Hub};
 use rescind::journal::memory::MemoryDisk;
-use rescind::journal::{Identity, Journal as _, JournalReader, ReadError, Record, SigningSeed};
+use rescind::journal::{Identity, Journal as _, JournalReader, SigningSeed};
 use rescind::replication::frames::NodeId;
-use rescind::replication::source::HistoryError;
 use rescind::replication::{LogPoint, Signer};
 use rescind::revocation::ports::{Caller, CutoffChoice, ExpiryChoice, Revoke, RevokeRequest, Target};
-use rescind::revocation::{Epoch, Policy, Revision, Selector, SetKey, TestedClaim, UnixMillis};
+use rescind::revocation::{Epoch, Grant, Policy, Revision, Selector, SetKey, TestedClaim, UnixMillis};
 use rescind::surface::{Bounds, SentAway, serve_from, subscribe_service};
 use rescind::wire::replication::GrpcEncoder;
 use tempfile::TempDir;
@@ -65,22 +64,8 @@ impl Publish for Outlet {
     }
 }
 
-struct Kept(Arc<dyn JournalReader>);
-
-impl hub::History for Kept {
-    fn deltas(&self, from: Revision, bytes_max: usize) -> Result<Vec<hub::Logged>, HistoryError> {
-        let records = self.0.read(from, bytes_max, 64).map_err(|error| match error {
-            ReadError::Pruned { .. } => HistoryError::Compacted(from),
-            error => HistoryError::Unavailable(error.to_string()),
-        })?;
-        let logged = |record: Record| hub::Logged {
-            revision: record.revision,
-            canonical: Bytes::from(record.delta),
-            chain: record.chain_after,
-        };
-        Ok(records.into_iter().map(logged).collect())
-    }
-}
+/// Few enough that a backlog takes several reads.
+const HISTORY_RECORDS_MAX: usize = 64;
 
 impl Authority {
     pub fn new() -> Arc<Self> {
@@ -127,7 +112,7 @@ impl Authority {
             oldest: self.reader.oldest()?,
         };
         let options = hub::Options { log_bytes_max: LOG_BYTES_MAX, ..hub::Options::default() };
-        let history = Arc::new(Kept(Arc::clone(&self.reader)));
+        let history = Arc::new(JournalHistory::new(Arc::clone(&self.reader), HISTORY_RECORDS_MAX));
         let hub = Hub::new(options, start, self.clock(), Arc::new(GrpcEncoder), history);
         hub.prepare(&recovered.image)?;
         let manual = ManualAuthority::start(recovered, Arc::new(Outlet(Arc::clone(&hub))));
@@ -177,7 +162,7 @@ impl Authority {
             reason: String::new(),
         });
         let mut asked = running.manual.revoke(RevokeRequest {
-            caller: Caller { principal: "test".into(), peer: "test".into() },
+            caller: Caller { principal: "test".into(), peer: "test".into(), grant: Grant::everything() },
             request_id: None,
             body_hash: [0; 32],
             items: items.collect(),

@@ -19,8 +19,8 @@ use crate::revocation::ports::{
     WriteError,
 };
 use crate::revocation::{
-    Claims, Delta, Digest, Policy, Position, Revision, RevocationId, RevocationSet, Selector, TestedClaim, UnixMillis,
-    UnixSeconds,
+    Claims, Delta, Digest, Grant, Policy, Position, Revision, RevocationId, RevocationSet, Selector, TestedClaim,
+    UnixMillis, UnixSeconds,
 };
 
 pub(super) const START: UnixMillis = UnixMillis(1_700_000_000_000);
@@ -136,7 +136,7 @@ fn now<T>(decided: Decided<T>) -> T {
 }
 
 fn caller() -> Caller {
-    Caller { principal: "tester".into(), peer: "127.0.0.1".into() }
+    Caller { principal: "tester".into(), peer: "127.0.0.1".into(), grant: Grant::everything() }
 }
 
 pub(super) fn selector(name: &str, value: &str) -> Selector {

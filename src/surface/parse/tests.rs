@@ -2,13 +2,13 @@
 
 use super::*;
 use crate::revocation::ports::{Caller, CutoffChoice, ExpiryChoice, Target, Undo};
-use crate::revocation::{Cutoff, Minute};
+use crate::revocation::{Cutoff, Grant, Minute};
 use crate::wire::pb::{reinstatement, revocation};
 
 const TOKEN: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6ImsxIn0.eyJzdWIiOjQyfQ.c2lnbmF0dXJl";
 
 fn caller() -> Caller {
-    Caller { principal: "tester".into(), peer: "192.0.2.1".into() }
+    Caller { principal: "tester".into(), peer: "192.0.2.1".into(), grant: Grant::everything() }
 }
 
 fn claims(pairs: &[(&str, &str)]) -> pb::Selector {
