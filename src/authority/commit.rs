@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::credentials;
 use super::decide::{Answer, Decide, Group, ResolvedReinstate};
 use super::lifetimes::Times;
 use super::publish::{Commit, Publish};
@@ -26,9 +27,11 @@ use super::timekeeper::{Moment, Timekeeper};
 use super::vitals::Vitals;
 use crate::clock::BootTime;
 use crate::hub::Published;
-use crate::journal::{AppendError, Body, Durable, Journal, JournalReader, PruneLimits, Record};
+use crate::journal::{
+    AppendError, Body, CredentialAction, CredentialChange, Durable, Journal, JournalReader, PruneLimits, Record,
+};
 use crate::revocation::ports::{
-    AcceptLossError, Caller, REQUEST_ITEMS_MAX, ReinstateReply, RevokeReply, RevokeRequest, WriteError,
+    AcceptLossError, Caller, CredentialError, REQUEST_ITEMS_MAX, ReinstateReply, RevokeReply, RevokeRequest, WriteError,
 };
 use crate::revocation::{Minute, Policy, Position, Rebuild, Revision};
 
@@ -53,6 +56,8 @@ pub enum Work {
     Reinstate(ResolvedReinstate, Answer<ReinstateReply>),
     /// Give up what epochs up to a generation revoked and this one lacks; who wants it.
     AcceptLoss(Caller, u64, oneshot::Sender<Result<Position, AcceptLossError>>),
+    /// Let credentials come or go; who wants it.
+    Credentials(Caller, CredentialAction, credentials::Answer),
     /// End, after everything before it in the queue.
     Stop,
 }
@@ -123,6 +128,9 @@ impl Committer {
                     // Who asked may have left; the record stands.
                     let _ = answer.send(self.accept_loss(caller, generation));
                 }
+                Work::Credentials(caller, action, answer) => {
+                    let _ = answer.send(self.change_credentials(caller, action));
+                }
                 Work::Revoke(..) | Work::Reinstate(..) => next = self.commit_group(work),
             }
         }
@@ -153,7 +161,29 @@ impl Committer {
             actor = caller.principal,
             "what was revoked up to a generation and lost is given up"
         );
-        Ok(self.commit(transition, Body::Policy { policy, actor: caller.principal })?)
+        let Caller { principal: actor, peer, .. } = caller;
+        Ok(self.commit(transition, Body::Policy { policy, actor, peer })?)
+    }
+
+    /// A record of its own, and a delta that says nothing: replicas do not hold credentials.
+    fn change_credentials(&mut self, caller: Caller, action: CredentialAction) -> Result<Position, CredentialError> {
+        let moment = self.observe();
+        let floor = self.keeper.floor(moment, self.state.floor(), &self.state.policy());
+        self.state.credentials().admit(&action, floor)?;
+        let Caller { principal, peer, .. } = caller;
+        let action = match action {
+            CredentialAction::Create(mut credential) => {
+                credential.created_at = moment.wall;
+                credential.created_by.clone_from(&principal);
+                CredentialAction::Create(credential)
+            }
+            revoke @ CredentialAction::Revoke(_) => revoke,
+        };
+        let change = CredentialChange { principal, peer, received_at: moment.wall, action };
+        let mut stage = Stage::new(&self.state, moment.wall, floor);
+        stage.credentials(change.clone());
+        let transition = stage.finish().map_err(|error| WriteError::Unavailable(format!("internal: {error}")))?;
+        Ok(self.commit(transition, Body::Credentials(change))?)
     }
 
     /// Decides `first` and whatever else has gathered, as one revision. Says what cannot be part of it.
@@ -173,7 +203,7 @@ impl Committer {
             match work {
                 Work::Revoke(request, answer) => decide.revoke(&mut stage, &mut group, request, answer, &self.state),
                 Work::Reinstate(request, answer) => decide.reinstate(&mut stage, &mut group, request, answer),
-                work @ (Work::AcceptLoss(..) | Work::Stop) => {
+                work @ (Work::AcceptLoss(..) | Work::Credentials(..) | Work::Stop) => {
                     apart = Some(work);
                     break;
                 }

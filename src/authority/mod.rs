@@ -12,6 +12,7 @@
 
 pub mod backup;
 mod commit;
+mod credentials;
 mod decide;
 mod ledger;
 pub mod lifetimes;

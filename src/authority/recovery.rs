@@ -258,7 +258,10 @@ impl Recovered {
         }
         self.extend_expiries(&policy)?;
         tracing::info!("the policy changes");
-        self.commit(|stage| stage.policy(policy), Body::Policy { policy, actor: "configuration".into() })
+        self.commit(
+            |stage| stage.policy(policy),
+            Body::Policy { policy, actor: "configuration".into(), peer: String::new() },
+        )
     }
 
     /// Before a lifetime is raised, what was to expire by the old one gets the new one.
@@ -347,7 +350,8 @@ impl Recovered {
         vitals: Arc<Vitals>,
         queue: std::sync::mpsc::Receiver<super::commit::Work>,
     ) -> Committer {
-        let Self { state, journal, reader, keeper, overlay, snapshotter, options, .. } = self;
+        let Self { mut state, journal, reader, keeper, overlay, snapshotter, options, .. } = self;
+        state.serve_credentials();
         let audit_retention = options.audit_retention;
         let ticked_at = keeper.boot();
         Committer {

@@ -21,6 +21,7 @@ use crate::revocation::{Claims, Epoch, Position, Revision, RevocationId, Revocat
 
 use super::backup::Backups;
 use super::commit::Work;
+use super::credentials::CredentialView;
 use super::decide::{Decided, ResolvedReinstate};
 use super::lookup;
 use super::publish::Publish;
@@ -46,13 +47,14 @@ pub struct Authority {
     clock: Clock,
     started: BootTime,
     identity: Identity,
+    pub(super) credentials: Arc<CredentialView>,
     backups: Backups,
     public_key: [u8; 32],
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Gives the items of a request back to the queue's budget when it has been answered.
-struct Room(Arc<AtomicUsize>, usize);
+pub(super) struct Room(Arc<AtomicUsize>, usize);
 
 impl Drop for Room {
     fn drop(&mut self) {
@@ -86,6 +88,7 @@ impl Authority {
             clock,
             backups: Backups::new(recovered.options.data_dir.clone(), recovered.identity().epoch),
             identity: recovered.identity().clone(),
+            credentials: Arc::clone(recovered.state.credentials().view()),
             public_key,
             thread: Mutex::new(None),
         };
@@ -121,7 +124,7 @@ impl Authority {
     }
 
     /// Room for a request in the queue.
-    fn room(&self, items: usize) -> Result<Room, WriteError> {
+    pub(super) fn room(&self, items: usize) -> Result<Room, WriteError> {
         if let Some(reason) = self.vitals.writes_refused().filter(|_| !self.vitals.may_retry_writes()) {
             return Err(WriteError::Unavailable(reason));
         }
@@ -130,7 +133,7 @@ impl Authority {
         if before + items > QUEUE_ITEMS { Err(WriteError::Overloaded) } else { Ok(room) }
     }
 
-    fn enqueue(&self, work: Work) -> Result<(), WriteError> {
+    pub(super) fn enqueue(&self, work: Work) -> Result<(), WriteError> {
         self.queue.try_send(work).map_err(|error| match error {
             TrySendError::Full(_) => WriteError::Overloaded,
             TrySendError::Disconnected(_) => WriteError::Unavailable("the server is stopping".into()),

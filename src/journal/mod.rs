@@ -25,6 +25,7 @@ mod checksum;
 mod codec;
 #[cfg(test)]
 pub(crate) mod contract;
+mod credential;
 mod error;
 mod identity;
 pub mod index;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use carried::{Carried, RevocationKey};
+pub use credential::{CredentialAction, CredentialChange, encode_credential, read_credential};
 pub use error::{AppendError, Cause, OpenError, PruneError, ReadError};
 pub use identity::{DescendError, FORMAT_VERSION, Identity, SigningSeed, accepted_by};
 pub use index::Index;
