@@ -27,7 +27,7 @@ use crate::revocation::ports::{
     AcceptLossError, Caller, Credential, CredentialError, ReinstateReply, ReinstateRequest, RevokeReply, RevokeRequest,
     WriteError,
 };
-use crate::revocation::{Position, Rebuild, RevocationSet};
+use crate::revocation::{Position, Rebuild, RevocationSet, UnixMillis};
 
 /// The most requests that wait for a step; more are refused.
 const QUEUE_REQUESTS: usize = 4096;
@@ -140,6 +140,12 @@ impl ManualAuthority {
     #[must_use]
     pub fn set(&self) -> &Arc<RevocationSet> {
         &self.set
+    }
+
+    /// The wall clock.
+    #[must_use]
+    pub fn now(&self) -> UnixMillis {
+        self.committer.keeper.read().wall
     }
 
     /// Why the clock is in doubt; `None` when it is not.
