@@ -31,7 +31,8 @@ use crate::journal::{
     AppendError, Body, CredentialAction, CredentialChange, Durable, Journal, JournalReader, PruneLimits, Record,
 };
 use crate::revocation::ports::{
-    AcceptLossError, Caller, CredentialError, REQUEST_ITEMS_MAX, ReinstateReply, RevokeReply, RevokeRequest, WriteError,
+    AcceptLossError, AuditHead, Caller, CredentialError, REQUEST_ITEMS_MAX, ReinstateReply, RevokeReply, RevokeRequest,
+    WriteError,
 };
 use crate::revocation::{Minute, Policy, Position, Rebuild, Revision};
 
@@ -43,6 +44,8 @@ pub const GROUP_BYTES_MAX: usize = 4 << 20;
 const GROUP_TIME_MAX: Duration = Duration::from_millis(20);
 /// How often the thread looks at the clocks when there is nothing to write.
 const TICK: Duration = Duration::from_secs(1);
+/// How often the audit head is put into the log: often enough to bound what can be changed unseen, seldom enough to be read.
+const AUDIT_HEAD_TOLD_EVERY: Duration = Duration::from_secs(3600);
 /// How many expired entries are reclaimed between two commits.
 const SWEEP_ENTRIES: usize = 4096;
 /// How many records are pruned between two commits at most: the writers wait meanwhile.
@@ -74,6 +77,8 @@ pub struct Committer {
     pub(super) snapshotter: Snapshotter,
     pub(super) queue: Receiver<Work>,
     pub(super) ticked_at: BootTime,
+    /// When the audit head was last put into the log.
+    pub(super) told_head_at: BootTime,
     /// The journal is to be pruned through here, step by step.
     pub(super) pruning: Option<Revision>,
     pub(super) audit_retention: Duration,
@@ -99,6 +104,7 @@ impl Committer {
             }
         }
         self.snapshotter.stop();
+        self.tell_audit_head();
     }
 
     /// One round: a group that begins with `work`, then what is due. False: stop.
@@ -111,6 +117,9 @@ impl Committer {
         if self.keeper.boot().since(self.ticked_at) >= TICK {
             self.ticked_at = self.keeper.boot();
             self.tick();
+        }
+        if self.keeper.boot().since(self.told_head_at) >= AUDIT_HEAD_TOLD_EVERY {
+            self.tell_audit_head();
         }
         self.state.sweep(SWEEP_ENTRIES);
         self.tend_snapshots();
@@ -249,6 +258,7 @@ impl Committer {
             delta_bytes: record.delta.len(),
         });
         self.vitals.accept_writes();
+        self.vitals.recorded(AuditHead { revision, checksum: self.journal.checksum() });
         self.take_in_force(durable, transition)
     }
 
@@ -325,6 +335,12 @@ impl Committer {
             }
             AppendError::OutOfOrder { .. } | AppendError::Refused(_) => WriteError::Unavailable(reason),
         }
+    }
+
+    /// Whoever keeps the log elsewhere can prove by it that no record up to here was changed.
+    fn tell_audit_head(&mut self) {
+        self.told_head_at = self.keeper.boot();
+        tracing::info!(audit_head = %self.vitals.audit_head(), "audit head");
     }
 
     fn head(&self) -> Position {

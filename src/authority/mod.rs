@@ -14,6 +14,7 @@ pub mod backup;
 mod commit;
 mod credentials;
 mod decide;
+mod export;
 mod ledger;
 pub mod lifetimes;
 mod lookup;

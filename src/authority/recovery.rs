@@ -14,7 +14,7 @@ use crate::journal::{
     Body, EmbeddedJournal, ExpiryBasis, Extension, Identity, Journal, JournalReader, OpenError,
     Options as JournalOptions, ReadError, Record, RevocationKey,
 };
-use crate::revocation::ports::WriteError;
+use crate::revocation::ports::{AuditHead, WriteError};
 use crate::revocation::{Minute, Policy, Revision, Selector, UnixSeconds};
 
 use super::backup::MANIFEST;
@@ -354,6 +354,9 @@ impl Recovered {
         state.serve_credentials();
         let audit_retention = options.audit_retention;
         let ticked_at = keeper.boot();
+        let audit_head = AuditHead { revision: journal.head(), checksum: journal.checksum() };
+        tracing::info!(%audit_head, "audit head");
+        vitals.recorded(audit_head);
         Committer {
             state,
             journal,
@@ -366,6 +369,7 @@ impl Recovered {
             queue,
             audit_retention,
             ticked_at,
+            told_head_at: ticked_at,
             pruning: None,
             run_rebuild,
             poisoned: false,

@@ -13,8 +13,8 @@ use crate::clock::{BootTime, Clock};
 use crate::journal::index::{self, QueryError};
 use crate::journal::{Identity, Index, JournalReader, ReadError, Record};
 use crate::revocation::ports::{
-    AcceptLossError, Answer, BackupParts, Caller, Checks, FindError, Finds, Found, OperateError, Operates, Page,
-    Pending, Query, Record as FoundRecord, RecordState, ReinstateReply, ReinstateRequest, Reports, RevokeReply,
+    AcceptLossError, Answer, BackupParts, Caller, Checks, ExportParts, FindError, Finds, Found, OperateError, Operates,
+    Page, Pending, Query, Record as FoundRecord, RecordState, ReinstateReply, ReinstateRequest, Reports, RevokeReply,
     RevokeRequest, Status, Undo, Violation, WriteError, Writes,
 };
 use crate::revocation::{Claims, Epoch, Position, Revision, RevocationId, RevocationSet, Selector, UnixMillis};
@@ -23,6 +23,7 @@ use super::backup::Backups;
 use super::commit::Work;
 use super::credentials::CredentialView;
 use super::decide::{Decided, ResolvedReinstate};
+use super::export::Exports;
 use super::lookup;
 use super::publish::Publish;
 use super::recovery::Recovered;
@@ -49,6 +50,7 @@ pub struct Authority {
     identity: Identity,
     pub(super) credentials: Arc<CredentialView>,
     backups: Backups,
+    exports: Exports,
     public_key: [u8; 32],
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -77,6 +79,7 @@ impl Authority {
         let vitals = Arc::new(Vitals::default());
         let clock = recovered.options.clock.clone();
         let index = Arc::new(index);
+        let exports = Exports::new(recovered.reader().map_err(std::io::Error::other)?, recovered.identity().clone());
         let mut authority = Self {
             queue,
             queued_items: Arc::default(),
@@ -87,6 +90,7 @@ impl Authority {
             started: clock.boot(),
             clock,
             backups: Backups::new(recovered.options.data_dir.clone(), recovered.identity().epoch),
+            exports,
             identity: recovered.identity().clone(),
             credentials: Arc::clone(recovered.state.credentials().view()),
             public_key,
@@ -237,6 +241,10 @@ impl Operates for Authority {
         Ok(Box::new(self.backups.begin()?))
     }
 
+    fn export(&self, from: Revision) -> Result<ExportParts, OperateError> {
+        Ok(Box::new(self.exports.begin(from)?))
+    }
+
     fn accept_loss(&self, caller: Caller, generation: u64) -> Pending<'_, Result<Position, AcceptLossError>> {
         Box::pin(async move {
             let _room = self.room(1)?;
@@ -373,6 +381,8 @@ impl Reports for Authority {
             clock_alarm: self.vitals.clock_in_doubt(),
             index_trouble: self.index.trouble(),
             public_key: self.public_key,
+            audit_head: Some(self.vitals.audit_head()),
+            now: self.clock.wall(),
             following: None,
         }
     }

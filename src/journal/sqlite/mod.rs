@@ -153,6 +153,10 @@ impl Journal for EmbeddedJournal {
         self.head
     }
 
+    fn checksum(&self) -> Checksum {
+        self.checksum
+    }
+
     fn append(&mut self, record: &Record) -> Result<Durable<Position>, AppendError> {
         self.check_writable()?;
         if record.revision != self.head.next() {
