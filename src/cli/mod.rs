@@ -20,6 +20,7 @@ mod completions;
 mod config;
 mod configuration;
 mod connection;
+mod credential;
 mod exit;
 mod forget;
 mod journal;
@@ -71,6 +72,8 @@ enum Command {
     Status(status::Status),
     /// Back up, restore or verify a journal.
     Journal(journal::Journal),
+    /// Make, list and revoke API credentials.
+    Credential(credential::Credential),
     /// Give up on a subscriber that went without a goodbye and will not come back.
     Forget(forget::Forget),
     /// Look at the configuration.
@@ -100,6 +103,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Watch(command) => block_on(command.run()),
         Command::Status(command) => block_on(command.run()),
         Command::Journal(command) => command.run(),
+        Command::Credential(command) => block_on(command.run()),
         Command::Forget(command) => block_on(command.run()),
         Command::Config(command) => command.run(),
         Command::Completions(command) => command.run(),

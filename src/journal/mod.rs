@@ -40,7 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use carried::{Carried, RevocationKey};
-pub use checksum::Checksum;
+pub use checksum::{Checksum, link};
 pub use credential::{CredentialAction, CredentialChange, encode_credential, read_credential};
 pub use error::{AppendError, Cause, OpenError, PruneError, ReadError};
 pub use identity::{DescendError, FORMAT_VERSION, Identity, SigningSeed, accepted_by};
@@ -50,7 +50,10 @@ pub use record::{
     Action, Body, ExpiryBasis, Extension, PEER_BYTES_MAX, PRINCIPAL_BYTES_MAX, REASON_BYTES_MAX, RECORD_BYTES_MAX,
     REQUEST_ID_BYTES_MAX, REVOCATIONS_MAX, Record, RecordError, Reinstatement, Request, Revocation,
 };
-pub use sqlite::{Copied, EmbeddedJournal, Opened, Options, RestoreError, Restoring, copy_journal, copy_private};
+pub use sqlite::{
+    AuditError, Audited, Copied, EmbeddedJournal, JournalFile, Opened, Options, RestoreError, Restoring, copy_journal,
+    copy_private,
+};
 
 use crate::revocation::{Minute, Position, Revision, RevocationId, UnixMillis};
 

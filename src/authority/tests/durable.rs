@@ -15,8 +15,8 @@ use crate::authority::vitals::Vitals;
 use crate::authority::{Image, Options, Publish, Published, RecoverError, recover};
 use crate::clock::{Clock, ManualTime};
 use crate::revocation::ports::{
-    AcceptLossError, Caller, CutoffChoice, ExpiryChoice, ReinstateReply, Revoke, RevokeReply, RevokeRequest, Target,
-    WriteError,
+    AcceptLossError, AuditHead, Caller, CutoffChoice, ExpiryChoice, ReinstateReply, Revoke, RevokeReply, RevokeRequest,
+    Target, WriteError,
 };
 use crate::revocation::{
     Claims, Delta, Digest, Grant, Policy, Position, Revision, RevocationId, RevocationSet, Selector, TestedClaim,
@@ -109,6 +109,10 @@ impl Server {
         let (answer, decided) = oneshot::channel();
         self.queue.send(Work::AcceptLoss(caller(), generation, answer)).unwrap();
         decided.blocking_recv().unwrap()
+    }
+
+    pub(super) fn audit_head(&self) -> AuditHead {
+        self.vitals.audit_head()
     }
 
     pub(super) fn revokes(&self, name: &str, value: &str) -> bool {

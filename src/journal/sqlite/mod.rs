@@ -9,6 +9,7 @@
 //! The copy comes first because after a failed sync the system may show pages that never reached the disk: they are
 //! written again before anybody is told of them.
 
+mod audit;
 mod checkpoint;
 mod copy;
 mod fault;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 
+pub use self::audit::{AuditError, Audited, JournalFile};
 use self::checkpoint::Checkpoints;
 pub use self::copy::{Copied, copy_journal};
 use self::prune::Failure;

@@ -78,8 +78,8 @@ pub(super) fn open_connection(path: &Path) -> Result<Connection, rusqlite::Error
     Ok(connection)
 }
 
-/// Refuses what is not ours or not yet ours.
-pub(super) fn check_header(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+/// Refuses what is not ours or not yet ours, and says the format of what is.
+pub(super) fn check_header(connection: &Connection, path: &Path) -> Result<u32, OpenError> {
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
     let application_id = match number("application_id") {
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
@@ -92,7 +92,7 @@ pub(super) fn check_header(connection: &Connection, path: &Path) -> Result<(), O
     }
     let found = number("user_version").map_err(|error| open_fault(error, path))?;
     match found {
-        FORMAT_MIN..=FORMAT_VERSION => Ok(()),
+        FORMAT_MIN..=FORMAT_VERSION => Ok(found),
         0 => Err(OpenError::Foreign { path: path.to_owned() }),
         _ => Err(OpenError::NewerFormat { path: path.to_owned(), found, supported: FORMAT_VERSION }),
     }
