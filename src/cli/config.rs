@@ -60,7 +60,7 @@ fn agent_fields(config: &AgentConfig) -> Vec<(&'static str, String)> {
         lifetime_policy,
         override_policy,
         max_entries,
-        surface: surface::Options { issuers, hosts, unknown_status, connections_max, insecure, data_dir: _ },
+        surface: surface::Options { issuers, hosts, unknown_status, connections_max, insecure, tls: _, data_dir: _ },
         log,
     } = config;
     let upstreams: Vec<String> = upstreams.iter().map(ToString::to_string).collect();

@@ -5,6 +5,8 @@
 #[cfg(feature = "server")]
 pub mod access;
 #[cfg(feature = "server")]
+pub mod audit;
+#[cfg(feature = "server")]
 pub mod call;
 mod certificate;
 #[cfg(feature = "server")]

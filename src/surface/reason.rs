@@ -2,6 +2,7 @@
 
 use super::ask::Refusal;
 use crate::revocation::ports::{FindError, OperateError, PropagationError, WriteError};
+use crate::security::access::DenialReason;
 
 /// Who gives the reasons their meaning.
 pub(crate) const DOMAIN: &str = "rescind";
@@ -33,6 +34,18 @@ pub(crate) fn reason(refusal: &Refusal) -> &'static str {
         Refusal::Propagation(PropagationError::UnknownMember) => "UNKNOWN_MEMBER",
         Refusal::Propagation(PropagationError::MemberConnected) => "MEMBER_CONNECTED",
         Refusal::Propagation(PropagationError::NotAuthority) => "NOT_AUTHORITY",
+        Refusal::Denied(denial) => match denial.reason {
+            DenialReason::Missing
+            | DenialReason::Malformed
+            | DenialReason::Unknown
+            | DenialReason::Expired
+            | DenialReason::Conflict => "UNAUTHENTICATED",
+            DenialReason::Role { .. } => "ROLE_NEEDED",
+            DenialReason::Member => "MEMBER_OF_ANOTHER",
+            DenialReason::NoSuchCall => "NO_SUCH_CALL",
+            DenialReason::TooManyRequests => "TOO_MANY_REQUESTS",
+            DenialReason::TooManyWrites { .. } => "TOO_MANY_WRITES",
+        },
         Refusal::NotFound => "NOT_FOUND",
     }
 }

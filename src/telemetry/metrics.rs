@@ -97,7 +97,7 @@ pub struct Metrics {
 }
 
 /// The reasons for which subscribers are sent away.
-pub const SENT_AWAY: [&str; 9] = [
+pub const SENT_AWAY: [&str; 10] = [
     "shutdown",
     "overloaded",
     "protocol",
@@ -107,6 +107,7 @@ pub const SENT_AWAY: [&str; 9] = [
     "old_epoch",
     "loop",
     "displaced",
+    "denied",
 ];
 /// The reasons for which a connection to an upstream ends.
 pub const UPSTREAM_BREAKS: [&str; 14] = [

@@ -158,6 +158,8 @@ pub fn status_response(status: &Status) -> pb::GetStatusResponse {
         writes_refused: status.writes_refused.clone().unwrap_or_default(),
         clock_alarm: status.clock_alarm.clone().unwrap_or_default(),
         insecure: false,
+        authentication: false,
+        tls: false,
         public_key: status.public_key.to_vec(),
         data_dir: String::new(),
         following: status.following.as_ref().map(|following| pb::get_status_response::Following {

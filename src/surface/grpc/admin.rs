@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use super::errors::status;
 use crate::revocation::ports::{AcceptLossError, BackupParts, OperateError};
 use crate::surface::ask::{Desk, Refusal};
-use crate::surface::peer::Peer;
+use crate::surface::asker::Asker;
 use crate::surface::violations::Violations;
 use crate::wire::pb;
 use crate::wire::pb::admin_service_server::AdminService;
@@ -35,7 +35,7 @@ impl AdminService for Service {
         &self,
         request: Request<pb::AcceptLossRequest>,
     ) -> Result<Response<pb::AcceptLossResponse>, Status> {
-        let caller = Peer::of(request.extensions()).anonymous();
+        let caller = Asker::of(request.extensions()).map_err(|refusal| status(&refusal))?.caller();
         let accepted = self.0.node.operates.accept_loss(caller, request.get_ref().generation).await;
         let position = accepted.map_err(|error| status(&refusal(error)))?;
         Ok(Response::new(pb::AcceptLossResponse { position: Some(crate::wire::position_message(position)) }))

@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::revocation::ports::{FindError, OperateError, PropagationError, WriteError};
+use crate::security::access::{Denial, DenialReason};
 use crate::surface::ask::Refusal;
 use crate::surface::reason::{DOMAIN, reason};
 use crate::surface::violations::Violations;
@@ -58,6 +59,7 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
             PropagationError::UnknownMember => Code::NotFound,
             PropagationError::MemberConnected | PropagationError::NotAuthority => Code::FailedPrecondition,
         },
+        Refusal::Denied(denial) => denied(&mut details, denial),
         Refusal::NotFound => Code::NotFound,
     };
     Status::with_error_details(code, refusal.to_string(), details)
@@ -72,6 +74,22 @@ fn invalid(details: &mut ErrorDetails, violations: &Violations) -> Code {
 fn quota(details: &mut ErrorDetails, subject: &str, error: &WriteError) -> Code {
     details.add_quota_failure_violation(subject, error.to_string());
     Code::ResourceExhausted
+}
+
+fn denied(details: &mut ErrorDetails, denial: &Denial) -> Code {
+    if let Some(retry_after) = denial.retry_after {
+        details.set_retry_info(Some(retry_after));
+    }
+    match denial.reason {
+        DenialReason::TooManyRequests | DenialReason::TooManyWrites { .. } => Code::ResourceExhausted,
+        DenialReason::NoSuchCall => Code::Unimplemented,
+        DenialReason::Role { .. } | DenialReason::Member => Code::PermissionDenied,
+        DenialReason::Missing
+        | DenialReason::Malformed
+        | DenialReason::Unknown
+        | DenialReason::Expired
+        | DenialReason::Conflict => Code::Unauthenticated,
+    }
 }
 
 fn retry(details: &mut ErrorDetails) -> Code {
