@@ -34,6 +34,7 @@ pub(super) struct Options {
     pub(super) request_id: String,
     pub(super) dry_run: bool,
     pub(super) any_issuer: bool,
+    pub(super) confirmed: bool,
 }
 
 /// Revokes what the file says.
@@ -75,9 +76,11 @@ fn request(chunk: &Chunk, options: &Options) -> pb::RevokeRequest {
         request_id: options.request_id.clone(),
         dry_run: options.dry_run,
         any_issuer: options.any_issuer,
+        confirmed: false,
     };
     let content = Sha256::new().chain_update(ID_DOMAIN).chain_update(request.encode_to_vec()).finalize();
     request.request_id = format!("batch-{}", hex(&content));
+    request.confirmed = options.confirmed;
     request
 }
 
