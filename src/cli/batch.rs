@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::connection::Servers;
 use super::exit::{Exit, Failure};
 use super::output::{note, progress};
-use super::revoke::{hex, send};
+use super::revoke::{hex, send, tell_outcomes};
 use crate::revocation::ports::{REQUEST_BYTES_MAX, REQUEST_ITEMS_MAX};
 use crate::surface::http;
 use crate::wire::pb;
@@ -58,9 +58,13 @@ pub(super) async fn run(path: &Path, options: &Options, servers: &Servers) -> Re
         let response = send(servers, request)
             .await
             .map_err(|failure| resume(Failure { message: name_lines(&failure.message, &chunk.lines), ..failure }))?;
+        if options.dry_run {
+            tell_outcomes(&response);
+        }
         accepted += chunk.revocations.len();
         repeated += if response.repeated_request { chunk.revocations.len() } else { 0 };
-        progress(&format!("{accepted} revocations accepted, through line {}", chunks.next_line - 1), chunks.ended);
+        let done = if options.dry_run { "would be accepted" } else { "accepted" };
+        progress(&format!("{accepted} revocations {done}, through line {}", chunks.next_line - 1), chunks.ended);
     }
     if repeated > 0 {
         note(&format!(

@@ -222,6 +222,19 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 }
 
 fn tell(response: &pb::RevokeResponse) {
+    tell_outcomes(response);
+    if response.repeated_request {
+        say("this request was accepted before; the above is what came of it then");
+    }
+    match response.position.as_ref().map(crate::wire::position) {
+        Some(Ok(position)) => say(format_args!("in force at {position}")),
+        Some(Err(_)) => {}
+        None => say("dry run: nothing was changed"),
+    }
+}
+
+/// What came, or would come, of each item.
+pub(super) fn tell_outcomes(response: &pb::RevokeResponse) {
     for outcome in &response.outcomes {
         let selector = outcome.selector.as_ref().map(describe).unwrap_or_default();
         if outcome.already_expired {
@@ -230,14 +243,6 @@ fn tell(response: &pb::RevokeResponse) {
         }
         say(format_args!("{} {selector}", verb(response, "revoked", "would revoke")));
         say_fields(&outcome_fields(outcome));
-    }
-    if response.repeated_request {
-        say("this request was accepted before; the above is what came of it then");
-    }
-    match response.position.as_ref().map(crate::wire::position) {
-        Some(Ok(position)) => say(format_args!("in force at {position}")),
-        Some(Err(_)) => {}
-        None => say("dry run: nothing was changed"),
     }
 }
 
