@@ -19,6 +19,8 @@ mod lookup;
 #[doc(hidden)]
 pub mod manual;
 pub mod members;
+mod objections;
+mod preview;
 pub mod propagation;
 mod publish;
 mod recovery;

@@ -2,5 +2,6 @@
 
 mod backed_up;
 mod durable;
+mod guarded;
 mod model;
 mod restored;

@@ -15,6 +15,7 @@ pub(crate) fn reason(refusal: &Refusal) -> &'static str {
         | Refusal::Write(WriteError::Invalid(_))
         | Refusal::Find(FindError::Invalid(_))
         | Refusal::Propagation(PropagationError::Invalid(_)) => "INVALID_REQUEST",
+        Refusal::Write(WriteError::NotPermitted { .. }) => "NOT_PERMITTED",
         Refusal::Write(WriteError::TooManyShapes { .. }) => "TOO_MANY_SHAPES",
         Refusal::Write(WriteError::TooManyEntries { .. }) => "TOO_MANY_ENTRIES",
         Refusal::Write(WriteError::RequestIdReused) => "REQUEST_ID_REUSED",

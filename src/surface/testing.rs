@@ -10,8 +10,8 @@ use tokio::sync::Semaphore;
 use super::ask::Node;
 use crate::revocation::ports::{
     AcceptLossError, Answer, BackupPart, BackupParts, Caller, Checks, FindError, Finds, Found, NotAuthority,
-    OperateError, Operates, Page, Pending, Query, Record, RecordState, ReinstateReply, ReinstateRequest, Reports,
-    RevokeReply, RevokeRequest, Revoked, Status, WriteError, Writes,
+    OperateError, Operates, Page, Pending, Preview, Query, Record, RecordState, ReinstateReply, ReinstateRequest,
+    Reports, RevokeReply, RevokeRequest, Revoked, Status, WriteError, Writes,
 };
 use crate::revocation::{
     Claims, Cutoff, Digest, Epoch, Minute, Policy, Position, Revision, RevocationId, Selector, TestedClaim, UnixMillis,
@@ -105,6 +105,12 @@ impl Writes for FakeNode {
                 expiry: Minute::ceil(UnixSeconds(1_767_312_000)).unwrap(),
                 already_expired: false,
                 merged: false,
+                preview: request.dry_run.then(|| Preview {
+                    merges_with: vec![ID],
+                    merges_with_more: 3,
+                    cutoff: Cutoff::UNBOUNDED,
+                    expiry: Minute::NEVER,
+                }),
             };
             let outcomes = request.items.iter().enumerate().map(outcome).collect();
             let position = (!request.dry_run).then_some(HERE);

@@ -1,6 +1,6 @@
 //! Every refusal as a gRPC status: the code, a message for people, and `google.rpc` details for programs.
 //!
-//! `ErrorInfo.reason` names the refusal; `BadRequest` the wrong fields; `QuotaFailure` the limit; `RetryInfo` when a
+//! `ErrorInfo.reason` names the refusal; `BadRequest` the fields that are wrong or not permitted; `QuotaFailure` the limit; `RetryInfo` when a
 //! retry makes sense.
 
 use std::time::Duration;
@@ -26,6 +26,11 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
             WriteError::Invalid(violations) => {
                 let violations = Violations::from(violations.clone());
                 return status(&Refusal::Invalid(violations));
+            }
+            WriteError::NotPermitted { violations } => {
+                let violations = Violations::from(violations.clone());
+                invalid(&mut details, &violations);
+                return Status::with_error_details(Code::PermissionDenied, violations.to_string(), details);
             }
             WriteError::TooManyShapes { .. } => quota(&mut details, "shapes", error),
             WriteError::TooManyEntries { .. } => quota(&mut details, "max_entries", error),
@@ -93,6 +98,7 @@ mod tests {
         for (refusal, code, reason) in [
             (Refusal::Invalid(wrong().into()), Code::InvalidArgument, "INVALID_REQUEST"),
             (WriteError::Invalid(wrong()).into(), Code::InvalidArgument, "INVALID_REQUEST"),
+            (WriteError::NotPermitted { violations: wrong() }.into(), Code::PermissionDenied, "NOT_PERMITTED"),
             (WriteError::TooManyShapes { active: vec![shape] }.into(), Code::ResourceExhausted, "TOO_MANY_SHAPES"),
             (WriteError::TooManyEntries { limit: 7 }.into(), Code::ResourceExhausted, "TOO_MANY_ENTRIES"),
             (WriteError::RequestIdReused.into(), Code::AlreadyExists, "REQUEST_ID_REUSED"),

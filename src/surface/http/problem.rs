@@ -28,9 +28,13 @@ impl Problem {
     }
 
     fn invalid(violations: Violations) -> Self {
+        Self::of_fields(StatusCode::BAD_REQUEST, "INVALID_REQUEST", violations)
+    }
+
+    fn of_fields(status: StatusCode, reason: &'static str, violations: Violations) -> Self {
         let violations = violations.renamed(json_field);
         let detail = violations.to_string();
-        Self { violations, ..Self::new(StatusCode::BAD_REQUEST, "INVALID_REQUEST", detail) }
+        Self { violations, ..Self::new(status, reason, detail) }
     }
 
     fn and_retry(self) -> Self {
@@ -52,6 +56,9 @@ impl From<Refusal> for Problem {
             Refusal::Invalid(violations) => Self::invalid(violations),
             Refusal::Write(error) => match error {
                 WriteError::Invalid(violations) => Self::invalid(violations.into()),
+                WriteError::NotPermitted { violations } => {
+                    Self::of_fields(StatusCode::FORBIDDEN, reason, violations.into())
+                }
                 WriteError::TooManyShapes { .. } | WriteError::TooManyEntries { .. } => {
                     problem(StatusCode::INSUFFICIENT_STORAGE)
                 }
