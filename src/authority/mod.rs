@@ -12,7 +12,9 @@
 
 pub mod backup;
 mod commit;
+mod credentials;
 mod decide;
+mod export;
 mod ledger;
 pub mod lifetimes;
 mod lookup;

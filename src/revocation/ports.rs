@@ -3,11 +3,13 @@
 //! Surfaces parse outside bytes into these types and render the answers; whoever implements the traits decides.
 //! Waiting is expressed as a boxed future, so that the core needs no runtime.
 
+mod audit;
 mod credentials;
 mod operate;
 mod preview;
 mod propagation;
 
+pub use audit::{AuditHead, AuditHeadError, ExportPart, ExportParts, ExportedRecord};
 pub use credentials::{
     CREDENTIAL_NAME_BYTES_MAX, CREDENTIALS_MAX, Credential, CredentialError, CredentialHash, CredentialId,
     CredentialIdError, Credentials,
@@ -470,6 +472,10 @@ pub struct Status {
     pub index_trouble: Option<String>,
     /// The key that signs deltas, heartbeats and snapshots.
     pub public_key: [u8; 32],
+    /// The last record and its checksum; `None` where there is no journal.
+    pub audit_head: Option<AuditHead>,
+    /// The wall clock.
+    pub now: UnixMillis,
     /// How it follows; `None` at the authority.
     pub following: Option<Following>,
 }

@@ -11,6 +11,7 @@
 mod address;
 mod ask;
 mod connections;
+mod credentials;
 mod grpc;
 mod guard;
 pub mod http;
@@ -42,7 +43,7 @@ pub use grpc::{SentAway, SubscribeService, subscribe_service};
 #[doc(hidden)]
 pub use listener::{Accept, serve_from};
 pub use listener::{BindError, Bounds, Listener};
-pub use peer::Peer;
+pub use peer::{Encrypted, Peer};
 pub use violations::Violations;
 
 /// The `ErrorInfo.reason` of a write that may or may not have been accepted.

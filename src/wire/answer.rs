@@ -170,6 +170,7 @@ pub fn status_response(status: &Status) -> pb::GetStatusResponse {
         insecure: false,
         public_key: status.public_key.to_vec(),
         data_dir: String::new(),
+        audit_head: status.audit_head.map(|head| head.to_string()).unwrap_or_default(),
         following: status.following.as_ref().map(|following| pb::get_status_response::Following {
             upstream: following.upstream.clone(),
             state: following.state.to_owned(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use crate::revocation::ports::{FindError, OperateError, PropagationError, WriteError};
+use crate::revocation::ports::{CredentialError, FindError, OperateError, PropagationError, WriteError};
 use crate::surface::ask::Refusal;
 use crate::surface::reason::{DOMAIN, reason};
 use crate::surface::violations::Violations;
@@ -52,6 +52,7 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
         Refusal::Operate(error) => match error {
             OperateError::Busy => retry(&mut details),
             OperateError::Unavailable(_) => Code::Unavailable,
+            OperateError::Pruned { .. } => Code::FailedPrecondition,
             OperateError::Unsupported => Code::Unimplemented,
         },
         Refusal::Propagation(error) => match error {
@@ -63,6 +64,9 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
             PropagationError::UnknownMember => Code::NotFound,
             PropagationError::MemberConnected | PropagationError::NotAuthority => Code::FailedPrecondition,
         },
+        Refusal::Credential(CredentialError::TooMany) => quota(&mut details, "credentials", refusal),
+        Refusal::Credential(CredentialError::NotFound | CredentialError::Write(_)) => Code::NotFound,
+        Refusal::Exposed => Code::FailedPrecondition,
         Refusal::NotFound => Code::NotFound,
     };
     Status::with_error_details(code, refusal.to_string(), details)
@@ -74,7 +78,7 @@ fn invalid(details: &mut ErrorDetails, violations: &Violations) -> Code {
     Code::InvalidArgument
 }
 
-fn quota(details: &mut ErrorDetails, subject: &str, error: &WriteError) -> Code {
+fn quota(details: &mut ErrorDetails, subject: &str, error: &impl std::fmt::Display) -> Code {
     details.add_quota_failure_violation(subject, error.to_string());
     Code::ResourceExhausted
 }
@@ -114,7 +118,12 @@ mod tests {
                 "NOT_THE_AUTHORITY",
             ),
             (FindError::NotTheAuthority { upstream: "u".into() }.into(), Code::FailedPrecondition, "NOT_THE_AUTHORITY"),
-            (OperateError::Busy.into(), Code::Unavailable, "BACKUP_BUSY"),
+            (OperateError::Busy.into(), Code::Unavailable, "OPERATION_BUSY"),
+            (OperateError::Pruned { oldest: Revision(7) }.into(), Code::FailedPrecondition, "REVISION_PRUNED"),
+            (CredentialError::TooMany.into(), Code::ResourceExhausted, "TOO_MANY_CREDENTIALS"),
+            (CredentialError::NotFound.into(), Code::NotFound, "UNKNOWN_CREDENTIAL"),
+            (CredentialError::Write(WriteError::Overloaded).into(), Code::Unavailable, "OVERLOADED"),
+            (Refusal::Exposed, Code::FailedPrecondition, "PLAINTEXT"),
             (OperateError::Unavailable("disk full".into()).into(), Code::Unavailable, "OPERATION_UNAVAILABLE"),
             (OperateError::Unsupported.into(), Code::Unimplemented, "UNSUPPORTED"),
             (PropagationError::Invalid(wrong()).into(), Code::InvalidArgument, "INVALID_REQUEST"),

@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
 use super::decode::DecodeError;
-use crate::revocation::ports::{FindError, OperateError, PropagationError, WriteError};
+use crate::revocation::ports::{CredentialError, FindError, OperateError, PropagationError, WriteError};
 use crate::surface::ask::Refusal;
 use crate::surface::reason::reason;
 use crate::surface::violations::Violations;
@@ -78,6 +78,7 @@ impl From<Refusal> for Problem {
             Refusal::Operate(error) => match error {
                 OperateError::Busy => problem(StatusCode::SERVICE_UNAVAILABLE).and_retry(),
                 OperateError::Unavailable(_) => problem(StatusCode::SERVICE_UNAVAILABLE),
+                OperateError::Pruned { .. } => problem(StatusCode::GONE),
                 OperateError::Unsupported => problem(StatusCode::NOT_IMPLEMENTED),
             },
             Refusal::Propagation(error) => match error {
@@ -86,6 +87,11 @@ impl From<Refusal> for Problem {
                 PropagationError::UnknownMember => problem(StatusCode::NOT_FOUND),
                 PropagationError::MemberConnected | PropagationError::NotAuthority => problem(StatusCode::CONFLICT),
             },
+            Refusal::Credential(CredentialError::TooMany) => problem(StatusCode::INSUFFICIENT_STORAGE),
+            Refusal::Credential(CredentialError::NotFound | CredentialError::Write(_)) => {
+                problem(StatusCode::NOT_FOUND)
+            }
+            Refusal::Exposed => problem(StatusCode::CONFLICT),
             Refusal::NotFound => problem(StatusCode::NOT_FOUND),
         }
     }

@@ -128,6 +128,7 @@ pub fn status(response: &pb::GetStatusResponse) -> Value {
         "writes_refused": text(&response.writes_refused),
         "clock_alarm": text(&response.clock_alarm),
         "insecure": response.insecure,
+        "audit_head": text(&response.audit_head),
         "public_key": hex(&response.public_key),
         "data_dir": response.data_dir,
         "following": response.following.as_ref().map(following),
