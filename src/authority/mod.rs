@@ -13,7 +13,7 @@
 pub mod backup;
 mod commit;
 mod decide;
-mod ledger;
+pub(crate) mod ledger;
 pub mod lifetimes;
 mod lookup;
 #[doc(hidden)]
@@ -22,10 +22,10 @@ pub mod members;
 pub mod propagation;
 mod publish;
 mod recovery;
-mod requests;
+pub(crate) mod requests;
 mod serve;
 mod shapes;
-mod snapshot;
+pub(crate) mod snapshot;
 mod stage;
 mod state;
 mod timekeeper;

@@ -22,13 +22,13 @@
 
 mod carried;
 mod checksum;
-mod codec;
+pub(crate) mod codec;
 #[cfg(test)]
 pub(crate) mod contract;
 mod error;
 mod identity;
 pub mod index;
-mod members;
+pub(crate) mod members;
 #[doc(hidden)]
 pub mod memory;
 mod pruning;
