@@ -22,14 +22,14 @@
 
 mod carried;
 mod checksum;
-mod codec;
+pub(crate) mod codec;
 #[cfg(test)]
 pub(crate) mod contract;
 mod credential;
 mod error;
 mod identity;
 pub mod index;
-mod members;
+pub(crate) mod members;
 #[doc(hidden)]
 pub mod memory;
 mod pruning;

@@ -18,7 +18,7 @@ pub mod http;
 mod listener;
 mod log_limit;
 pub mod ops;
-mod parse;
+pub(crate) mod parse;
 mod peer;
 mod preface;
 mod reason;
