@@ -3,5 +3,13 @@
 //! Knows principals, roles, certificates and credentials; answers questions and handles no request.
 
 mod certificate;
+mod file;
+#[cfg(test)]
+#[path = "../../tests/common/pki.rs"]
+pub(crate) mod testing;
+pub mod tls;
+#[cfg(feature = "server")]
+pub mod watch;
 
 pub use certificate::CertificateNames;
+pub use file::{FileError, read_file};
