@@ -9,7 +9,10 @@ use tokio::sync::Semaphore;
 
 use super::ask::Node;
 use crate::revocation::ports::{
-    AcceptLossError, Answer, AuditHead, BackupPart, BackupParts, Caller, Checks, Credential, CredentialError, CredentialId, Credentials, ExportPart, ExportParts, FindError, Finds, Found, NotAuthority, OperateError, Operates, Page, Pending, Preview, Query, Record, RecordState, ReinstateReply, ReinstateRequest, Reports, RevokeReply, RevokeRequest, Revoked, Status, WriteError, Writes,
+    AcceptLossError, Answer, AuditHead, BackupPart, BackupParts, Caller, Checks, Credential, CredentialError,
+    CredentialId, Credentials, ExportPart, ExportParts, FindError, Finds, Found, NotAuthority, OperateError, Operates,
+    Page, Pending, Preview, Query, Record, RecordState, ReinstateReply, ReinstateRequest, Reports, RevokeReply,
+    RevokeRequest, Revoked, Status, WriteError, Writes,
 };
 use crate::revocation::{
     Claims, Cutoff, Digest, Epoch, Minute, Policy, Position, Revision, RevocationId, Selector, TestedClaim, UnixMillis,
