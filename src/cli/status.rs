@@ -74,6 +74,7 @@ fn fields(response: &pb::GetStatusResponse) -> Vec<(&'static str, String)> {
         ("oldest revision", response.oldest_revision.to_string()),
         ("uptime", uptime),
         ("data", response.data_dir.clone()),
+        ("audit head", response.audit_head.clone()),
         ("public key", super::revoke::hex(&response.public_key)),
         ("authentication", on_or_off(response.authentication)),
         ("tls", on_or_off(response.tls)),

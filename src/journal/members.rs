@@ -23,7 +23,7 @@ const FORMAT: u32 = 3;
 /// The most members; as many again are never read. About 150 bytes each.
 pub const MEMBERS_MAX: usize = 100_000;
 
-const TABLE: &str = "
+pub(crate) const TABLE: &str = "
     CREATE TABLE IF NOT EXISTS members (
         id BLOB PRIMARY KEY, name TEXT NOT NULL, relay INTEGER NOT NULL, max_staleness INTEGER NOT NULL,
         deny INTEGER NOT NULL, parent BLOB, via BLOB, memory INTEGER, changes INTEGER, owner TEXT
@@ -154,7 +154,7 @@ fn load(connection: &Connection) -> Result<Vec<StoredMember>, rusqlite::Error> {
     rows.collect()
 }
 
-fn stored(row: &Row<'_>) -> Result<StoredMember, rusqlite::Error> {
+pub(crate) fn stored(row: &Row<'_>) -> Result<StoredMember, rusqlite::Error> {
     let deny: bool = row.get(4)?;
     let (memory, changes): (Option<i64>, Option<i64>) = (row.get(7)?, row.get(8)?);
     Ok(StoredMember {
@@ -170,7 +170,7 @@ fn stored(row: &Row<'_>) -> Result<StoredMember, rusqlite::Error> {
     })
 }
 
-fn put(transaction: &Transaction<'_>, member: &StoredMember) -> Result<(), rusqlite::Error> {
+pub(crate) fn put(transaction: &Transaction<'_>, member: &StoredMember) -> Result<(), rusqlite::Error> {
     let sql =
         "INSERT OR REPLACE INTO members (id, name, relay, max_staleness, deny, parent, via, memory, changes, owner)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
@@ -252,7 +252,7 @@ mod tests {
             drop(table);
             let (mut table, found) = MemberTable::open(dir.path(), &[]).unwrap();
             let unowned = StoredMember { owner: None, ..member(6) };
-            assert_eq!(found, [unowned.clone()]);
+            assert_eq!(found, std::slice::from_ref(&unowned));
             table.write(&[MemberChange::Put(member(1)), MemberChange::Put(member(7))]).unwrap();
             drop(table);
             assert_eq!(MemberTable::open(dir.path(), &[]).unwrap().1, [member(1), unowned, member(7)]);

@@ -23,6 +23,10 @@ pub enum Call {
     AcceptLoss,
     Backup,
     Forget,
+    CreateCredential,
+    ListCredentials,
+    RevokeCredential,
+    ExportJournal,
     Health,
     Reflection,
 }
@@ -44,7 +48,7 @@ pub enum Need {
 struct Row(Call, &'static [&'static str], Need);
 
 /// The busiest first.
-const TABLE: [Row; 15] = [
+const TABLE: [Row; 19] = [
     Row(Call::CheckToken, &["/rescind.v1.CheckService/CheckToken", "/v1/check"], Need::Role(Role::Check)),
     Row(Call::CheckTokens, &["/rescind.v1.CheckService/CheckTokens"], Need::Role(Role::Check)),
     Row(Call::Revoke, &["/rescind.v1.RevocationService/Revoke", "/v1/revocations"], Need::Role(Role::Revoke)),
@@ -66,6 +70,10 @@ const TABLE: [Row; 15] = [
     Row(Call::AcceptLoss, &["/rescind.v1.AdminService/AcceptLoss"], Need::Role(Role::Admin)),
     Row(Call::Backup, &["/rescind.v1.AdminService/Backup"], Need::Role(Role::Admin)),
     Row(Call::Forget, &["/rescind.v1.AdminService/Forget"], Need::Role(Role::Admin)),
+    Row(Call::CreateCredential, &["/rescind.v1.AdminService/CreateCredential"], Need::Role(Role::Admin)),
+    Row(Call::ListCredentials, &["/rescind.v1.AdminService/ListCredentials"], Need::Role(Role::Admin)),
+    Row(Call::RevokeCredential, &["/rescind.v1.AdminService/RevokeCredential"], Need::Role(Role::Admin)),
+    Row(Call::ExportJournal, &["/rescind.v1.AdminService/ExportJournal"], Need::Role(Role::Peer)),
     Row(Call::Health, &["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"], Need::Nothing),
     Row(
         Call::Reflection,

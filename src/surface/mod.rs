@@ -12,6 +12,7 @@ mod address;
 mod ask;
 mod asker;
 mod connections;
+mod credentials;
 mod door;
 mod grpc;
 mod guard;
@@ -19,7 +20,7 @@ pub mod http;
 mod listener;
 mod log_limit;
 pub mod ops;
-mod parse;
+pub(crate) mod parse;
 mod peer;
 mod preface;
 mod reason;
@@ -45,7 +46,7 @@ pub use grpc::{SentAway, SubscribeService, subscribe_service};
 #[doc(hidden)]
 pub use listener::{Accept, serve_from};
 pub use listener::{BindError, Bounds, Listener};
-pub use peer::Peer;
+pub use peer::{Encrypted, Peer};
 pub use violations::Violations;
 
 /// The `ErrorInfo.reason` of a write that may or may not have been accepted.

@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
 use super::decode::DecodeError;
-use crate::revocation::ports::{FindError, OperateError, PropagationError, WriteError};
+use crate::revocation::ports::{CredentialError, FindError, OperateError, PropagationError, WriteError};
 use crate::security::access::DenialReason;
 use crate::surface::ask::Refusal;
 use crate::surface::reason::reason;
@@ -41,9 +41,13 @@ impl Problem {
     }
 
     fn invalid(violations: Violations) -> Self {
+        Self::of_fields(StatusCode::BAD_REQUEST, "INVALID_REQUEST", violations)
+    }
+
+    fn of_fields(status: StatusCode, reason: &'static str, violations: Violations) -> Self {
         let violations = violations.renamed(json_field);
         let detail = violations.to_string();
-        Self { violations, ..Self::new(StatusCode::BAD_REQUEST, "INVALID_REQUEST", detail) }
+        Self { violations, ..Self::new(status, reason, detail) }
     }
 
     fn and_retry(self) -> Self {
@@ -65,6 +69,9 @@ impl From<Refusal> for Problem {
             Refusal::Invalid(violations) => Self::invalid(violations),
             Refusal::Write(error) => match error {
                 WriteError::Invalid(violations) => Self::invalid(violations.into()),
+                WriteError::NotPermitted { violations } => {
+                    Self::of_fields(StatusCode::FORBIDDEN, reason, violations.into())
+                }
                 WriteError::TooManyShapes { .. } | WriteError::TooManyEntries { .. } => {
                     problem(StatusCode::INSUFFICIENT_STORAGE)
                 }
@@ -84,6 +91,7 @@ impl From<Refusal> for Problem {
             Refusal::Operate(error) => match error {
                 OperateError::Busy => problem(StatusCode::SERVICE_UNAVAILABLE).and_retry(),
                 OperateError::Unavailable(_) => problem(StatusCode::SERVICE_UNAVAILABLE),
+                OperateError::Pruned { .. } => problem(StatusCode::GONE),
                 OperateError::Unsupported => problem(StatusCode::NOT_IMPLEMENTED),
             },
             Refusal::Propagation(error) => match error {
@@ -97,6 +105,11 @@ impl From<Refusal> for Problem {
                 challenge: denial.reason.is_unauthenticated(),
                 ..problem(denied(denial.reason))
             },
+            Refusal::Credential(CredentialError::TooMany) => problem(StatusCode::INSUFFICIENT_STORAGE),
+            Refusal::Credential(CredentialError::NotFound | CredentialError::Write(_)) => {
+                problem(StatusCode::NOT_FOUND)
+            }
+            Refusal::Exposed => problem(StatusCode::CONFLICT),
             Refusal::NotFound => problem(StatusCode::NOT_FOUND),
         }
     }
