@@ -3,6 +3,8 @@
 //! Knows principals, roles, certificates and credentials; answers questions and handles no request.
 
 mod certificate;
+mod client;
+mod credential;
 mod file;
 #[cfg(test)]
 #[path = "../../tests/common/pki.rs"]
@@ -12,4 +14,6 @@ pub mod tls;
 pub mod watch;
 
 pub use certificate::CertificateNames;
+pub use client::{ClientSecurity, ClientSecurityError};
+pub use credential::{CREDENTIAL_BYTES_MAX, CredentialError, CredentialSource, CredentialText, CredentialTextError};
 pub use file::{FileError, read_file};

@@ -13,6 +13,7 @@ mod ask;
 mod connections;
 mod grpc;
 mod guard;
+mod handshake;
 pub mod http;
 mod listener;
 mod log_limit;
@@ -39,6 +40,7 @@ pub use address::{Address, AddressError};
 pub use ask::{Node, Refusal};
 pub use connections::Connections;
 pub use grpc::{SentAway, SubscribeService, subscribe_service};
+pub use handshake::{CurrentTls, HandshakeFailure};
 #[doc(hidden)]
 pub use listener::{Accept, serve_from};
 pub use listener::{BindError, Bounds, Listener};
