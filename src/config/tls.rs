@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::ConfigError;
 use super::file::{File, Place};
 use crate::security::tls::{ClientAuthority, ClientFiles, ClientIdentity, ServerFiles};
-use crate::security::{ClientSecurity, CredentialSource};
+use crate::security::{BearerSource, ClientSecurity};
 
 /// The TLS of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl UpstreamConfig {
     /// What is made of it. Reads nothing yet.
     #[must_use]
     pub fn security(&self) -> ClientSecurity {
-        ClientSecurity::of(self.files.clone(), self.credential_file.clone().map(CredentialSource::File))
+        ClientSecurity::of(self.files.clone(), self.credential_file.clone().map(BearerSource::File))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a client trusts and shows: TLS, and an API credential.
 
-use super::credential::{CredentialError, CredentialSource, CredentialText};
+use super::bearer::{Bearer, BearerFileError, BearerSource};
 use super::tls::{ClientFiles, ClientTls, TlsError};
 
 /// What a client trusts and shows, to all the servers it is given. The default trusts those whom the system trusts and
@@ -8,7 +8,7 @@ use super::tls::{ClientFiles, ClientTls, TlsError};
 #[derive(Debug)]
 pub struct ClientSecurity {
     tls: ClientTls,
-    credential: Option<CredentialSource>,
+    credential: Option<BearerSource>,
 }
 
 /// Why a client cannot show what it was told to.
@@ -19,13 +19,13 @@ pub enum ClientSecurityError {
     Tls(#[from] TlsError),
     /// Its credential cannot be used.
     #[error(transparent)]
-    Credential(#[from] CredentialError),
+    Credential(#[from] BearerFileError),
 }
 
 impl ClientSecurity {
     /// Reads nothing yet.
     #[must_use]
-    pub fn of(files: ClientFiles, credential: Option<CredentialSource>) -> Self {
+    pub fn of(files: ClientFiles, credential: Option<BearerSource>) -> Self {
         Self { tls: ClientTls::of(files), credential }
     }
 
@@ -57,8 +57,8 @@ impl ClientSecurity {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn credential(&self) -> Result<Option<CredentialText>, CredentialError> {
-        self.credential.as_ref().map(CredentialSource::read).transpose()
+    pub fn credential(&self) -> Result<Option<Bearer>, BearerFileError> {
+        self.credential.as_ref().map(BearerSource::read).transpose()
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! Knows principals, roles, certificates and credentials; answers questions and handles no request.
 
+mod bearer;
 mod certificate;
 mod client;
-mod credential;
 mod file;
 #[cfg(test)]
 #[path = "../../tests/common/pki.rs"]
@@ -13,7 +13,7 @@ pub mod tls;
 #[cfg(feature = "server")]
 pub mod watch;
 
+pub use bearer::{BEARER_BYTES_MAX, Bearer, BearerError, BearerFileError, BearerSource};
 pub use certificate::CertificateNames;
 pub use client::{ClientSecurity, ClientSecurityError};
-pub use credential::{CREDENTIAL_BYTES_MAX, CredentialError, CredentialSource, CredentialText, CredentialTextError};
 pub use file::{FileError, read_file};

@@ -12,31 +12,31 @@ use zeroize::Zeroizing;
 use super::file::{FileError, read_file};
 
 /// The longest credential, in bytes: a minted one has 64, and room is left for other kinds.
-pub const CREDENTIAL_BYTES_MAX: usize = 4096;
+pub const BEARER_BYTES_MAX: usize = 4096;
 /// Permission bits of everybody but the owner.
 const OTHERS: u32 = 0o077;
 
 /// A credential; hidden in `Debug`, and wiped from memory once dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct CredentialText(Zeroizing<String>);
+pub struct Bearer(Zeroizing<String>);
 
 /// The text is no credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a credential is one word of 1 to {CREDENTIAL_BYTES_MAX} printable ASCII characters")]
-pub struct CredentialTextError;
+#[error("a credential is one word of 1 to {BEARER_BYTES_MAX} printable ASCII characters")]
+pub struct BearerError;
 
 /// Where a client's credential is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CredentialSource {
+pub enum BearerSource {
     /// Here.
-    Text(CredentialText),
+    Text(Bearer),
     /// In a file, which is read again for each connection: white space around it does not count.
     File(PathBuf),
 }
 
 /// Why a client has no credential.
 #[derive(Debug, thiserror::Error)]
-pub enum CredentialError {
+pub enum BearerFileError {
     /// The file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
@@ -54,11 +54,11 @@ pub enum CredentialError {
         /// Which file.
         path: PathBuf,
         /// What a credential is.
-        source: CredentialTextError,
+        source: BearerError,
     },
 }
 
-impl CredentialText {
+impl Bearer {
     /// The secret itself, to be sent.
     #[must_use]
     pub fn expose(&self) -> &str {
@@ -66,28 +66,27 @@ impl CredentialText {
     }
 }
 
-impl fmt::Debug for CredentialText {
+impl fmt::Debug for Bearer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CredentialText(hidden)")
+        f.write_str("Bearer(hidden)")
     }
 }
 
-impl FromStr for CredentialText {
-    type Err = CredentialTextError;
+impl FromStr for Bearer {
+    type Err = BearerError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let is_one =
-            (1..=CREDENTIAL_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
-        if is_one { Ok(Self(Zeroizing::new(text.to_owned()))) } else { Err(CredentialTextError) }
+        let is_one = (1..=BEARER_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if is_one { Ok(Self(Zeroizing::new(text.to_owned()))) } else { Err(BearerError) }
     }
 }
 
-impl CredentialSource {
+impl BearerSource {
     /// The credential as it is now. May read a file.
     ///
     /// # Errors
     /// When the file cannot be read, is open to others, or holds something else.
-    pub fn read(&self) -> Result<CredentialText, CredentialError> {
+    pub fn read(&self) -> Result<Bearer, BearerFileError> {
         let path = match self {
             Self::Text(text) => return Ok(text.clone()),
             Self::File(path) => path,
@@ -95,12 +94,12 @@ impl CredentialSource {
         // One that is missing is told by reading it.
         let mode = std::fs::metadata(path).map_or(0, |file| file.permissions().mode()) & 0o7777;
         if mode & OTHERS != 0 {
-            return Err(CredentialError::Exposed { path: path.clone(), mode });
+            return Err(BearerFileError::Exposed { path: path.clone(), mode });
         }
         // Some white space around it.
-        let bytes = read_file(path, 2 * CREDENTIAL_BYTES_MAX as u64)?;
-        let text = std::str::from_utf8(&bytes).map_err(|_| CredentialTextError).and_then(|text| text.trim().parse());
-        text.map_err(|source| CredentialError::Malformed { path: path.clone(), source })
+        let bytes = read_file(path, 2 * BEARER_BYTES_MAX as u64)?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| BearerError).and_then(|text| text.trim().parse());
+        text.map_err(|source| BearerFileError::Malformed { path: path.clone(), source })
     }
 }
 
@@ -110,12 +109,12 @@ mod tests {
 
     use super::*;
 
-    fn file(text: &[u8], mode: u32) -> (tempfile::TempDir, CredentialSource) {
+    fn file(text: &[u8], mode: u32) -> (tempfile::TempDir, BearerSource) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("credential");
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-        (dir, CredentialSource::File(path))
+        (dir, BearerSource::File(path))
     }
 
     #[test]
@@ -135,22 +134,22 @@ mod tests {
 
     #[test]
     fn anything_but_one_word_is_refused_and_not_repeated() {
-        let long = vec![b'a'; CREDENTIAL_BYTES_MAX + 1];
+        let long = vec![b'a'; BEARER_BYTES_MAX + 1];
         for text in [&b""[..], b" \n", b"two words", b"two\nlines", b"\xff", "sécret".as_bytes(), &long] {
             let (_dir, source) = file(text, 0o600);
             let error = source.read().unwrap_err();
-            assert!(matches!(error, CredentialError::Malformed { .. }), "{error}");
+            assert!(matches!(error, BearerFileError::Malformed { .. }), "{error}");
             assert!(!format!("{error} {error:?}").contains("words"), "{error}");
         }
-        let (_dir, source) = file(&vec![b' '; 3 * CREDENTIAL_BYTES_MAX], 0o600);
-        assert!(matches!(source.read(), Err(CredentialError::File(FileError::TooLarge { .. }))));
-        let missing = CredentialSource::File("/nowhere/at/all".into()).read().unwrap_err().to_string();
+        let (_dir, source) = file(&vec![b' '; 3 * BEARER_BYTES_MAX], 0o600);
+        assert!(matches!(source.read(), Err(BearerFileError::File(FileError::TooLarge { .. }))));
+        let missing = BearerSource::File("/nowhere/at/all".into()).read().unwrap_err().to_string();
         assert_eq!(missing, "cannot read /nowhere/at/all");
     }
 
     #[test]
     fn a_debug_form_does_not_show_it() {
-        let source = CredentialSource::Text("rsc_00_secret".parse().unwrap());
+        let source = BearerSource::Text("rsc_00_secret".parse().unwrap());
         assert!(!format!("{source:?}").contains("secret"));
     }
 }
