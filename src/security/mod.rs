@@ -8,7 +8,9 @@ pub mod access;
 pub mod audit;
 #[cfg(feature = "server")]
 pub mod call;
+mod bearer;
 mod certificate;
+mod client;
 #[cfg(feature = "server")]
 pub mod credential;
 mod file;
@@ -23,5 +25,7 @@ pub mod tls;
 #[cfg(feature = "server")]
 pub mod watch;
 
+pub use bearer::{BEARER_BYTES_MAX, Bearer, BearerError, BearerFileError, BearerSource};
 pub use certificate::CertificateNames;
+pub use client::{ClientSecurity, ClientSecurityError};
 pub use file::{FileError, read_file};

@@ -16,6 +16,7 @@ mod credentials;
 mod door;
 mod grpc;
 mod guard;
+mod handshake;
 pub mod http;
 mod listener;
 mod log_limit;
@@ -43,6 +44,7 @@ pub use ask::{Node, Refusal};
 pub use connections::Connections;
 pub use door::Door;
 pub use grpc::{SentAway, SubscribeService, subscribe_service};
+pub use handshake::{CurrentTls, HandshakeFailure};
 #[doc(hidden)]
 pub use listener::{Accept, serve_from};
 pub use listener::{BindError, Bounds, Listener};

@@ -89,6 +89,14 @@ impl ServerTls {
     pub fn not_after(&self) -> UnixSeconds {
         self.current.load().not_after
     }
+
+    /// In how many seconds that is; negative, if it has ended.
+    #[must_use]
+    pub fn remaining_seconds(&self) -> i64 {
+        let [end, now] =
+            [self.not_after(), self.clock.wall().seconds()].map(|time| i64::try_from(time.0).unwrap_or(i64::MAX));
+        end.saturating_sub(now)
+    }
 }
 
 impl std::fmt::Debug for ServerTls {

@@ -188,8 +188,10 @@ fn the_first_end_of_the_chain_counts() {
     let certificate = ca.write("chain.pem", chain);
     let clock = Clock::manual(ManualTime::starting_at(UnixMillis(1_767_225_600_000)));
     let files = ServerFiles { certificate, private_key: leaf.private_key, clients: None };
-    // 2030-12-31T00:00:00Z.
-    assert_eq!(ServerTls::load(files, clock).unwrap().not_after(), UnixSeconds(1_924_905_600));
+    let tls = ServerTls::load(files, clock).unwrap();
+    // 2030-12-31T00:00:00Z, and how far that is from 2026-01-01T00:00:00Z.
+    assert_eq!(tls.not_after(), UnixSeconds(1_924_905_600));
+    assert_eq!(tls.remaining_seconds(), 157_680_000);
 }
 
 #[test]
