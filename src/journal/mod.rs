@@ -26,6 +26,7 @@ mod codec;
 #[cfg(test)]
 pub(crate) mod contract;
 mod error;
+mod folder;
 mod identity;
 pub mod index;
 mod members;
@@ -40,6 +41,7 @@ use std::time::Duration;
 
 pub use carried::{Carried, RevocationKey};
 pub use error::{AppendError, Cause, OpenError, PruneError, ReadError};
+pub use folder::create_private_folder;
 pub use identity::{DescendError, FORMAT_VERSION, Identity, SigningSeed, accepted_by};
 pub use index::Index;
 pub use members::{MEMBERS_MAX, MemberChange, MemberTable, MembersError, StoredMember};
