@@ -131,7 +131,13 @@ impl EmbeddedJournal {
         error
     }
 
-    fn check_writable(&self) -> Result<(), AppendError> {
+    fn check_writable(&mut self) -> Result<(), AppendError> {
+        if self.poisoned.is_none()
+            && let Some(reason) = self.checkpoints.failed_sync()
+        {
+            let error = AppendError::Poisoned(format!("copying the write-ahead log: {reason}"));
+            return Err(self.poison(error));
+        }
         self.poisoned.as_ref().map_or(Ok(()), |reason| Err(AppendError::Poisoned(reason.clone())))
     }
 
