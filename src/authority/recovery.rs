@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::hub::Image;
 use crate::journal::{
     Body, EmbeddedJournal, ExpiryBasis, Extension, Identity, Journal, JournalReader, OpenError,
-    Options as JournalOptions, ReadError, Record, RevocationKey,
+    Options as JournalOptions, ReadError, Record, RevocationKey, create_private_folder,
 };
 use crate::revocation::ports::{AuditHead, WriteError};
 use crate::revocation::{Minute, Policy, Revision, Selector, UnixSeconds};
@@ -148,7 +148,7 @@ pub fn recover(options: Options) -> Result<Recovered, RecoverError> {
     }
     let folder = options.data_dir.join("snapshots");
     let io = |source| RecoverError::Io { path: folder.clone(), source };
-    create_private(&folder).map_err(io)?;
+    create_private_folder(&folder).map_err(io)?;
     let snapshots = snapshot::list(&folder).map_err(io)?;
     let verify_after = snapshots.iter().find_map(|path| Some(SnapshotReader::open(path).ok()?.header().revision));
     let journal_options =
@@ -391,9 +391,4 @@ pub(super) fn carried(reader: &dyn JournalReader, place: Place) -> Result<Option
     let next = reader.carried(Some(before), 1)?;
     let key = RevocationKey { revision: place.revision, index: place.index };
     Ok(next.into_iter().find(|carried| carried.key() == key).map(|carried| carried.revocation.selector))
-}
-
-pub(super) fn create_private(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
