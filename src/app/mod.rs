@@ -4,6 +4,7 @@ mod agent;
 mod authority;
 mod front;
 mod metered;
+mod reload;
 
 #[cfg(test)]
 mod tests;

@@ -78,7 +78,9 @@ async fn both_ports_answer_until_told_to_stop_and_writes_are_counted() {
 fn reasons_have_the_names_of_the_metrics() {
     use crate::replica::Break;
     use crate::replication::frames::GoAwayReason;
-    use crate::telemetry::{SENT_AWAY, UPSTREAM_BREAKS};
+    use crate::surface::HandshakeFailure;
+    use crate::telemetry::{HANDSHAKE_FAILURES, SENT_AWAY, UPSTREAM_BREAKS};
+    assert_eq!(HandshakeFailure::ALL.map(HandshakeFailure::name), HANDSHAKE_FAILURES);
     assert_eq!(GoAwayReason::ALL.map(GoAwayReason::name), SENT_AWAY);
     assert_eq!(Break::ALL.map(Break::name), UPSTREAM_BREAKS);
     for (index, (reason, why)) in GoAwayReason::ALL.into_iter().zip(Break::ALL).enumerate() {

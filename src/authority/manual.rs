@@ -22,7 +22,7 @@ use super::requests::Remembered;
 use super::serve::gone;
 use super::snapshot::{self, Snapshotter};
 use super::vitals::Vitals;
-use crate::journal::{CredentialAction, Identity, Journal, JournalReader, Record};
+use crate::journal::{CredentialAction, Identity, Journal, JournalReader, Record, create_private_folder};
 use crate::revocation::ports::{
     AcceptLossError, Caller, Credential, CredentialError, ReinstateReply, ReinstateRequest, RevokeReply, RevokeRequest,
     WriteError,
@@ -49,7 +49,7 @@ pub struct ManualAuthority {
 pub fn recover(options: Options, journal: Box<dyn Journal>) -> Result<Recovered, RecoverError> {
     let folder = options.data_dir.join("snapshots");
     let io = |source| RecoverError::Io { path: folder.clone(), source };
-    recovery::create_private(&folder).map_err(io)?;
+    create_private_folder(&folder).map_err(io)?;
     let snapshots = snapshot::list(&folder).map_err(io)?;
     recovery::recover_from(journal, options, snapshots, |base| Ok(Snapshotter::inline(folder.clone(), base)))
 }

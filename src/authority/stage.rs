@@ -144,6 +144,12 @@ impl<'a> Stage<'a> {
         self.live(self.state.key().fingerprint(selector)).is_some()
     }
 
+    /// Whether `shape` has live entries, or gets them by this revision.
+    #[must_use]
+    pub fn is_active_shape(&self, shape: &Shape) -> bool {
+        self.state.shapes().is_active_beyond(shape, self.floor) || self.shapes_added.contains(shape)
+    }
+
     /// Sets the logged policy.
     pub fn policy(&mut self, policy: Policy) {
         self.policy = Some(policy);
@@ -218,6 +224,16 @@ impl<'a> Stage<'a> {
         Ok(Transition { delta, canonical, chain, rows, shapes, requests, credentials })
     }
 
+    /// The state that the revision is decided on.
+    pub(super) fn state(&self) -> &'a State {
+        self.state
+    }
+
+    /// The expiry floor that the revision states.
+    pub(super) fn floor(&self) -> Minute {
+        self.floor
+    }
+
     fn revoke(&mut self, revocation: &Revocation) -> Accepted {
         let place = Place { revision: self.state.revision().next(), index: self.revocations };
         self.revocations += 1;
@@ -263,7 +279,7 @@ impl<'a> Stage<'a> {
     }
 
     /// The entry as this revision leaves it so far, and what stands behind it.
-    fn live(&self, fingerprint: Fingerprint) -> Option<(Entry, &Live)> {
+    pub(super) fn live(&self, fingerprint: Fingerprint) -> Option<(Entry, &Live)> {
         match self.touched.get(&fingerprint) {
             Some(touched) => touched.after.as_ref().map(|(entry, live)| (entry.clone(), live)),
             None => self.state.live(fingerprint, self.floor),

@@ -4,5 +4,6 @@ mod audit;
 mod backed_up;
 mod credentials;
 mod durable;
+mod guarded;
 mod model;
 mod restored;

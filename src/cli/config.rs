@@ -1,12 +1,17 @@
 //! `rescind config check`.
 
+use std::path::Path;
+
 use clap::{Args, Subcommand};
 
-use super::configuration::{AgentFlags, Process, ServerFlags};
+use super::configuration::{AgentFlags, Process, ServerFlags, chain};
 use super::exit::{Exit, Failure};
 use super::output::{say, say_fields};
-use crate::config::{AgentConfig, ServerConfig, render_duration};
+use crate::clock::Clock;
+use crate::config::{AgentConfig, ServerConfig, TlsConfig, render_duration};
+use crate::security::tls::ServerTls;
 use crate::surface;
+use crate::surface::http::render_time;
 
 #[derive(Debug, Args)]
 pub(super) struct Config {
@@ -16,7 +21,7 @@ pub(super) struct Config {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check what `serve` or `agent` would run with, and show it. Opens and binds nothing.
+    /// Check what `serve` or `agent` would run with, and show it. Reads certificates and keys; opens and binds nothing else.
     Check(Box<Check>),
 }
 
@@ -37,9 +42,12 @@ impl Config {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let Command::Check(check) = self.command;
         let fields = if check.agent {
-            agent_fields(&check.process.agent(check.agent_flags)?)
+            let config = check.process.agent(check.agent_flags)?;
+            config.upstream.security().check().map_err(|error| Failure::cannot(chain(&error)))?;
+            [agent_fields(&config), tls_fields(config.tls.as_ref(), config.principals.as_deref())?].concat()
         } else {
-            fields(&check.process.server(check.server)?)
+            let config = check.process.server(check.server)?;
+            [fields(&config), tls_fields(config.tls.as_ref(), config.principals.as_deref())?].concat()
         };
         say("the configuration is fine");
         say_fields(&fields);
@@ -50,8 +58,11 @@ impl Config {
 fn agent_fields(config: &AgentConfig) -> Vec<(&'static str, String)> {
     let AgentConfig {
         upstreams,
+        upstream,
         listen,
         ops_listen,
+        tls: _,
+        principals: _,
         cache_dir,
         name,
         public_key,
@@ -60,7 +71,7 @@ fn agent_fields(config: &AgentConfig) -> Vec<(&'static str, String)> {
         lifetime_policy,
         override_policy,
         max_entries,
-        surface: surface::Options { issuers, hosts, unknown_status, connections_max, insecure, data_dir: _ },
+        surface: surface::Options { issuers, hosts, unknown_status, connections_max, insecure, tls: _, data_dir: _ },
         log,
     } = config;
     let upstreams: Vec<String> = upstreams.iter().map(ToString::to_string).collect();
@@ -68,6 +79,12 @@ fn agent_fields(config: &AgentConfig) -> Vec<(&'static str, String)> {
     vec![
         ("issuers", format!("{issuers:?}")),
         ("agent.upstreams", upstreams.join(",")),
+        ("upstream.ca", file_or(upstream.files.authorities.as_deref(), "those that the system trusts")),
+        (
+            "upstream.certificate",
+            file_or(upstream.files.identity.as_ref().map(|own| own.certificate.as_path()), "none"),
+        ),
+        ("upstream.credential_file", file_or(upstream.credential_file.as_deref(), "none")),
         ("agent.listen", listen.to_string()),
         ("agent.ops_listen", ops_listen.to_string()),
         ("agent.cache_dir", cache_dir.as_ref().map_or("none".to_owned(), |dir| dir.display().to_string())),
@@ -86,8 +103,39 @@ fn agent_fields(config: &AgentConfig) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// Of a server as of an agent: reads the files, as a start would.
+fn tls_fields(tls: Option<&TlsConfig>, principals: Option<&Path>) -> Result<Vec<(&'static str, String)>, Failure> {
+    let mut fields = vec![("authentication.principals", file_or(principals, "none: nobody is authenticated"))];
+    let Some(TlsConfig { files, ops }) = tls else {
+        fields.push(("tls.certificate", "none: no TLS".to_owned()));
+        return Ok(fields);
+    };
+    let loaded = ServerTls::load(files.clone(), Clock::system()).map_err(|error| Failure::cannot(chain(&error)))?;
+    let clients = files.clients.as_ref();
+    fields.extend([
+        ("tls.certificate", files.certificate.display().to_string()),
+        ("  valid until", until(&loaded)),
+        ("tls.private_key", files.private_key.display().to_string()),
+        ("tls.client_ca", file_or(clients.map(|clients| clients.authorities.as_path()), "none: nobody is asked")),
+        ("tls.client_crl", file_or(clients.and_then(|clients| clients.revoked.as_deref()), "none")),
+        ("tls.require_client_certificate", clients.is_some_and(|clients| clients.is_required).to_string()),
+        ("tls.ops", ops.to_string()),
+    ]);
+    Ok(fields)
+}
+
+fn until(tls: &ServerTls) -> String {
+    let end = render_time(tls.not_after().0);
+    if tls.remaining_seconds() < 0 { format!("{end}: IT HAS EXPIRED") } else { end }
+}
+
+fn file_or(path: Option<&Path>, otherwise: &str) -> String {
+    path.map_or_else(|| otherwise.to_owned(), |path| path.display().to_string())
+}
+
 fn fields(config: &ServerConfig) -> Vec<(&'static str, String)> {
-    let ServerConfig { listen, ops_listen, data_dir, policy, audit_retention, surface, log } = config;
+    let ServerConfig { listen, ops_listen, tls: _, principals: _, data_dir, policy, audit_retention, surface, log } =
+        config;
     vec![
         ("issuers", format!("{:?}", surface.issuers)),
         ("server.listen", listen.to_string()),

@@ -14,6 +14,7 @@
 //! | 5 | denied |
 
 mod agent;
+mod audit;
 mod batch;
 mod check;
 mod completions;
@@ -34,7 +35,7 @@ mod status;
 mod subscribers;
 #[cfg(test)]
 mod tests;
-mod time;
+pub(crate) mod time;
 mod wait;
 mod watch;
 
@@ -76,6 +77,8 @@ enum Command {
     Credential(credential::Credential),
     /// Give up on a subscriber that went without a goodbye and will not come back.
     Forget(forget::Forget),
+    /// Look at what was denied.
+    Audit(audit::Audit),
     /// Look at the configuration.
     Config(config::Config),
     /// Print a completion script for a shell.
@@ -105,6 +108,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Journal(command) => command.run(),
         Command::Credential(command) => block_on(command.run()),
         Command::Forget(command) => block_on(command.run()),
+        Command::Audit(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Completions(command) => command.run(),
     };

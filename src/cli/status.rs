@@ -42,6 +42,10 @@ impl Status {
     }
 }
 
+fn on_or_off(is_on: bool) -> String {
+    if is_on { "on" } else { "off" }.to_owned()
+}
+
 /// An age that nobody could have measured means that there was no word yet.
 fn staleness(millis: u64) -> String {
     const NEVER: u64 = u32::MAX as u64 * 1000;
@@ -72,6 +76,8 @@ fn fields(response: &pb::GetStatusResponse) -> Vec<(&'static str, String)> {
         ("data", response.data_dir.clone()),
         ("audit head", response.audit_head.clone()),
         ("public key", super::revoke::hex(&response.public_key)),
+        ("authentication", on_or_off(response.authentication)),
+        ("tls", on_or_off(response.tls)),
     ];
     for (name, trouble) in [
         ("WRITES REFUSED", &response.writes_refused),
@@ -96,7 +102,12 @@ fn fields(response: &pb::GetStatusResponse) -> Vec<(&'static str, String)> {
         }
     }
     if response.insecure {
-        fields.push(("INSECURE", "anyone who can connect can revoke and reinstate".to_owned()));
+        let exposed = match (response.authentication, response.tls) {
+            (false, _) => "anyone who can connect can revoke and reinstate",
+            (true, false) => "whoever sees the traffic can read credentials and use them",
+            (true, true) => "started with --insecure, although TLS and authentication are on: take it off",
+        };
+        fields.push(("INSECURE", exposed.to_owned()));
     }
     fields
 }

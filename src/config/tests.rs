@@ -4,6 +4,7 @@ use http::StatusCode;
 
 use super::*;
 use crate::revocation::Policy;
+use crate::security::tls::{ClientAuthority, ServerFiles};
 use crate::surface;
 
 fn places() -> StatePlaces {
@@ -43,7 +44,20 @@ fn the_sample_holds_every_key_with_its_default() {
         data_dir: "/var/lib/rescind".into(),
         ..default.surface.clone()
     };
-    assert_eq!(sample, ServerConfig { data_dir: "/var/lib/rescind".into(), surface: examples, ..default });
+    let clients = ClientAuthority {
+        authorities: "/etc/rescind/client-ca.pem".into(),
+        revoked: Some("/etc/rescind/client-ca.crl".into()),
+        is_required: false,
+    };
+    let files = ServerFiles {
+        certificate: "/etc/rescind/server.pem".into(),
+        private_key: "/etc/rescind/server.key".into(),
+        clients: Some(clients),
+    };
+    let tls = Some(TlsConfig { files, ops: false });
+    let principals = Some("/etc/rescind/principals.toml".into());
+    let data_dir = "/var/lib/rescind".into();
+    assert_eq!(sample, ServerConfig { data_dir, surface: examples, tls, principals, ..default });
 }
 
 #[test]
@@ -61,7 +75,7 @@ fn every_key_of_the_sample_is_documented() {
             assert!(docs.contains(&name), "{name} is missing in docs/configuration.md");
         }
     }
-    assert_eq!(keys, 30, "a key was added or removed: extend the sample");
+    assert_eq!(keys, 41, "a key was added or removed: extend the sample");
 }
 
 #[test]
@@ -93,6 +107,44 @@ fn the_data_directory_is_the_first_place_that_is_named() {
     assert_eq!(dir(&places).unwrap(), Path::new("/home/me/.local/state/rescind"));
     places.home = None;
     assert!(matches!(dir(&places), Err(ConfigError::NoDataDir)));
+}
+
+const CERTIFIED: &str = "certificate = 'c'\nprivate_key = 'k'\n";
+
+#[test]
+fn beyond_loopback_takes_tls_and_authentication() {
+    let listen = "[server]\nlisten = '0.0.0.0:7009'\n";
+    let (tls, principals) = (format!("[tls]\n{CERTIFIED}"), "[authentication]\nprincipals = 'p'\n");
+    check_refused(
+        listen,
+        &["no TLS and no authentication", "tls.certificate", "authentication.principals", "--insecure"],
+    );
+    check_refused(&format!("{listen}{tls}"), &["no authentication", "set authentication.principals"]);
+    check_refused(&format!("{listen}{principals}"), &["no TLS", "set tls.certificate and tls.private_key"]);
+    let config = load(&format!("{listen}{tls}{principals}"), &Overrides::default()).unwrap();
+    assert!(!config.surface.insecure);
+    assert_eq!(config.principals.as_deref(), Some(Path::new("p")));
+}
+
+#[test]
+fn operators_beyond_loopback_take_tls_of_their_own() {
+    let ops = "[server]\nops_listen = '0.0.0.0:7010'\n[tls]\n";
+    check_refused(&format!("{ops}{CERTIFIED}"), &["ops_listen is 0.0.0.0:7010", "set tls.ops"]);
+    assert!(load(&format!("{ops}{CERTIFIED}ops = true"), &Overrides::default()).is_ok());
+}
+
+#[test]
+fn what_means_nothing_alone_names_what_is_missing() {
+    for (line, key, needs) in [
+        ("certificate = 'c'", "tls.certificate", "tls.private_key"),
+        ("private_key = 'k'", "tls.private_key", "tls.certificate"),
+        ("client_ca = 'a'", "tls.client_ca", "tls.certificate"),
+        ("client_crl = 'r'", "tls.client_crl", "tls.client_ca"),
+        ("require_client_certificate = true", "tls.require_client_certificate", "tls.client_ca"),
+        ("ops = true", "tls.ops", "tls.certificate"),
+    ] {
+        check_refused(&format!("[tls]\n{line}"), &[&format!("{key} is set and {needs} is not")]);
+    }
 }
 
 #[test]
@@ -132,6 +184,9 @@ fn each_wrong_key_and_value_is_named_with_its_line() {
         ("[policy]\nlifetime_policy = 'x'", &["line 2", "lifetime_policy", "warn", "enforce"]),
         ("[journal]\naudit_retention = '90'", &["line 2", "audit_retention", "90d"]),
         ("[limits]\nconnections = 0", &["line 2", "connections", "from 1"]),
+        ("[tls]\nkey = 'k'", &["line 2", "key", "`private_key`"]),
+        ("[tls]\ncertificate = ''", &["line 2", "certificate", "not empty"]),
+        ("[tls]\nrequire_client_certificate = 'yes'", &["line 2", "require_client_certificate", "boolean"]),
         ("[log]\nformat = 'xml'", &["line 2", "format", "text", "json"]),
         ("issuers = ['']", &["line 1", "issuers", "1 to 1024 bytes"]),
         ("issuers = 'https://a'", &["line 1", "issuers", "sequence"]),

@@ -77,7 +77,7 @@ fn version(body: &Body) -> u8 {
 }
 
 /// u32le prefix ‖ u64le revision ‖ u32le index ‖ u32le expiry ‖ principal ‖ peer ‖ u64le received at ‖ revocation.
-pub(super) fn encode_carried(carried: &Carried, out: &mut Vec<u8>) -> Result<(), RecordError> {
+pub(crate) fn encode_carried(carried: &Carried, out: &mut Vec<u8>) -> Result<(), RecordError> {
     encode_id(&carried.id, out);
     out.extend_from_slice(&carried.expiry.bits().to_le_bytes());
     put_text("principal", &carried.principal, PRINCIPAL_BYTES_MAX, out)?;
@@ -86,7 +86,7 @@ pub(super) fn encode_carried(carried: &Carried, out: &mut Vec<u8>) -> Result<(),
     encode_revocation(&carried.revocation, out)
 }
 
-pub(super) fn decode_carried(bytes: &[u8]) -> Result<Carried, DecodeError> {
+pub(crate) fn decode_carried(bytes: &[u8]) -> Result<Carried, DecodeError> {
     let mut reader = Reader::new(bytes);
     let carried = Carried {
         id: read_id(&mut reader)?,

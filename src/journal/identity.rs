@@ -114,7 +114,7 @@ impl Identity {
 
     /// u32le format ‖ u64le generation ‖ 16 B epoch ‖ u8 ancestors ‖ (u64le generation ‖ 16 B epoch ‖ u64le last revision
     /// taken over) each ‖ 16 B set key ‖ 32 B signing seed ‖ u64le created at (ms).
-    pub(super) fn encode(&self) -> zeroize::Zeroizing<Vec<u8>> {
+    pub(crate) fn encode(&self) -> zeroize::Zeroizing<Vec<u8>> {
         let mut out = zeroize::Zeroizing::new(Vec::with_capacity(96 + 32 * self.ancestors.len()));
         out.extend_from_slice(&self.format_version.to_le_bytes());
         encode_epoch(&self.epoch, &mut out);
@@ -129,7 +129,7 @@ impl Identity {
         out
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let format_version = reader.u32()?;
         let epoch = read_epoch(&mut reader)?;

@@ -22,14 +22,15 @@
 
 mod carried;
 mod checksum;
-mod codec;
+pub(crate) mod codec;
 #[cfg(test)]
 pub(crate) mod contract;
 mod credential;
 mod error;
+mod folder;
 mod identity;
 pub mod index;
-mod members;
+pub(crate) mod members;
 #[doc(hidden)]
 pub mod memory;
 mod pruning;
@@ -43,6 +44,7 @@ pub use carried::{Carried, RevocationKey};
 pub use checksum::{Checksum, link};
 pub use credential::{CredentialAction, CredentialChange, encode_credential, read_credential};
 pub use error::{AppendError, Cause, OpenError, PruneError, ReadError};
+pub use folder::create_private_folder;
 pub use identity::{DescendError, FORMAT_VERSION, Identity, SigningSeed, accepted_by};
 pub use index::Index;
 pub use members::{MEMBERS_MAX, MemberChange, MemberTable, MembersError, StoredMember};
@@ -51,8 +53,8 @@ pub use record::{
     REQUEST_ID_BYTES_MAX, REVOCATIONS_MAX, Record, RecordError, Reinstatement, Request, Revocation,
 };
 pub use sqlite::{
-    AuditError, Audited, Copied, EmbeddedJournal, JournalFile, Opened, Options, RestoreError, Restoring, copy_journal,
-    copy_private,
+    AuditError, Audited, Copied, EmbeddedJournal, HeldCredentials, JournalFile, Opened, Options, RestoreError,
+    Restoring, copy_journal, copy_private,
 };
 
 use crate::revocation::{Minute, Position, Revision, RevocationId, UnixMillis};
@@ -91,6 +93,11 @@ pub trait Journal: Send {
 
     /// The checksum of the record at the head; before the first, what that one is bound to.
     fn checksum(&self) -> Checksum;
+
+    /// Whether the next record must revoke all credentials: it was restored so.
+    fn drops_credentials(&self) -> bool {
+        false
+    }
 
     /// Makes one record durable. It must be of revision head + 1.
     ///

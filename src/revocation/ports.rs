@@ -6,6 +6,7 @@
 mod audit;
 mod credentials;
 mod operate;
+mod preview;
 mod propagation;
 
 pub use audit::{AuditHead, AuditHeadError, ExportPart, ExportParts, ExportedRecord};
@@ -13,6 +14,7 @@ pub use credentials::{
     CREDENTIAL_NAME_BYTES_MAX, CREDENTIALS_MAX, Credential, CredentialError, CredentialHash, CredentialId,
     CredentialIdError, Credentials,
 };
+pub use preview::{PREVIEW_IDS_MAX, PREVIEWS_IDS_MAX, Preview};
 pub use propagation::{
     MemberChoice, NotAuthority, PROPAGATION_WAIT_MAX, Propagates, Propagation, PropagationError, SUBSCRIBERS_PAGE_MAX,
     SubscriberPage, SubscriberRow,
@@ -187,6 +189,8 @@ pub struct RevokeRequest {
     pub dry_run: bool,
     /// Accept selectors without `iss` although several issuers are configured.
     pub any_issuer: bool,
+    /// The caller knows that it revokes a whole issuer, or for good.
+    pub confirmed: bool,
 }
 
 /// What came of a [`RevokeRequest`].
@@ -215,6 +219,8 @@ pub struct Revoked {
     pub already_expired: bool,
     /// The selector already had live revocations.
     pub merged: bool,
+    /// What it would come to; in a dry run that would write it.
+    pub preview: Option<Preview>,
 }
 
 /// What to take back.
@@ -260,6 +266,12 @@ pub enum WriteError {
     /// The request is wrong, field by field.
     #[error("{}", join(.0))]
     Invalid(Vec<Violation>),
+    /// The caller's grant does not reach so far, field by field.
+    #[error("{}", join(.violations))]
+    NotPermitted {
+        /// What it does not permit.
+        violations: Vec<Violation>,
+    },
     /// Its new shapes would make more than [`super::SHAPES_MAX`] active.
     #[error("at most {} shapes can be active at once; active: {}", super::SHAPES_MAX, list(.active))]
     TooManyShapes {

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use super::asker::Asker;
 use super::parse::{self, Issuers, TOKENS_MAX, with_scratch};
-use super::peer::Peer;
 use super::violations::{Path, Violations};
 use crate::revocation::Verdict;
 use crate::revocation::ports::{
     Checks, CredentialError, Credentials, FindError, Finds, OperateError, Operates, Propagates, PropagationError,
     Reports, WriteError, Writes,
 };
+use crate::security::access::Denial;
 use crate::wire::{self, pb};
 
 /// Tokens checked before other tasks of the thread get a turn: about 100 µs of work.
@@ -49,6 +50,9 @@ pub enum Refusal {
     /// The node did not do what an operator asked for.
     #[error(transparent)]
     Operate(#[from] OperateError),
+    /// The caller may not do that.
+    #[error("{0}")]
+    Denied(Box<Denial>),
     /// The node could not tell about its subscribers.
     #[error(transparent)]
     Propagation(#[from] PropagationError),
@@ -84,12 +88,21 @@ pub(super) struct Desk {
     pub(super) node: Node,
     pub(super) issuers: Issuers,
     pub(super) insecure: bool,
+    pub(super) authentication: bool,
+    pub(super) tls: bool,
     pub(super) data_dir: String,
 }
 
 impl Desk {
-    pub(super) async fn revoke(&self, message: pb::RevokeRequest, peer: Peer) -> Result<pb::RevokeResponse, Refusal> {
-        let request = parse::revoke_request(message, peer.anonymous(), self.issuers)?;
+    pub(super) async fn revoke(
+        &self,
+        message: pb::RevokeRequest,
+        asker: &Asker,
+    ) -> Result<pb::RevokeResponse, Refusal> {
+        let request = parse::revoke_request(message, asker.caller(), self.issuers)?;
+        if !request.dry_run {
+            asker.count_writes(request.items.len())?;
+        }
         let reply = self.node.writes.revoke(request).await?;
         Ok(wire::revoke_response(&reply))
     }
@@ -97,11 +110,14 @@ impl Desk {
     pub(super) async fn reinstate(
         &self,
         message: pb::ReinstateRequest,
-        peer: Peer,
+        asker: &Asker,
     ) -> Result<pb::ReinstateResponse, Refusal> {
         let tokens: Vec<(usize, String)> = named_tokens(&message);
-        let request = parse::reinstate_request(message, peer.anonymous())?;
+        let request = parse::reinstate_request(message, asker.caller())?;
         let dry_run = request.dry_run;
+        if !dry_run {
+            asker.count_writes(request.items.len())?;
+        }
         let reply = self.node.writes.reinstate(request).await?;
         let mut response = wire::reinstate_response(&reply);
         if !dry_run {
@@ -179,6 +195,8 @@ impl Desk {
     pub(super) fn status(&self) -> pb::GetStatusResponse {
         pb::GetStatusResponse {
             insecure: self.insecure,
+            authentication: self.authentication,
+            tls: self.tls,
             data_dir: self.data_dir.clone(),
             ..wire::status_response(&self.node.reports.status())
         }

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::handshake::HandshakeFailure;
 use super::log_limit::LogLimit;
 
 /// How many connections a listener has, and how many it had to close.
@@ -12,6 +13,7 @@ use super::log_limit::LogLimit;
 pub struct Connections {
     open: AtomicU64,
     broken: AtomicU64,
+    handshakes: [AtomicU64; HandshakeFailure::ALL.len()],
     logged: LogLimit,
 }
 
@@ -48,6 +50,13 @@ impl Connections {
         self.broken.load(Ordering::Relaxed)
     }
 
+    /// TLS handshakes that failed, in the order of [`HandshakeFailure::ALL`]. A far end that only went away is not among
+    /// them.
+    #[must_use]
+    pub fn handshakes_failed(&self) -> [u64; HandshakeFailure::ALL.len()] {
+        self.handshakes.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+
     pub(super) fn begin(&self) -> Open<'_> {
         self.open.fetch_add(1, Ordering::Relaxed);
         Open(self)
@@ -63,6 +72,11 @@ impl Open<'_> {
             self.0.broken.fetch_add(1, Ordering::Relaxed);
         }
         is_broken
+    }
+
+    /// Its TLS handshake failed.
+    pub(super) fn note_handshake(&self, failure: HandshakeFailure) {
+        self.0.handshakes[failure as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether there is room for a line in the log, and how many were left out before it.

@@ -1,4 +1,5 @@
-//! Listening: one port for gRPC (HTTP/2 with prior knowledge) and HTTP, and the bounds of every connection.
+//! Listening: one port for gRPC (HTTP/2 with prior knowledge) and HTTP, in clear or in TLS, and the bounds of every
+//! connection.
 //!
 //! Stopping lets every request that has begun finish, for as long as [`Bounds::stop_grace`]; then connections are cut.
 
@@ -23,10 +24,12 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::address::Address;
-use super::connections::{Connections, Midway};
-use super::peer::Peer;
+use super::connections::{Connections, Midway, Open};
+use super::handshake::{CurrentTls, HandshakeError, shake};
+use super::peer::{Encrypted, Peer};
 use super::preface::Prefaced;
 use super::socket::{Refused, Socket};
+use crate::security::CertificateNames;
 
 /// Requests under way on one connection. hyper's own default, which its builder drops when told nothing.
 const STREAMS_MAX: u32 = 200;
@@ -103,11 +106,21 @@ pub enum BindError {
 }
 
 /// A bound socket that serves nothing yet. The file of a Unix socket is removed once it is served no more, or on drop.
-#[derive(Debug)]
 pub struct Listener {
     socket: Socket,
     address: Address,
     connections: Arc<Connections>,
+    tls: Option<CurrentTls>,
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let is_secured = self.tls.is_some();
+        f.debug_struct("Listener")
+            .field("address", &self.address)
+            .field("is_secured", &is_secured)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Listener {
@@ -117,11 +130,25 @@ impl Listener {
     /// When the address is taken or cannot be bound.
     pub async fn bind(address: Address, flag: &'static str) -> Result<Self, BindError> {
         match Socket::bind(&address).await {
-            Ok((socket, address)) => Ok(Self { socket, address, connections: Arc::default() }),
+            Ok((socket, address)) => Ok(Self { socket, address, connections: Arc::default(), tls: None }),
             Err(Refused::Taken) => Err(BindError::Taken { address, flag }),
             Err(Refused::NotSocket) => Err(BindError::NotSocket { address, flag }),
             Err(Refused::Io(source)) => Err(BindError::Io { address, flag, source }),
         }
+    }
+
+    /// Speaks TLS only, with what `tls` says at each handshake. A Unix socket stays in clear: its file's permissions guard
+    /// it, and nothing leaves this machine.
+    #[must_use]
+    pub fn secured(mut self, tls: Option<CurrentTls>) -> Self {
+        self.tls = tls.filter(|_| self.address.tcp().is_some());
+        self
+    }
+
+    /// Whether it speaks TLS.
+    #[must_use]
+    pub fn is_secured(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// The address bound; tells the port when 0 was asked for.
@@ -139,7 +166,7 @@ impl Listener {
     /// Answers with `app`. Returns once `stop` is cancelled and all connections are closed, at most
     /// [`Bounds::stop_grace`] later.
     pub async fn serve(self, app: Router, bounds: Bounds, stop: CancellationToken) {
-        serve_from(self.socket, app, bounds, self.connections, stop).await;
+        accept_all(self.socket, self.tls, app, bounds, self.connections, stop).await;
     }
 }
 
@@ -153,10 +180,21 @@ pub trait Accept: Send + Sync {
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Connection, Peer)>> + Send;
 }
 
-/// What [`Listener::serve`] does with its socket. `from` is dropped before connections are waited for.
+/// What [`Listener::serve`] does with its socket, in clear. `from` is dropped before connections are waited for.
 #[doc(hidden)]
 pub async fn serve_from<A: Accept>(
     from: A,
+    app: Router,
+    bounds: Bounds,
+    counted: Arc<Connections>,
+    stop: CancellationToken,
+) {
+    accept_all(from, None, app, bounds, counted, stop).await;
+}
+
+async fn accept_all<A: Accept>(
+    from: A,
+    tls: Option<CurrentTls>,
     app: Router,
     bounds: Bounds,
     counted: Arc<Connections>,
@@ -175,8 +213,14 @@ pub async fn serve_from<A: Accept>(
             Ok((permit, connection, peer)) => {
                 let (app, builder, counted, stop) =
                     (app.clone(), Arc::clone(&builder), Arc::clone(&counted), stop.clone());
+                let tls = tls.clone();
                 connections.spawn(async move {
-                    serve_connection(connection, peer, app, &builder, &counted, stop).await;
+                    let open = counted.begin();
+                    let far = Far { peer, names: None, is_encrypted: false };
+                    match tls {
+                        None => serve_connection(connection, far, app, &builder, open, stop).await,
+                        Some(tls) => secure_connection(connection, &tls, far, app, &builder, open, stop).await,
+                    }
                     drop(permit);
                 });
             }
@@ -200,23 +244,69 @@ async fn accept<A: Accept>(from: &A, free: &Arc<Semaphore>) -> io::Result<(Owned
     Ok((permit, connection, peer))
 }
 
-/// Serves one connection to its end, whatever it runs over.
-async fn serve_connection<I>(
-    io: I,
+/// What is known of a connection's far end.
+struct Far {
     peer: Peer,
+    /// Of the certificate that it has shown, if it has.
+    names: Option<Arc<CertificateNames>>,
+    is_encrypted: bool,
+}
+
+/// The same behind a handshake.
+async fn secure_connection<I>(
+    io: I,
+    tls: &CurrentTls,
+    far: Far,
     app: Router,
     builder: &auto::Builder<TokioExecutor>,
-    counted: &Connections,
+    open: Open<'_>,
     stop: CancellationToken,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let open = counted.begin();
+    let shaken = tokio::select! {
+        shaken = shake(tls(), io) => shaken,
+        () = stop.cancelled() => return,
+    };
+    let peer = far.peer;
+    match shaken {
+        // In a box, so that connections in clear do not pay for its room.
+        Ok((io, names)) => {
+            Box::pin(serve_connection(io, Far { peer, names, is_encrypted: true }, app, builder, open, stop)).await
+        }
+        Err(HandshakeError::Failed { failure, why }) => {
+            open.note_handshake(failure);
+            if let Some(left_out) = open.admit_line() {
+                tracing::info!(%peer, why, left_out, "a TLS handshake failed");
+            }
+        }
+        Err(HandshakeError::Gone(error)) => tracing::debug!(%peer, %error, "left during the TLS handshake"),
+    }
+}
+
+/// Serves one connection to its end, whatever it runs over.
+async fn serve_connection<I>(
+    io: I,
+    far: Far,
+    app: Router,
+    builder: &auto::Builder<TokioExecutor>,
+    open: Open<'_>,
+    stop: CancellationToken,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Far { peer, names, is_encrypted } = far;
     let midway = Midway::default();
     let io = Prefaced::within(io, HEAD_TIMEOUT, midway.clone());
     let asked = midway.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        if is_encrypted {
+            request.extensions_mut().insert(Encrypted);
+        }
+        if let Some(names) = &names {
+            request.extensions_mut().insert(Arc::clone(names));
+        }
         // HTTP/2 asks an idle connection for a sign of life; one that gives none is broken.
         let asked = (request.version() < Version::HTTP_2).then(|| asked.clone());
         // In a box, because hyper keeps its room for as long as the response lasts.

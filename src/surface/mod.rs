@@ -1,8 +1,8 @@
 //! What callers see: extract, ask, answer.
 //!
 //! ```text
-//! socket ── listener ──▶ guard ──▶ gRPC ────────▶ message ─┐
-//!                             └──▶ JSON ─ decode ▶ message ─┴▶ parse ──▶ ports ──▶ the node
+//! socket ── listener ──▶ guard ──▶ door ──▶ gRPC ────────▶ message ─┐
+//!                                      └──▶ JSON ─ decode ▶ message ─┴▶ parse ──▶ ports ──▶ the node
 //! ```
 //!
 //! Decides nothing about revocations: requests become the core's types or are refused with everything that is wrong
@@ -10,15 +10,18 @@
 
 mod address;
 mod ask;
+mod asker;
 mod connections;
 mod credentials;
+mod door;
 mod grpc;
 mod guard;
+mod handshake;
 pub mod http;
 mod listener;
 mod log_limit;
 pub mod ops;
-mod parse;
+pub(crate) mod parse;
 mod peer;
 mod preface;
 mod reason;
@@ -39,7 +42,9 @@ use tonic_health::server::HealthReporter;
 pub use address::{Address, AddressError};
 pub use ask::{Node, Refusal};
 pub use connections::Connections;
+pub use door::Door;
 pub use grpc::{SentAway, SubscribeService, subscribe_service};
+pub use handshake::{CurrentTls, HandshakeFailure};
 #[doc(hidden)]
 pub use listener::{Accept, serve_from};
 pub use listener::{BindError, Bounds, Listener};
@@ -66,6 +71,8 @@ pub struct Options {
     pub connections_max: usize,
     /// Whether the server is exposed without authentication: told in its status.
     pub insecure: bool,
+    /// Whether the callers' port speaks TLS: told in its status.
+    pub tls: bool,
     /// Where the node keeps its data: told in its status.
     pub data_dir: String,
 }
@@ -78,6 +85,7 @@ impl Default for Options {
             unknown_status: StatusCode::SERVICE_UNAVAILABLE,
             connections_max: 10_000,
             insecure: false,
+            tls: false,
             data_dir: String::new(),
         }
     }
@@ -92,14 +100,23 @@ pub struct Surface {
 }
 
 impl Surface {
-    /// The surface of `node`: gRPC, JSON, health and reflection, together with the services already in `routes`.
+    /// The surface of `node`: gRPC, JSON, health and reflection, together with the services already in `routes`. It asks
+    /// nobody who he is.
     #[must_use]
     pub fn new(node: Node, options: &Options, routes: Routes) -> Self {
+        Self::behind(Door::default(), node, options, routes)
+    }
+
+    /// The same behind a door.
+    #[must_use]
+    pub fn behind(door: Door, node: Node, options: &Options, routes: Routes) -> Self {
         let several = options.issuers.len() > 1;
         let desk = Desk {
             node,
             issuers: if several { Issuers::Several } else { Issuers::One },
             insecure: options.insecure,
+            authentication: door.asks(),
+            tls: options.tls,
             data_dir: options.data_dir.clone(),
         };
         let (routes, health) = grpc::routes(&desk, routes);
@@ -109,6 +126,7 @@ impl Surface {
             .into_axum_router()
             .merge(http::router(twins))
             .fallback(http::fallback)
+            .layer(from_fn_with_state(door, door::door))
             .layer(from_fn_with_state(options.hosts.clone().into(), guard::guard));
         Self { app, health }
     }

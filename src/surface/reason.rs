@@ -2,6 +2,7 @@
 
 use super::ask::Refusal;
 use crate::revocation::ports::{CredentialError, FindError, OperateError, PropagationError, WriteError};
+use crate::security::access::DenialReason;
 
 /// Who gives the reasons their meaning.
 pub(crate) const DOMAIN: &str = "rescind";
@@ -15,6 +16,7 @@ pub(crate) fn reason(refusal: &Refusal) -> &'static str {
         | Refusal::Write(WriteError::Invalid(_))
         | Refusal::Find(FindError::Invalid(_))
         | Refusal::Propagation(PropagationError::Invalid(_)) => "INVALID_REQUEST",
+        Refusal::Write(WriteError::NotPermitted { .. }) => "NOT_PERMITTED",
         Refusal::Write(WriteError::TooManyShapes { .. }) => "TOO_MANY_SHAPES",
         Refusal::Write(WriteError::TooManyEntries { .. }) => "TOO_MANY_ENTRIES",
         Refusal::Write(WriteError::RequestIdReused) => "REQUEST_ID_REUSED",
@@ -34,6 +36,18 @@ pub(crate) fn reason(refusal: &Refusal) -> &'static str {
         Refusal::Propagation(PropagationError::UnknownMember) => "UNKNOWN_MEMBER",
         Refusal::Propagation(PropagationError::MemberConnected) => "MEMBER_CONNECTED",
         Refusal::Propagation(PropagationError::NotAuthority) => "NOT_AUTHORITY",
+        Refusal::Denied(denial) => match denial.reason {
+            DenialReason::Missing
+            | DenialReason::Malformed
+            | DenialReason::Unknown
+            | DenialReason::Expired
+            | DenialReason::Conflict => "UNAUTHENTICATED",
+            DenialReason::Role { .. } => "ROLE_NEEDED",
+            DenialReason::Member => "MEMBER_OF_ANOTHER",
+            DenialReason::NoSuchCall => "NO_SUCH_CALL",
+            DenialReason::TooManyRequests => "TOO_MANY_REQUESTS",
+            DenialReason::TooManyWrites { .. } => "TOO_MANY_WRITES",
+        },
         Refusal::Credential(CredentialError::TooMany) => "TOO_MANY_CREDENTIALS",
         Refusal::Credential(CredentialError::NotFound | CredentialError::Write(_)) => "UNKNOWN_CREDENTIAL",
         Refusal::Exposed => "PLAINTEXT",

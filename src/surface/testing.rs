@@ -11,8 +11,8 @@ use super::ask::Node;
 use crate::revocation::ports::{
     AcceptLossError, Answer, AuditHead, BackupPart, BackupParts, Caller, Checks, Credential, CredentialError,
     CredentialId, Credentials, ExportPart, ExportParts, FindError, Finds, Found, NotAuthority, OperateError, Operates,
-    Page, Pending, Query, Record, RecordState, ReinstateReply, ReinstateRequest, Reports, RevokeReply, RevokeRequest,
-    Revoked, Status, WriteError, Writes,
+    Page, Pending, Preview, Query, Record, RecordState, ReinstateReply, ReinstateRequest, Reports, RevokeReply,
+    RevokeRequest, Revoked, Status, WriteError, Writes,
 };
 use crate::revocation::{
     Claims, Cutoff, Digest, Epoch, Minute, Policy, Position, Revision, RevocationId, Selector, TestedClaim, UnixMillis,
@@ -113,6 +113,12 @@ impl Writes for FakeNode {
                 expiry: Minute::ceil(UnixSeconds(1_767_312_000)).unwrap(),
                 already_expired: false,
                 merged: false,
+                preview: request.dry_run.then(|| Preview {
+                    merges_with: vec![ID],
+                    merges_with_more: 3,
+                    cutoff: Cutoff::UNBOUNDED,
+                    expiry: Minute::NEVER,
+                }),
             };
             let outcomes = request.items.iter().enumerate().map(outcome).collect();
             let position = (!request.dry_run).then_some(HERE);

@@ -50,6 +50,14 @@ pub struct Metrics {
     pub connections: Whole,
     /// Connections closed for what the far end did.
     pub connections_broken: Counter,
+    /// TLS handshakes that failed, by reason.
+    handshakes_failed: [Counter; HANDSHAKE_FAILURES.len()],
+    /// In how many seconds the server's certificate expires.
+    pub tls_certificate_expiry: Real,
+    /// Times that files were read again.
+    reloads: [Counter; WATCHED.len()],
+    /// Times that they could not be used.
+    reload_failures: [Counter; WATCHED.len()],
     /// Revisions that subscribers held and the restored backup lacked.
     pub history_lost_revisions: Counter,
     /// Members that are cut off.
@@ -97,7 +105,7 @@ pub struct Metrics {
 }
 
 /// The reasons for which subscribers are sent away.
-pub const SENT_AWAY: [&str; 9] = [
+pub const SENT_AWAY: [&str; 10] = [
     "shutdown",
     "overloaded",
     "protocol",
@@ -107,7 +115,12 @@ pub const SENT_AWAY: [&str; 9] = [
     "old_epoch",
     "loop",
     "displaced",
+    "denied",
 ];
+/// The reasons for which a TLS handshake fails.
+pub const HANDSHAKE_FAILURES: [&str; 5] = ["timed_out", "plaintext", "certificate", "refused", "protocol"];
+/// What is read again when its files change.
+pub const WATCHED: [&str; 2] = ["tls", "principals"];
 /// The reasons for which a connection to an upstream ends.
 pub const UPSTREAM_BREAKS: [&str; 14] = [
     "unreachable",
@@ -177,6 +190,8 @@ pub enum WriteOutcome {
     DryRun,
     /// Wrong.
     Invalid,
+    /// Beyond what its caller may write.
+    NotPermitted,
     /// Over `max_entries` or the shape limit, or too many waiting.
     OverLimit,
     /// Its request id was used before.
@@ -190,11 +205,12 @@ pub enum WriteOutcome {
 }
 
 impl WriteOutcome {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Accepted,
         Self::Repeated,
         Self::DryRun,
         Self::Invalid,
+        Self::NotPermitted,
         Self::OverLimit,
         Self::RequestIdReused,
         Self::NotTheAuthority,
@@ -208,6 +224,7 @@ impl WriteOutcome {
             Self::Repeated => "repeated",
             Self::DryRun => "dry_run",
             Self::Invalid => "invalid",
+            Self::NotPermitted => "not_permitted",
             Self::OverLimit => "over_limit",
             Self::RequestIdReused => "request_id_reused",
             Self::NotTheAuthority => "not_the_authority",
@@ -226,6 +243,11 @@ struct CheckLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
     reason: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FilesLabels {
+    files: Name,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -280,6 +302,20 @@ impl Metrics {
             sent_away: by_reason(r, "subscribers_sent_away", "Subscribers sent away or cut, by reason.", SENT_AWAY),
             connections: gauge(r, "connections", "Open connections on the callers' port."),
             connections_broken: counter(r, "connections_broken", "Connections closed for what the far end did."),
+            handshakes_failed: by_reason(
+                r,
+                "tls_handshake_failures",
+                "TLS handshakes on the callers' port that failed, by reason.",
+                HANDSHAKE_FAILURES,
+            ),
+            tls_certificate_expiry: with_unit(
+                r,
+                "tls_certificate_expiry",
+                Unit::Seconds,
+                "In how long the server's certificate expires.",
+            ),
+            reloads: by_files(r, "reloads", "Times that changed files were read again and are in force."),
+            reload_failures: by_files(r, "reload_failures", "Times that changed files could not be used."),
             history_lost_revisions: counter(
                 r,
                 "history_lost_revisions",
@@ -347,6 +383,20 @@ impl Metrics {
         bring_over(&self.sent_away, counts);
     }
 
+    /// Brings over why TLS handshakes failed, in the order of [`HANDSHAKE_FAILURES`].
+    pub fn set_handshakes_failed(&self, counts: [u64; HANDSHAKE_FAILURES.len()]) {
+        bring_over(&self.handshakes_failed, counts);
+    }
+
+    /// Brings over how often files were read again and how often they could not be used; `files` is one of [`WATCHED`].
+    pub fn set_reloads(&self, files: &str, done: u64, failed: u64) {
+        use std::sync::atomic::Ordering::Relaxed;
+        if let Some(index) = WATCHED.iter().position(|name| *name == files) {
+            self.reloads[index].inner().store(done, Relaxed);
+            self.reload_failures[index].inner().store(failed, Relaxed);
+        }
+    }
+
     /// Brings over why a replica's connections ended, in the order of [`UPSTREAM_BREAKS`].
     pub fn set_upstream_breaks(&self, counts: [u64; UPSTREAM_BREAKS.len()]) {
         bring_over(&self.upstream_breaks, counts);
@@ -385,6 +435,12 @@ fn by_reason<const N: usize>(
     let family = Family::<ReasonLabels, Counter>::default();
     registry.register(name, help, family.clone());
     reasons.map(|reason| family.get_or_create_owned(&ReasonLabels { reason: Name(reason) }))
+}
+
+fn by_files(registry: &mut Registry, name: &str, help: &str) -> [Counter; WATCHED.len()] {
+    let family = Family::<FilesLabels, Counter>::default();
+    registry.register(name, help, family.clone());
+    WATCHED.map(|files| family.get_or_create_owned(&FilesLabels { files: Name(files) }))
 }
 
 fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {

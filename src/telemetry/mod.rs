@@ -6,4 +6,4 @@ mod log;
 mod metrics;
 
 pub use log::{LogError, LogFormat, start_log};
-pub use metrics::{Cause, Metrics, SENT_AWAY, UPSTREAM_BREAKS, WriteOutcome};
+pub use metrics::{Cause, HANDSHAKE_FAILURES, Metrics, SENT_AWAY, UPSTREAM_BREAKS, WATCHED, WriteOutcome};

@@ -7,6 +7,7 @@ use super::durable::{START, Server, fixture, item};
 use crate::authority::backup::{Backups, Listed, MANIFEST, Manifest, ManifestError, RestoreBackupError, restore};
 use crate::authority::{Options, RecoverError, recover};
 use crate::clock::{Clock, ManualTime};
+use crate::journal::HeldCredentials;
 use crate::revocation::ports::{BACKUP_CHUNK_BYTES, BackupPart, OperateError};
 use crate::revocation::{Epoch, Policy, Position};
 
@@ -64,7 +65,7 @@ fn a_backup_of_a_running_server_restores_to_what_was_in_force_then() {
     assert_eq!((manifest.position.revision, manifest.files.len()), (revision, 2));
     assert!(!data.path().join("backup.partial").exists(), "nothing is left behind");
     let dir = tempfile::tempdir().unwrap();
-    let restored = restore(backup.path(), dir.path()).unwrap();
+    let restored = restore(backup.path(), dir.path(), HeldCredentials::Keep).unwrap();
     assert!(restored.snapshot.is_some());
     let again = Server::start(dir.path(), &time, Policy::default());
     assert_eq!(again.set.digest(), digest);
@@ -84,7 +85,7 @@ fn backups_beside_a_busy_writer_are_each_of_one_revision() {
         while !writing.is_finished() {
             let (backup, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
             let manifest = back_up(data.path(), backup.path());
-            let restored = restore(backup.path(), dir.path()).unwrap();
+            let restored = restore(backup.path(), dir.path(), HeldCredentials::Keep).unwrap();
             assert_eq!(restored.parent.last, manifest.position.revision);
             Server::try_start(dir.path(), &time, Policy::default()).unwrap();
         }
@@ -117,12 +118,12 @@ fn a_damaged_backup_is_refused_and_named_and_none_is_served_as_it_is() {
     flipped[sound.len() / 2] ^= 1;
     for damaged in [&flipped[..], &sound[..sound.len() - 1]] {
         fs::write(&path, damaged).unwrap();
-        let refused = restore(backup.path(), target.path()).unwrap_err();
+        let refused = restore(backup.path(), target.path(), HeldCredentials::Keep).unwrap_err();
         assert!(matches!(&refused, RestoreBackupError::Manifest(ManifestError::Damaged { .. })), "{refused}");
         assert!(refused.to_string().contains("journal.sqlite"), "{refused}");
     }
     fs::write(&path, &sound).unwrap();
     let options = Options::new(backup.path().to_owned(), Clock::manual(ManualTime::starting_at(START)));
     assert!(matches!(recover(options).err(), Some(RecoverError::Backup { .. })), "two histories under one name");
-    restore(backup.path(), target.path()).unwrap();
+    restore(backup.path(), target.path(), HeldCredentials::Keep).unwrap();
 }

@@ -1,7 +1,8 @@
-//! `rescind credential`: API credentials, which a server keeps in its journal.
+//! `rescind credential`: what proves to a server who one is, kept in its journal or in a principals file.
 
 mod create;
 mod list;
+mod mint;
 mod revoke;
 
 use clap::{Args, Subcommand};
@@ -20,6 +21,8 @@ enum Command {
     Create(create::Create),
     /// List those that were not revoked. Secrets are not kept, and so not shown.
     List(list::List),
+    /// Make a credential for a principals file. Asks no server.
+    Mint(mint::Mint),
     /// Revoke credentials: from the answer on they are refused.
     Revoke(revoke::Revoke),
 }
@@ -29,6 +32,7 @@ impl Credential {
         match self.command {
             Command::Create(command) => command.run().await,
             Command::List(command) => command.run().await,
+            Command::Mint(command) => command.run(),
             Command::Revoke(command) => command.run().await,
         }
     }

@@ -20,8 +20,8 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,10 +33,11 @@ use self::checkpoint::Checkpoints;
 pub use self::copy::{Copied, copy_journal};
 use self::prune::Failure;
 use self::reader::Reader;
-pub use self::restore::{RestoreError, Restoring, copy_private};
+pub use self::restore::{HeldCredentials, RestoreError, Restoring, copy_private};
 use super::carried::RevocationKey;
 use super::checksum::{self, Checksum};
 use super::error::{AppendError, OpenError, PruneError, ReadError};
+use super::folder::create_private_folder;
 use super::identity::Identity;
 use super::record::Record;
 use super::{Durable, Journal, JournalReader, LiveExpiry, PruneLimits, Pruned, pruning};
@@ -72,6 +73,7 @@ pub struct EmbeddedJournal {
     identity: Identity,
     head: Revision,
     checksum: Checksum,
+    credentials_end: Option<Revision>,
     /// Why nothing is written any more.
     poisoned: Option<String>,
     /// Where the next look at carried revocations begins.
@@ -86,8 +88,7 @@ impl EmbeddedJournal {
     /// # Errors
     /// See [`OpenError`]. Nothing is repaired.
     pub fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(dir).map_err(|error| fault::system_fault(error, dir))?;
+        create_private_folder(dir).map_err(|error| fault::system_fault(error, dir))?;
         let lock_path = dir.join("lock");
         let lock = lock(dir, &lock_path)?;
         let path = dir.join("journal.sqlite");
@@ -95,6 +96,7 @@ impl EmbeddedJournal {
         let connection = schema::open_writer(&path)?;
         settle(&connection).map_err(|error| fault::open_fault(error, &path))?;
         let identity = schema::load_identity(&connection, &path)?;
+        let credentials_end = schema::load_credentials_end(&connection, &path)?;
         let (head, checksum) =
             verify(&connection, options.verify_after).map_err(|error| fault::verify_fault(error, &path))?;
         schema::upgrade(&connection).map_err(|error| fault::open_fault(error, &path))?;
@@ -108,6 +110,7 @@ impl EmbeddedJournal {
             identity,
             head,
             checksum,
+            credentials_end,
             poisoned,
             release_after,
             _lock: lock,
@@ -134,7 +137,13 @@ impl EmbeddedJournal {
         error
     }
 
-    fn check_writable(&self) -> Result<(), AppendError> {
+    fn check_writable(&mut self) -> Result<(), AppendError> {
+        if self.poisoned.is_none()
+            && let Some(reason) = self.checkpoints.failed_sync()
+        {
+            let error = AppendError::Poisoned(format!("copying the write-ahead log: {reason}"));
+            return Err(self.poison(error));
+        }
         self.poisoned.as_ref().map_or(Ok(()), |reason| Err(AppendError::Poisoned(reason.clone())))
     }
 
@@ -157,6 +166,10 @@ impl Journal for EmbeddedJournal {
 
     fn checksum(&self) -> Checksum {
         self.checksum
+    }
+
+    fn drops_credentials(&self) -> bool {
+        self.credentials_end == Some(self.head)
     }
 
     fn append(&mut self, record: &Record) -> Result<Durable<Position>, AppendError> {

@@ -178,6 +178,17 @@ pub(super) fn store_anchor(transaction: &Transaction<'_>, anchor: &PruneAnchor) 
     put_meta(transaction, "pruned", &anchor.encode())
 }
 
+/// The revision after which all credentials are to be revoked, because a restore was told so.
+pub(super) fn load_credentials_end(connection: &Connection, path: &Path) -> Result<Option<Revision>, OpenError> {
+    let bytes = meta(connection, "credentials_end").map_err(|error| open_fault(error, path))?;
+    let corrupt = |_| OpenError::Corrupt { revision: Revision(0), what: "where credentials end cannot be told".into() };
+    bytes.map(|bytes| Ok(Revision(u64::from_le_bytes(bytes[..].try_into().map_err(corrupt)?)))).transpose()
+}
+
+pub(super) fn store_credentials_end(transaction: &Transaction<'_>, end: Revision) -> Result<(), rusqlite::Error> {
+    put_meta(transaction, "credentials_end", &end.0.to_le_bytes())
+}
+
 impl PruneAnchor {
     fn encode(&self) -> Vec<u8> {
         [&self.through.0.to_le_bytes()[..], &self.checksum, &self.chain.0].concat()

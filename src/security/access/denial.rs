@@ -125,6 +125,12 @@ impl Denial {
         Self { retry_after, ..Self::nobody(reason, claimed) }
     }
 
+    /// Of somebody who came in some other way than by the door.
+    #[must_use]
+    pub fn unseen(reason: DenialReason) -> Self {
+        Self::nobody(reason, Claimed::Nobody)
+    }
+
     /// Somebody who is known may not do what needs more.
     #[must_use]
     pub fn role(identity: &Identity, need: Need) -> Self {

@@ -12,8 +12,8 @@ use super::errors::status;
 use crate::revocation::Revision;
 use crate::revocation::ports::{AcceptLossError, OperateError};
 use crate::surface::ask::{Desk, Refusal};
+use crate::surface::asker::Asker;
 use crate::surface::credentials::is_private;
-use crate::surface::peer::Peer;
 use crate::surface::violations::Violations;
 use crate::wire::pb;
 use crate::wire::pb::admin_service_server::AdminService;
@@ -38,7 +38,7 @@ impl AdminService for Service {
         &self,
         request: Request<pb::AcceptLossRequest>,
     ) -> Result<Response<pb::AcceptLossResponse>, Status> {
-        let caller = Peer::of(request.extensions()).anonymous();
+        let caller = Asker::of(request.extensions()).map_err(|refusal| status(&refusal))?.caller();
         let accepted = self.0.node.operates.accept_loss(caller, request.get_ref().generation).await;
         let position = accepted.map_err(|error| status(&refusal(error)))?;
         Ok(Response::new(pb::AcceptLossResponse { position: Some(crate::wire::position_message(position)) }))
@@ -55,7 +55,8 @@ impl AdminService for Service {
         &self,
         request: Request<pb::CreateCredentialRequest>,
     ) -> Result<Response<pb::CreateCredentialResponse>, Status> {
-        let (caller, is_private) = (Peer::of(request.extensions()).anonymous(), is_private(request.extensions()));
+        let caller = Asker::of(request.extensions()).map_err(|refusal| status(&refusal))?.caller();
+        let is_private = is_private(request.extensions());
         let created = self.0.create_credential(request.into_inner(), caller, is_private).await;
         created.map(Response::new).map_err(|refusal| status(&refusal))
     }
@@ -71,7 +72,7 @@ impl AdminService for Service {
         &self,
         request: Request<pb::RevokeCredentialRequest>,
     ) -> Result<Response<pb::RevokeCredentialResponse>, Status> {
-        let caller = Peer::of(request.extensions()).anonymous();
+        let caller = Asker::of(request.extensions()).map_err(|refusal| status(&refusal))?.caller();
         let revoked = self.0.revoke_credential(request.into_inner(), caller).await;
         revoked.map(Response::new).map_err(|refusal| status(&refusal))
     }

@@ -1,6 +1,6 @@
 //! Every refusal as a gRPC status: the code, a message for people, and `google.rpc` details for programs.
 //!
-//! `ErrorInfo.reason` names the refusal; `BadRequest` the wrong fields; `QuotaFailure` the limit; `RetryInfo` when a
+//! `ErrorInfo.reason` names the refusal; `BadRequest` the fields that are wrong or not permitted; `QuotaFailure` the limit; `RetryInfo` when a
 //! retry makes sense.
 
 use std::time::Duration;
@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::revocation::ports::{CredentialError, FindError, OperateError, PropagationError, WriteError};
+use crate::security::access::{Denial, DenialReason};
 use crate::surface::ask::Refusal;
 use crate::surface::reason::{DOMAIN, reason};
 use crate::surface::violations::Violations;
@@ -26,6 +27,11 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
             WriteError::Invalid(violations) => {
                 let violations = Violations::from(violations.clone());
                 return status(&Refusal::Invalid(violations));
+            }
+            WriteError::NotPermitted { violations } => {
+                let violations = Violations::from(violations.clone());
+                invalid(&mut details, &violations);
+                return Status::with_error_details(Code::PermissionDenied, violations.to_string(), details);
             }
             WriteError::TooManyShapes { .. } => quota(&mut details, "shapes", error),
             WriteError::TooManyEntries { .. } => quota(&mut details, "max_entries", error),
@@ -59,6 +65,7 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
             PropagationError::UnknownMember => Code::NotFound,
             PropagationError::MemberConnected | PropagationError::NotAuthority => Code::FailedPrecondition,
         },
+        Refusal::Denied(denial) => denied(&mut details, denial),
         Refusal::Credential(CredentialError::TooMany) => quota(&mut details, "credentials", refusal),
         Refusal::Credential(CredentialError::NotFound | CredentialError::Write(_)) => Code::NotFound,
         Refusal::Exposed => Code::FailedPrecondition,
@@ -76,6 +83,22 @@ fn invalid(details: &mut ErrorDetails, violations: &Violations) -> Code {
 fn quota(details: &mut ErrorDetails, subject: &str, error: &impl std::fmt::Display) -> Code {
     details.add_quota_failure_violation(subject, error.to_string());
     Code::ResourceExhausted
+}
+
+fn denied(details: &mut ErrorDetails, denial: &Denial) -> Code {
+    if let Some(retry_after) = denial.retry_after {
+        details.set_retry_info(Some(retry_after));
+    }
+    match denial.reason {
+        DenialReason::TooManyRequests | DenialReason::TooManyWrites { .. } => Code::ResourceExhausted,
+        DenialReason::NoSuchCall => Code::Unimplemented,
+        DenialReason::Role { .. } | DenialReason::Member => Code::PermissionDenied,
+        DenialReason::Missing
+        | DenialReason::Malformed
+        | DenialReason::Unknown
+        | DenialReason::Expired
+        | DenialReason::Conflict => Code::Unauthenticated,
+    }
 }
 
 fn retry(details: &mut ErrorDetails) -> Code {
@@ -97,6 +120,7 @@ mod tests {
         for (refusal, code, reason) in [
             (Refusal::Invalid(wrong().into()), Code::InvalidArgument, "INVALID_REQUEST"),
             (WriteError::Invalid(wrong()).into(), Code::InvalidArgument, "INVALID_REQUEST"),
+            (WriteError::NotPermitted { violations: wrong() }.into(), Code::PermissionDenied, "NOT_PERMITTED"),
             (WriteError::TooManyShapes { active: vec![shape] }.into(), Code::ResourceExhausted, "TOO_MANY_SHAPES"),
             (WriteError::TooManyEntries { limit: 7 }.into(), Code::ResourceExhausted, "TOO_MANY_ENTRIES"),
             (WriteError::RequestIdReused.into(), Code::AlreadyExists, "REQUEST_ID_REUSED"),

@@ -16,8 +16,8 @@ use super::problem::Problem;
 use super::{decode, render};
 use crate::revocation::ports::REQUEST_BYTES_MAX;
 use crate::surface::ask::Desk;
+use crate::surface::asker::Asker;
 use crate::surface::guard::is_grpc;
-use crate::surface::peer::Peer;
 use crate::wire::pb;
 
 /// How long a body may take to arrive, so that no connection is held by a trickle.
@@ -55,16 +55,16 @@ async fn method_not_allowed() -> Problem {
 }
 
 async fn revoke(State(twins): State<Twins>, request: Request) -> Result<Response, Problem> {
-    let peer = Peer::of(request.extensions());
+    let asker = Asker::of(request.extensions())?;
     let message = decode::revoke_request(&body(request).await?)?;
-    let response = twins.desk.revoke(message, peer).await?;
+    let response = twins.desk.revoke(message, &asker).await?;
     Ok(answer(StatusCode::OK, &render::revoke(&response)))
 }
 
 async fn reinstate(State(twins): State<Twins>, request: Request) -> Result<Response, Problem> {
-    let peer = Peer::of(request.extensions());
+    let asker = Asker::of(request.extensions())?;
     let message = decode::reinstate_request(&body(request).await?)?;
-    let response = twins.desk.reinstate(message, peer).await?;
+    let response = twins.desk.reinstate(message, &asker).await?;
     Ok(answer(StatusCode::OK, &render::reinstate(&response)))
 }
 
