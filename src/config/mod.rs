@@ -14,7 +14,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::replica::SERVERS_MAX;
+use crate::replica::{SERVERS_MAX, ServerUrl};
 use crate::surface::Address;
 
 pub use agent::{AgentConfig, AgentName, AgentNameError, AgentOverrides, parse_max_staleness};
@@ -70,6 +70,9 @@ pub enum ConfigError {
     /// Nothing says where data goes.
     #[error("there is no place for data: pass --data-dir, or set STATE_DIRECTORY, XDG_STATE_HOME or HOME")]
     NoDataDir,
+    /// An agent that is told the same server twice.
+    #[error("the upstream {0} is named twice; name each server once")]
+    UpstreamRepeated(ServerUrl),
     /// An agent with nobody to follow, or too many.
     #[error(
         "an agent follows 1 to {SERVERS_MAX} servers, {given} given: pass --upstream URL[,URL…], or set agent.upstreams"
