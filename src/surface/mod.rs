@@ -10,6 +10,7 @@
 
 mod address;
 mod ask;
+mod budget;
 mod connections;
 mod grpc;
 mod guard;
@@ -30,14 +31,15 @@ mod violations;
 
 use ::http::StatusCode;
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 pub use address::{Address, AddressError};
 pub use ask::{Node, Refusal};
-pub use connections::Connections;
+pub use budget::{Budget, CLASSES, REQUESTS_MAX};
+pub use connections::{CLOSED, CONNECTIONS_MAX, Connections, Limits, Proof, REFUSED, TooManyConnections};
 pub use grpc::{SentAway, SubscribeService, subscribe_service};
 #[doc(hidden)]
 pub use listener::{Accept, serve_from};
@@ -61,8 +63,8 @@ pub struct Options {
     pub hosts: Vec<String>,
     /// The HTTP status of a check that cannot tell: 503 by default.
     pub unknown_status: StatusCode,
-    /// The most connections at once, 10,000 by default; more wait to be accepted. Each takes about 25 KiB.
-    pub connections_max: usize,
+    /// The bounds of the listener.
+    pub bounds: Bounds,
     /// Whether the server is exposed without authentication: told in its status.
     pub insecure: bool,
     /// Where the node keeps its data: told in its status.
@@ -75,7 +77,7 @@ impl Default for Options {
             issuers: Vec::new(),
             hosts: Vec::new(),
             unknown_status: StatusCode::SERVICE_UNAVAILABLE,
-            connections_max: 10_000,
+            bounds: Bounds::connections(CONNECTIONS_MAX),
             insecure: false,
             data_dir: String::new(),
         }
@@ -108,6 +110,7 @@ impl Surface {
             .into_axum_router()
             .merge(http::router(twins))
             .fallback(http::fallback)
+            .layer(from_fn(connections::prove_who_is_answered))
             .layer(from_fn_with_state(options.hosts.clone().into(), guard::guard));
         Self { app, health }
     }

@@ -6,4 +6,6 @@ mod log;
 mod metrics;
 
 pub use log::{LogError, LogFormat, start_log};
-pub use metrics::{Cause, Metrics, SENT_AWAY, UPSTREAM_BREAKS, WriteOutcome};
+pub use metrics::{
+    CONNECTIONS_CLOSED, CONNECTIONS_REFUSED, Cause, Metrics, REQUEST_CLASSES, SENT_AWAY, UPSTREAM_BREAKS, WriteOutcome,
+};

@@ -3,18 +3,13 @@
 //! `ErrorInfo.reason` names the refusal; `BadRequest` the wrong fields; `QuotaFailure` the limit; `RetryInfo` when a
 //! retry makes sense.
 
-use std::time::Duration;
-
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::revocation::ports::{FindError, OperateError, PropagationError, WriteError};
 use crate::surface::ask::Refusal;
-use crate::surface::reason::{DOMAIN, reason};
+use crate::surface::reason::{DOMAIN, RETRY_DELAY, reason};
 use crate::surface::violations::Violations;
-
-/// When a refused but harmless request may be tried again.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// The status that tells a refusal.
 pub(crate) fn status(refusal: &Refusal) -> Status {

@@ -8,7 +8,8 @@ use serde_json::json;
 use super::decode::DecodeError;
 use crate::revocation::ports::{FindError, OperateError, PropagationError, WriteError};
 use crate::surface::ask::Refusal;
-use crate::surface::reason::reason;
+use crate::surface::budget::Late;
+use crate::surface::reason::{OVERLOADED, reason};
 use crate::surface::violations::Violations;
 
 /// A problem details answer. Its `type` is `urn:rescind:problem:` and the refusal's reason.
@@ -82,6 +83,20 @@ impl From<Refusal> for Problem {
             Refusal::NotFound => problem(StatusCode::NOT_FOUND),
         }
     }
+}
+
+impl From<Late> for Problem {
+    fn from(late: Late) -> Self {
+        match late {
+            Late::Slow => Self::new(StatusCode::REQUEST_TIMEOUT, "BODY_TIMEOUT", late.detail()),
+            Late::Displaced | Late::Large => overloaded(late.detail()),
+        }
+    }
+}
+
+/// There is no room now.
+pub(crate) fn overloaded(detail: String) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, OVERLOADED, detail).and_retry()
 }
 
 impl From<DecodeError> for Problem {
