@@ -13,7 +13,7 @@ DATA_DIR ?= target/run-data
 # Debian packages that building and testing need.
 PACKAGES := build-essential curl python3 python3-venv
 
-.PHONY: help run demo demo-fleet test sim bench bench-fleet setup lint doc tidy chaos unit features clean-data
+.PHONY: help run demo demo-fleet test sim fuzz bench bench-fleet setup lint deny doc tidy chaos unit features clean-data
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -31,7 +31,7 @@ demo-fleet: setup $(VENV)/ready ## A relay, an agent and a service: outage, resu
 	@$(CARGO) build --profile fast --bin rescind --example service
 	@$(VENV)/bin/python scripts/demo_fleet.py --bin $(FAST) --service target/fast/examples/service
 
-test: setup lint unit features doc ## Format, lints, all tests, doctests, feature combinations, docs
+test: setup lint deny unit features doc ## Format, lints, dependencies, all tests, doctests, feature combinations, docs
 	@echo "make test: all of it passed"
 
 lint:
@@ -48,12 +48,19 @@ features:
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 
+deny: ## Licences, sources, duplicates and advisories of what is linked
+	@scripts/deny.sh
+
 chaos: $(VENV)/ready ## Faults on a fleet of real processes, for CHAOS_SECONDS (300)
 	RESCIND_CHAOS_SECONDS=$(or $(CHAOS_SECONDS),300) $(CARGO) test --test chaos -- --nocapture
 
 SEEDS ?= 1000
 sim: setup ## The simulation over SEEDS=1000 seeds; `make sim SEED=17` runs one
 	RUST_BACKTRACE=0 SEEDS=$(SEEDS) $(CARGO) test --test simulation under_a_mixture -- --nocapture
+
+FUZZ_RUNS ?= 100000
+fuzz: setup ## Every fuzz target, FUZZ_RUNS=100000 inputs each; FUZZ_TARGETS="delta token" runs some. Needs nightly
+	@FUZZ_RUNS=$(FUZZ_RUNS) scripts/fuzz.sh $(FUZZ_TARGETS)
 
 bench: setup ## One table of measured ratios
 	@scripts/bench.sh

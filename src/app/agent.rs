@@ -23,9 +23,9 @@ use crate::replica::{Driver, DriverOptions, Event, FollowerOptions, NodeId, Repl
 use crate::replication::FollowerStatus;
 use crate::replication::frames::Role;
 use crate::revocation::ports::{
-    AcceptLossError, BackupParts, Caller, FindError, Finds, Following, Found, NotAuthority, OperateError, Operates,
-    Page, Pending, Query, Record, ReinstateReply, ReinstateRequest, Reports, RevokeReply, RevokeRequest, Status,
-    WriteError, Writes,
+    AcceptLossError, BackupParts, Caller, ExportParts, FindError, Finds, Following, Found, NotAuthority, OperateError,
+    Operates, Page, Pending, Query, Record, ReinstateReply, ReinstateRequest, Reports, RevokeReply, RevokeRequest,
+    Status, WriteError, Writes,
 };
 use crate::revocation::{Epoch, LifetimePolicy, Position, Revision, RevocationId, WhenStale};
 use crate::surface::{BindError, Node, Surface, subscribe_service};
@@ -101,6 +101,7 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
         reports: reports.clone(),
         operates: refusing,
         propagates: Arc::new(NotAuthority),
+        credentials: None,
     };
     let subscriptions = subscribe_service(Arc::clone(&relay));
     let routes = Routes::new(subscriptions.clone());
@@ -207,6 +208,8 @@ impl Reports for Reported {
             clock_alarm: None,
             index_trouble: None,
             public_key: status.public_key.map_or([0; 32], |key| key.0),
+            audit_head: None,
+            now: self.clock.wall(),
             history_lost: hub.as_ref().map_or(0, |hub| hub.history_lost()),
             members_cut_off: 0,
             members_trouble: None,
@@ -277,6 +280,10 @@ impl Finds for Refusing {
 
 impl Operates for Refusing {
     fn backup(&self) -> Result<BackupParts, OperateError> {
+        Err(OperateError::Unsupported)
+    }
+
+    fn export(&self, _: Revision) -> Result<ExportParts, OperateError> {
         Err(OperateError::Unsupported)
     }
 

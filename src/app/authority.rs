@@ -86,6 +86,7 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
         reports: reports.clone(),
         operates: authority.clone(),
         propagates: propagates.clone(),
+        credentials: Some(authority.clone()),
     };
     let subscriptions = subscribe_service(hub.clone()).listing(propagates);
     let routes = Routes::new(subscriptions.clone());

@@ -12,20 +12,24 @@
 
 pub mod backup;
 mod commit;
+mod credentials;
 mod decide;
-mod ledger;
+mod export;
+pub(crate) mod ledger;
 pub mod lifetimes;
 mod lookup;
 #[doc(hidden)]
 pub mod manual;
 pub mod members;
+mod objections;
+mod preview;
 pub mod propagation;
 mod publish;
 mod recovery;
-mod requests;
+pub(crate) mod requests;
 mod serve;
 mod shapes;
-mod snapshot;
+pub(crate) mod snapshot;
 mod stage;
 mod state;
 mod timekeeper;

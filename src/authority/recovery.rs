@@ -14,7 +14,7 @@ use crate::journal::{
     Body, EmbeddedJournal, ExpiryBasis, Extension, Identity, Journal, JournalReader, OpenError,
     Options as JournalOptions, ReadError, Record, RevocationKey,
 };
-use crate::revocation::ports::WriteError;
+use crate::revocation::ports::{AuditHead, WriteError};
 use crate::revocation::{Minute, Policy, Revision, Selector, UnixSeconds};
 
 use super::backup::MANIFEST;
@@ -258,7 +258,10 @@ impl Recovered {
         }
         self.extend_expiries(&policy)?;
         tracing::info!("the policy changes");
-        self.commit(|stage| stage.policy(policy), Body::Policy { policy, actor: "configuration".into() })
+        self.commit(
+            |stage| stage.policy(policy),
+            Body::Policy { policy, actor: "configuration".into(), peer: String::new() },
+        )
     }
 
     /// Before a lifetime is raised, what was to expire by the old one gets the new one.
@@ -347,9 +350,13 @@ impl Recovered {
         vitals: Arc<Vitals>,
         queue: std::sync::mpsc::Receiver<super::commit::Work>,
     ) -> Committer {
-        let Self { state, journal, reader, keeper, overlay, snapshotter, options, .. } = self;
+        let Self { mut state, journal, reader, keeper, overlay, snapshotter, options, .. } = self;
+        state.serve_credentials();
         let audit_retention = options.audit_retention;
         let ticked_at = keeper.boot();
+        let audit_head = AuditHead { revision: journal.head(), checksum: journal.checksum() };
+        tracing::info!(%audit_head, "audit head");
+        vitals.recorded(audit_head);
         Committer {
             state,
             journal,
@@ -362,6 +369,7 @@ impl Recovered {
             queue,
             audit_retention,
             ticked_at,
+            told_head_at: ticked_at,
             pruning: None,
             run_rebuild,
             poisoned: false,

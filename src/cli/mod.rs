@@ -33,7 +33,7 @@ mod status;
 mod subscribers;
 #[cfg(test)]
 mod tests;
-mod time;
+pub(crate) mod time;
 mod wait;
 mod watch;
 

@@ -69,6 +69,7 @@ fn fields(response: &pb::GetStatusResponse) -> Vec<(&'static str, String)> {
         ("oldest revision", response.oldest_revision.to_string()),
         ("uptime", uptime),
         ("data", response.data_dir.clone()),
+        ("audit head", response.audit_head.clone()),
         ("public key", super::revoke::hex(&response.public_key)),
     ];
     // Whoever follows knows only of those that are connected to it.

@@ -11,7 +11,7 @@ const EXPECTED: &str = "expected an RFC 3339 time (2026-01-31T12:00:00Z), unix s
 
 /// A time as it was given; `now` is read when the command runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Time {
+pub(crate) enum Time {
     /// Unix seconds; a fraction was rounded up.
     At(u64),
     /// So long ago.
@@ -20,7 +20,7 @@ pub(super) enum Time {
 
 impl Time {
     /// The unix second, a fraction rounded up.
-    pub(super) fn seconds(self, now: UnixMillis) -> u64 {
+    pub(crate) fn seconds(self, now: UnixMillis) -> u64 {
         match self {
             Self::At(seconds) => seconds,
             Self::Ago(ago) => now.0.div_ceil(1000).saturating_sub(ago.as_secs()),
@@ -30,7 +30,7 @@ impl Time {
 
 /// What a cutoff can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CutoffTime {
+pub(crate) enum CutoffTime {
     /// Tokens issued then or earlier.
     Time(Time),
     /// Every token.
@@ -38,7 +38,7 @@ pub(super) enum CutoffTime {
 }
 
 /// Reads a time.
-pub(super) fn time(text: &str) -> Result<Time, String> {
+pub(crate) fn time(text: &str) -> Result<Time, String> {
     if let Some(after_now) = text.strip_prefix("now") {
         let ago = match after_now.strip_prefix('-') {
             Some(ago) => parse_duration(ago).map_err(|_| EXPECTED)?,
@@ -52,7 +52,7 @@ pub(super) fn time(text: &str) -> Result<Time, String> {
 }
 
 /// Reads a time or `none`.
-pub(super) fn cutoff(text: &str) -> Result<CutoffTime, String> {
+pub(crate) fn cutoff(text: &str) -> Result<CutoffTime, String> {
     if text == "none" {
         return Ok(CutoffTime::None);
     }

@@ -10,7 +10,7 @@ use crate::revocation::{
 };
 
 /// The format that this program writes, and the latest it reads.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// What is fixed when a journal is created or restored. `Debug` hides the secrets, dropping wipes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Identity {
     pub set_key: SetKey,
     /// What the authority's signing key is made of.
     pub signing_seed: SigningSeed,
-    /// The journal's format.
+    /// The format in which the journal was created. What it has now is said beside: all records are bound to these bytes.
     pub format_version: u32,
     /// The wall clock when the oldest of these epochs began: what its first revision was decided on.
     pub created_at: UnixMillis,
@@ -114,7 +114,7 @@ impl Identity {
 
     /// u32le format ‖ u64le generation ‖ 16 B epoch ‖ u8 ancestors ‖ (u64le generation ‖ 16 B epoch ‖ u64le last revision
     /// taken over) each ‖ 16 B set key ‖ 32 B signing seed ‖ u64le created at (ms).
-    pub(super) fn encode(&self) -> zeroize::Zeroizing<Vec<u8>> {
+    pub(crate) fn encode(&self) -> zeroize::Zeroizing<Vec<u8>> {
         let mut out = zeroize::Zeroizing::new(Vec::with_capacity(96 + 32 * self.ancestors.len()));
         out.extend_from_slice(&self.format_version.to_le_bytes());
         encode_epoch(&self.epoch, &mut out);
@@ -129,7 +129,7 @@ impl Identity {
         out
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let format_version = reader.u32()?;
         let epoch = read_epoch(&mut reader)?;

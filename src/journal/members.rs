@@ -23,7 +23,7 @@ const FORMAT: u32 = 2;
 /// The most members; as many again are never read. About 150 bytes each.
 pub const MEMBERS_MAX: usize = 100_000;
 
-const TABLE: &str = "
+pub(crate) const TABLE: &str = "
     CREATE TABLE IF NOT EXISTS members (
         id BLOB PRIMARY KEY, name TEXT NOT NULL, relay INTEGER NOT NULL, max_staleness INTEGER NOT NULL,
         deny INTEGER NOT NULL, parent BLOB, via BLOB, memory INTEGER, changes INTEGER
@@ -148,7 +148,7 @@ fn load(connection: &Connection) -> Result<Vec<StoredMember>, rusqlite::Error> {
     rows.collect()
 }
 
-fn stored(row: &Row<'_>) -> Result<StoredMember, rusqlite::Error> {
+pub(crate) fn stored(row: &Row<'_>) -> Result<StoredMember, rusqlite::Error> {
     let deny: bool = row.get(4)?;
     let (memory, changes): (Option<i64>, Option<i64>) = (row.get(7)?, row.get(8)?);
     Ok(StoredMember {
@@ -163,7 +163,7 @@ fn stored(row: &Row<'_>) -> Result<StoredMember, rusqlite::Error> {
     })
 }
 
-fn put(transaction: &Transaction<'_>, member: &StoredMember) -> Result<(), rusqlite::Error> {
+pub(crate) fn put(transaction: &Transaction<'_>, member: &StoredMember) -> Result<(), rusqlite::Error> {
     let sql = "INSERT OR REPLACE INTO members (id, name, relay, max_staleness, deny, parent, via, memory, changes)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     let staleness = i64::try_from(member.max_staleness.as_secs()).unwrap_or(i64::MAX);

@@ -22,13 +22,14 @@
 
 mod carried;
 mod checksum;
-mod codec;
+pub(crate) mod codec;
 #[cfg(test)]
 pub(crate) mod contract;
+mod credential;
 mod error;
 mod identity;
 pub mod index;
-mod members;
+pub(crate) mod members;
 #[doc(hidden)]
 pub mod memory;
 mod pruning;
@@ -39,6 +40,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use carried::{Carried, RevocationKey};
+pub use checksum::Checksum;
+pub use credential::{CredentialAction, CredentialChange, encode_credential, read_credential};
 pub use error::{AppendError, Cause, OpenError, PruneError, ReadError};
 pub use identity::{DescendError, FORMAT_VERSION, Identity, SigningSeed, accepted_by};
 pub use index::Index;
@@ -83,6 +86,9 @@ pub trait Journal: Send {
     /// The last durable revision; zero when there is none.
     fn head(&self) -> Revision;
 
+    /// The checksum of the record at the head; before the first, what that one is bound to.
+    fn checksum(&self) -> Checksum;
+
     /// Makes one record durable. It must be of revision head + 1.
     ///
     /// # Errors
@@ -115,7 +121,15 @@ pub trait JournalReader: Send + Sync {
     ///
     /// # Errors
     /// [`ReadError::Pruned`] when `from` lies before the oldest record, and as for all that follow.
-    fn read(&self, from: Revision, bytes_max: usize, records_max: usize) -> Result<Vec<Record>, ReadError>;
+    fn linked(&self, from: Revision, bytes_max: usize, records_max: usize) -> Result<Vec<Linked>, ReadError>;
+
+    /// The same without the checksums.
+    ///
+    /// # Errors
+    /// As [`JournalReader::linked`].
+    fn read(&self, from: Revision, bytes_max: usize, records_max: usize) -> Result<Vec<Record>, ReadError> {
+        Ok(self.linked(from, bytes_max, records_max)?.into_iter().map(|linked| linked.record).collect())
+    }
 
     /// One record; `None` past the head.
     ///
@@ -142,6 +156,15 @@ pub trait JournalReader: Send + Sync {
     /// # Errors
     /// As [`JournalReader::oldest`].
     fn carried(&self, after: Option<RevocationKey>, max: usize) -> Result<Vec<Carried>, ReadError>;
+}
+
+/// A record with the checksum that binds it to all before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Linked {
+    /// The checksum.
+    pub checksum: Checksum,
+    /// The record.
+    pub record: Record,
 }
 
 /// How far pruning may go.

@@ -27,7 +27,7 @@ mod file;
 mod gauge;
 mod keeper;
 mod queue;
-mod read;
+pub(crate) mod read;
 mod residue;
 #[cfg(test)]
 mod tests;

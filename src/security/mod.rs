@@ -2,6 +2,24 @@
 //!
 //! Knows principals, roles, certificates and credentials; answers questions and handles no request.
 
+#[cfg(feature = "server")]
+pub mod access;
+#[cfg(feature = "server")]
+pub mod call;
 mod certificate;
+#[cfg(feature = "server")]
+pub mod credential;
+mod file;
+#[cfg(feature = "server")]
+pub mod principals;
+#[cfg(feature = "server")]
+mod spending;
+#[cfg(test)]
+#[path = "../../tests/common/pki.rs"]
+pub(crate) mod testing;
+pub mod tls;
+#[cfg(feature = "server")]
+pub mod watch;
 
 pub use certificate::CertificateNames;
+pub use file::{FileError, read_file};

@@ -7,7 +7,8 @@ use super::peer::Peer;
 use super::violations::{Path, Violations};
 use crate::revocation::Verdict;
 use crate::revocation::ports::{
-    Checks, FindError, Finds, OperateError, Operates, Propagates, PropagationError, Reports, WriteError, Writes,
+    Checks, CredentialError, Credentials, FindError, Finds, OperateError, Operates, Propagates, PropagationError,
+    Reports, WriteError, Writes,
 };
 use crate::wire::{self, pb};
 
@@ -29,6 +30,8 @@ pub struct Node {
     pub operates: Arc<dyn Operates>,
     /// Its subscribers, and what they have applied.
     pub propagates: Arc<dyn Propagates>,
+    /// Its API credentials; `None`: it keeps none.
+    pub credentials: Option<Arc<dyn Credentials>>,
 }
 
 /// Why a request is refused, whatever form it came in.
@@ -49,9 +52,24 @@ pub enum Refusal {
     /// The node could not tell about its subscribers.
     #[error(transparent)]
     Propagation(#[from] PropagationError),
+    /// The credential was not created or revoked.
+    #[error(transparent)]
+    Credential(CredentialError),
+    /// A secret would be answered where others can read it.
+    #[error("a credential's secret is not sent in clear beyond this machine; use TLS, or ask on the server itself")]
+    Exposed,
     /// There is no such revocation.
     #[error("the revocation is unknown, or was pruned")]
     NotFound,
+}
+
+impl From<CredentialError> for Refusal {
+    fn from(error: CredentialError) -> Self {
+        match error {
+            CredentialError::Write(error) => Self::Write(error),
+            CredentialError::NotFound | CredentialError::TooMany => Self::Credential(error),
+        }
+    }
 }
 
 impl From<Violations> for Refusal {

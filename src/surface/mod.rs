@@ -12,13 +12,14 @@ mod address;
 mod ask;
 mod budget;
 mod connections;
+mod credentials;
 mod grpc;
 mod guard;
 pub mod http;
 mod listener;
 mod log_limit;
 pub mod ops;
-mod parse;
+pub(crate) mod parse;
 mod peer;
 mod preface;
 mod reason;
@@ -44,7 +45,7 @@ pub use grpc::{SentAway, SubscribeService, subscribe_service};
 #[doc(hidden)]
 pub use listener::{Accept, serve_from};
 pub use listener::{BindError, Bounds, Listener};
-pub use peer::Peer;
+pub use peer::{Encrypted, Peer};
 pub use violations::Violations;
 
 /// The `ErrorInfo.reason` of a write that may or may not have been accepted.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ask::Refusal;
-use crate::revocation::ports::{FindError, OperateError, PropagationError, WriteError};
+use crate::revocation::ports::{CredentialError, FindError, OperateError, PropagationError, WriteError};
 
 /// Who gives the reasons their meaning.
 pub(crate) const DOMAIN: &str = "rescind";
@@ -21,6 +21,7 @@ pub(crate) fn reason(refusal: &Refusal) -> &'static str {
         | Refusal::Write(WriteError::Invalid(_))
         | Refusal::Find(FindError::Invalid(_))
         | Refusal::Propagation(PropagationError::Invalid(_)) => "INVALID_REQUEST",
+        Refusal::Write(WriteError::NotPermitted { .. }) => "NOT_PERMITTED",
         Refusal::Write(WriteError::TooManyShapes { .. }) => "TOO_MANY_SHAPES",
         Refusal::Write(WriteError::TooManyEntries { .. }) => "TOO_MANY_ENTRIES",
         Refusal::Write(WriteError::RequestIdReused) => "REQUEST_ID_REUSED",
@@ -32,13 +33,17 @@ pub(crate) fn reason(refusal: &Refusal) -> &'static str {
         Refusal::Write(WriteError::NotTheAuthority { .. }) | Refusal::Find(FindError::NotTheAuthority { .. }) => {
             "NOT_THE_AUTHORITY"
         }
-        Refusal::Operate(OperateError::Busy) => "BACKUP_BUSY",
+        Refusal::Operate(OperateError::Busy) => "OPERATION_BUSY",
         Refusal::Operate(OperateError::Unavailable(_)) => "OPERATION_UNAVAILABLE",
+        Refusal::Operate(OperateError::Pruned { .. }) => "REVISION_PRUNED",
         Refusal::Operate(OperateError::Unsupported) => "UNSUPPORTED",
         Refusal::Propagation(PropagationError::Overloaded) => OVERLOADED,
         Refusal::Propagation(PropagationError::UnknownMember) => "UNKNOWN_MEMBER",
         Refusal::Propagation(PropagationError::MemberConnected) => "MEMBER_CONNECTED",
         Refusal::Propagation(PropagationError::NotAuthority) => "NOT_AUTHORITY",
+        Refusal::Credential(CredentialError::TooMany) => "TOO_MANY_CREDENTIALS",
+        Refusal::Credential(CredentialError::NotFound | CredentialError::Write(_)) => "UNKNOWN_CREDENTIAL",
+        Refusal::Exposed => "PLAINTEXT",
         Refusal::NotFound => "NOT_FOUND",
     }
 }

@@ -195,6 +195,8 @@ pub enum WriteOutcome {
     DryRun,
     /// Wrong.
     Invalid,
+    /// Beyond what its caller may write.
+    NotPermitted,
     /// Over `max_entries` or the shape limit, or too many waiting.
     OverLimit,
     /// Its request id was used before.
@@ -208,11 +210,12 @@ pub enum WriteOutcome {
 }
 
 impl WriteOutcome {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Accepted,
         Self::Repeated,
         Self::DryRun,
         Self::Invalid,
+        Self::NotPermitted,
         Self::OverLimit,
         Self::RequestIdReused,
         Self::NotTheAuthority,
@@ -226,6 +229,7 @@ impl WriteOutcome {
             Self::Repeated => "repeated",
             Self::DryRun => "dry_run",
             Self::Invalid => "invalid",
+            Self::NotPermitted => "not_permitted",
             Self::OverLimit => "over_limit",
             Self::RequestIdReused => "request_id_reused",
             Self::NotTheAuthority => "not_the_authority",

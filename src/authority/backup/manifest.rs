@@ -124,7 +124,7 @@ impl Manifest {
         text
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut lines = text.strip_suffix('\n')?.split('\n');
         lines.next().filter(|line| *line == FIRST_LINE)?;
         let position = lines.next()?.strip_prefix("position ")?.parse().ok()?;

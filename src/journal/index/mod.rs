@@ -18,7 +18,7 @@ mod schema;
 mod search;
 #[cfg(test)]
 mod tests;
-mod token;
+pub(crate) mod token;
 
 use std::fmt;
 use std::path::Path;

@@ -17,7 +17,7 @@ use crate::revocation::Reader;
 const VERSION: u8 = 1;
 const BYTES: usize = 1 + 16 + 8 + 8;
 
-pub(super) fn make(identity: &Identity, query: &Query, last: i64) -> String {
+pub(crate) fn make(identity: &Identity, query: &Query, last: i64) -> String {
     let mut bytes = Vec::with_capacity(BYTES);
     bytes.push(VERSION);
     bytes.extend_from_slice(&identity.epoch.id);
@@ -28,7 +28,7 @@ pub(super) fn make(identity: &Identity, query: &Query, last: i64) -> String {
 }
 
 /// The last row looked at.
-pub(super) fn parse(identity: &Identity, query: &Query, token: &str) -> Result<i64, QueryError> {
+pub(crate) fn parse(identity: &Identity, query: &Query, token: &str) -> Result<i64, QueryError> {
     let malformed = |_| QueryError::PageToken;
     // Longer text is no token; it is not decoded to find that out.
     if token.len() > BYTES * 2 {

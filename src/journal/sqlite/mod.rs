@@ -95,6 +95,7 @@ impl EmbeddedJournal {
         let identity = schema::load_identity(&connection, &path)?;
         let (head, checksum) =
             verify(&connection, options.verify_after).map_err(|error| fault::verify_fault(error, &path))?;
+        schema::upgrade(&connection).map_err(|error| fault::open_fault(error, &path))?;
         let checkpoints = Checkpoints::start(&path).map_err(|error| fault::system_fault(error, &path))?;
         let (poisoned, release_after) = (None, None);
         let journal = Self {
@@ -150,6 +151,10 @@ impl Journal for EmbeddedJournal {
 
     fn head(&self) -> Revision {
         self.head
+    }
+
+    fn checksum(&self) -> Checksum {
+        self.checksum
     }
 
     fn append(&mut self, record: &Record) -> Result<Durable<Position>, AppendError> {

@@ -160,6 +160,7 @@ impl Drop for Restoring {
 fn rewrite(connection: &mut Connection, identity: &Identity) -> Result<(), rusqlite::Error> {
     let transaction = connection.transaction()?;
     schema::store_identity(&transaction, identity)?;
+    schema::upgrade(&transaction)?;
     transaction.commit()?;
     connection.pragma_update(None, "journal_mode", "DELETE")
 }

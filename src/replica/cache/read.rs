@@ -26,7 +26,7 @@ const READ_BYTES: usize = 256 << 10;
 
 /// Where a file of deltas is gone on with.
 #[derive(Debug)]
-pub(super) struct Tail {
+pub(crate) struct Tail {
     pub(super) path: PathBuf,
     /// What it begins with.
     head: Vec<u8>,
@@ -75,7 +75,7 @@ pub(super) fn refresh_bytes(snapshot_bytes: u64) -> u64 {
 }
 
 /// The set that was served last; what is wrong is logged.
-pub(super) fn main(dir: &Path, entries_max: u64) -> Option<(Kept, Tail)> {
+pub(crate) fn main(dir: &Path, entries_max: u64) -> Option<(Kept, Tail)> {
     let path = dir.join("snapshot");
     let read = match snapshot(&path, entries_max) {
         Ok(read) => read,

@@ -1,12 +1,12 @@
 //! Every refusal as a gRPC status: the code, a message for people, and `google.rpc` details for programs.
 //!
-//! `ErrorInfo.reason` names the refusal; `BadRequest` the wrong fields; `QuotaFailure` the limit; `RetryInfo` when a
+//! `ErrorInfo.reason` names the refusal; `BadRequest` the fields that are wrong or not permitted; `QuotaFailure` the limit; `RetryInfo` when a
 //! retry makes sense.
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use crate::revocation::ports::{FindError, OperateError, PropagationError, WriteError};
+use crate::revocation::ports::{CredentialError, FindError, OperateError, PropagationError, WriteError};
 use crate::surface::ask::Refusal;
 use crate::surface::reason::{DOMAIN, RETRY_DELAY, reason};
 use crate::surface::violations::Violations;
@@ -21,6 +21,11 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
             WriteError::Invalid(violations) => {
                 let violations = Violations::from(violations.clone());
                 return status(&Refusal::Invalid(violations));
+            }
+            WriteError::NotPermitted { violations } => {
+                let violations = Violations::from(violations.clone());
+                invalid(&mut details, &violations);
+                return Status::with_error_details(Code::PermissionDenied, violations.to_string(), details);
             }
             WriteError::TooManyShapes { .. } => quota(&mut details, "shapes", error),
             WriteError::TooManyEntries { .. } => quota(&mut details, "max_entries", error),
@@ -42,6 +47,7 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
         Refusal::Operate(error) => match error {
             OperateError::Busy => retry(&mut details),
             OperateError::Unavailable(_) => Code::Unavailable,
+            OperateError::Pruned { .. } => Code::FailedPrecondition,
             OperateError::Unsupported => Code::Unimplemented,
         },
         Refusal::Propagation(error) => match error {
@@ -53,6 +59,9 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
             PropagationError::UnknownMember => Code::NotFound,
             PropagationError::MemberConnected | PropagationError::NotAuthority => Code::FailedPrecondition,
         },
+        Refusal::Credential(CredentialError::TooMany) => quota(&mut details, "credentials", refusal),
+        Refusal::Credential(CredentialError::NotFound | CredentialError::Write(_)) => Code::NotFound,
+        Refusal::Exposed => Code::FailedPrecondition,
         Refusal::NotFound => Code::NotFound,
     };
     Status::with_error_details(code, refusal.to_string(), details)
@@ -64,7 +73,7 @@ fn invalid(details: &mut ErrorDetails, violations: &Violations) -> Code {
     Code::InvalidArgument
 }
 
-fn quota(details: &mut ErrorDetails, subject: &str, error: &WriteError) -> Code {
+fn quota(details: &mut ErrorDetails, subject: &str, error: &impl std::fmt::Display) -> Code {
     details.add_quota_failure_violation(subject, error.to_string());
     Code::ResourceExhausted
 }
@@ -88,6 +97,7 @@ mod tests {
         for (refusal, code, reason) in [
             (Refusal::Invalid(wrong().into()), Code::InvalidArgument, "INVALID_REQUEST"),
             (WriteError::Invalid(wrong()).into(), Code::InvalidArgument, "INVALID_REQUEST"),
+            (WriteError::NotPermitted { violations: wrong() }.into(), Code::PermissionDenied, "NOT_PERMITTED"),
             (WriteError::TooManyShapes { active: vec![shape] }.into(), Code::ResourceExhausted, "TOO_MANY_SHAPES"),
             (WriteError::TooManyEntries { limit: 7 }.into(), Code::ResourceExhausted, "TOO_MANY_ENTRIES"),
             (WriteError::RequestIdReused.into(), Code::AlreadyExists, "REQUEST_ID_REUSED"),
@@ -103,7 +113,12 @@ mod tests {
                 "NOT_THE_AUTHORITY",
             ),
             (FindError::NotTheAuthority { upstream: "u".into() }.into(), Code::FailedPrecondition, "NOT_THE_AUTHORITY"),
-            (OperateError::Busy.into(), Code::Unavailable, "BACKUP_BUSY"),
+            (OperateError::Busy.into(), Code::Unavailable, "OPERATION_BUSY"),
+            (OperateError::Pruned { oldest: Revision(7) }.into(), Code::FailedPrecondition, "REVISION_PRUNED"),
+            (CredentialError::TooMany.into(), Code::ResourceExhausted, "TOO_MANY_CREDENTIALS"),
+            (CredentialError::NotFound.into(), Code::NotFound, "UNKNOWN_CREDENTIAL"),
+            (CredentialError::Write(WriteError::Overloaded).into(), Code::Unavailable, "OVERLOADED"),
+            (Refusal::Exposed, Code::FailedPrecondition, "PLAINTEXT"),
             (OperateError::Unavailable("disk full".into()).into(), Code::Unavailable, "OPERATION_UNAVAILABLE"),
             (OperateError::Unsupported.into(), Code::Unimplemented, "UNSUPPORTED"),
             (PropagationError::Invalid(wrong()).into(), Code::InvalidArgument, "INVALID_REQUEST"),

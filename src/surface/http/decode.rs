@@ -38,7 +38,7 @@ pub fn revocation(json: &[u8]) -> Result<pb::Revocation, DecodeError> {
     decode(json, |tree, violations| read_revocation(tree, &Path::root("revocation"), violations))
 }
 
-pub(super) fn revoke_request(json: &[u8]) -> Result<pb::RevokeRequest, DecodeError> {
+pub(crate) fn revoke_request(json: &[u8]) -> Result<pb::RevokeRequest, DecodeError> {
     decode(json, |tree, violations| {
         let mut fields = Fields::of(tree, None, violations)?;
         let revocations = fields.array("revocations", violations).into_iter().enumerate();
@@ -50,13 +50,14 @@ pub(super) fn revoke_request(json: &[u8]) -> Result<pb::RevokeRequest, DecodeErr
             request_id: fields.string("request_id", violations).unwrap_or_default(),
             dry_run: fields.boolean("dry_run", violations).unwrap_or_default(),
             any_issuer: fields.boolean("any_issuer", violations).unwrap_or_default(),
+            confirmed: fields.boolean("confirmed", violations).unwrap_or_default(),
         };
-        fields.finish("revocations, request_id, dry_run, any_issuer", violations);
+        fields.finish("revocations, request_id, dry_run, any_issuer, confirmed", violations);
         Some(request)
     })
 }
 
-pub(super) fn reinstate_request(json: &[u8]) -> Result<pb::ReinstateRequest, DecodeError> {
+pub(crate) fn reinstate_request(json: &[u8]) -> Result<pb::ReinstateRequest, DecodeError> {
     decode(json, |tree, violations| {
         let mut fields = Fields::of(tree, None, violations)?;
         let reinstatements = fields.array("reinstatements", violations).into_iter().enumerate();
@@ -74,7 +75,7 @@ pub(super) fn reinstate_request(json: &[u8]) -> Result<pb::ReinstateRequest, Dec
     })
 }
 
-pub(super) fn list_request(json: &[u8]) -> Result<pb::ListRevocationsRequest, DecodeError> {
+pub(crate) fn list_request(json: &[u8]) -> Result<pb::ListRevocationsRequest, DecodeError> {
     decode(json, |tree, violations| {
         let mut fields = Fields::of(tree, None, violations)?;
         let claim = fields.take("claim").and_then(|claim| read_claim(claim, violations));
@@ -95,7 +96,7 @@ pub(super) fn list_request(json: &[u8]) -> Result<pb::ListRevocationsRequest, De
     })
 }
 
-pub(super) fn check_request(json: &[u8]) -> Result<pb::CheckTokenRequest, DecodeError> {
+pub(crate) fn check_request(json: &[u8]) -> Result<pb::CheckTokenRequest, DecodeError> {
     use pb::presented_token::Presented;
     decode(json, |tree, violations| {
         let mut fields = Fields::of(tree, None, violations)?;

@@ -9,7 +9,7 @@
 //! (RFC 9457). A revoked token is an answer, hence 200; a verdict of `unknown` is 503 unless configured otherwise, so
 //! that a caller who reads only the status does not take it for "not revoked".
 
-mod decode;
+pub(crate) mod decode;
 mod problem;
 mod render;
 mod routes;

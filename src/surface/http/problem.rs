@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
 use super::decode::DecodeError;
-use crate::revocation::ports::{FindError, OperateError, PropagationError, WriteError};
+use crate::revocation::ports::{CredentialError, FindError, OperateError, PropagationError, WriteError};
 use crate::surface::ask::Refusal;
 use crate::surface::budget::Late;
 use crate::surface::reason::{OVERLOADED, reason};
@@ -29,9 +29,13 @@ impl Problem {
     }
 
     fn invalid(violations: Violations) -> Self {
+        Self::of_fields(StatusCode::BAD_REQUEST, "INVALID_REQUEST", violations)
+    }
+
+    fn of_fields(status: StatusCode, reason: &'static str, violations: Violations) -> Self {
         let violations = violations.renamed(json_field);
         let detail = violations.to_string();
-        Self { violations, ..Self::new(StatusCode::BAD_REQUEST, "INVALID_REQUEST", detail) }
+        Self { violations, ..Self::new(status, reason, detail) }
     }
 
     fn and_retry(self) -> Self {
@@ -53,6 +57,9 @@ impl From<Refusal> for Problem {
             Refusal::Invalid(violations) => Self::invalid(violations),
             Refusal::Write(error) => match error {
                 WriteError::Invalid(violations) => Self::invalid(violations.into()),
+                WriteError::NotPermitted { violations } => {
+                    Self::of_fields(StatusCode::FORBIDDEN, reason, violations.into())
+                }
                 WriteError::TooManyShapes { .. } | WriteError::TooManyEntries { .. } => {
                     problem(StatusCode::INSUFFICIENT_STORAGE)
                 }
@@ -72,6 +79,7 @@ impl From<Refusal> for Problem {
             Refusal::Operate(error) => match error {
                 OperateError::Busy => problem(StatusCode::SERVICE_UNAVAILABLE).and_retry(),
                 OperateError::Unavailable(_) => problem(StatusCode::SERVICE_UNAVAILABLE),
+                OperateError::Pruned { .. } => problem(StatusCode::GONE),
                 OperateError::Unsupported => problem(StatusCode::NOT_IMPLEMENTED),
             },
             Refusal::Propagation(error) => match error {
@@ -80,6 +88,11 @@ impl From<Refusal> for Problem {
                 PropagationError::UnknownMember => problem(StatusCode::NOT_FOUND),
                 PropagationError::MemberConnected | PropagationError::NotAuthority => problem(StatusCode::CONFLICT),
             },
+            Refusal::Credential(CredentialError::TooMany) => problem(StatusCode::INSUFFICIENT_STORAGE),
+            Refusal::Credential(CredentialError::NotFound | CredentialError::Write(_)) => {
+                problem(StatusCode::NOT_FOUND)
+            }
+            Refusal::Exposed => problem(StatusCode::CONFLICT),
             Refusal::NotFound => problem(StatusCode::NOT_FOUND),
         }
     }
