@@ -72,6 +72,7 @@ impl Bench {
             items,
             dry_run: false,
             any_issuer: false,
+            confirmed: false,
         };
         let mut asked = self.running.revoke(request);
         self.running.step();
