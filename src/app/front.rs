@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::descriptors::within_descriptors;
 use crate::config::{AgentConfig, ServerConfig, TlsConfig};
 use crate::revocation::ports::Reports;
 use crate::security::tls::ServerTls;
@@ -61,7 +62,7 @@ impl Front {
         Ok(Self {
             callers: Listener::bind(listen.clone(), "--listen").await?,
             operators: Listener::bind(ops_listen.into(), "--ops-listen").await?,
-            bounds: Bounds::connections(options.connections_max),
+            bounds: within_descriptors(options.bounds),
             tls: None,
             reloads: Vec::new(),
             journal_dir,
@@ -170,7 +171,10 @@ fn observe(metrics: &Metrics, reports: &dyn Reports) {
     metrics.subscribers.set(status.subscribers as u64);
     // Counted where it happens, since the start; it never falls.
     metrics.history_lost_revisions.inner().store(status.history_lost, Ordering::Relaxed);
-    metrics.members_cut_off.set(status.members_cut_off);
+    // Whoever follows knows only of those that are connected to it.
+    if status.following.is_none() {
+        metrics.set_members_cut_off(status.members_cut_off);
+    }
     metrics.live_entries.set(status.live_entries);
     metrics.max_entries.set(status.policy.max_entries);
     metrics.active_shapes.set(status.shapes.len() as u64);
@@ -189,6 +193,10 @@ fn observe(metrics: &Metrics, reports: &dyn Reports) {
 fn observe_callers(metrics: &Metrics, connections: &Connections, sent_away: &SentAway) {
     metrics.set_sent_away(sent_away.counts());
     metrics.connections.set(connections.open());
+    metrics.connections_unproven.set(connections.unproven());
+    metrics.set_connections(connections.refused(), connections.closed());
+    metrics.requests_under_way.set(connections.budget().under_way());
+    metrics.set_requests_shed(connections.budget().shed());
     metrics.connections_broken.inner().store(connections.broken(), Ordering::Relaxed);
     metrics.set_handshakes_failed(connections.handshakes_failed());
 }

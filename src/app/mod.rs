@@ -2,6 +2,7 @@
 
 mod agent;
 mod authority;
+mod descriptors;
 mod front;
 mod metered;
 mod reload;

@@ -70,7 +70,6 @@ fn fields(response: &pb::GetStatusResponse) -> Vec<(&'static str, String)> {
         ("expiry floor", render_time(response.expiry_floor_seconds)),
         ("staleness", staleness(response.staleness_millis)),
         ("subscribers", response.subscribers.to_string()),
-        ("cut off", response.members_cut_off.to_string()),
         ("oldest revision", response.oldest_revision.to_string()),
         ("uptime", uptime),
         ("data", response.data_dir.clone()),
@@ -79,6 +78,10 @@ fn fields(response: &pb::GetStatusResponse) -> Vec<(&'static str, String)> {
         ("authentication", on_or_off(response.authentication)),
         ("tls", on_or_off(response.tls)),
     ];
+    // Whoever follows knows only of those that are connected to it.
+    if response.following.is_none() {
+        fields.push(("cut off", response.members_cut_off.to_string()));
+    }
     for (name, trouble) in [
         ("WRITES REFUSED", &response.writes_refused),
         ("CLOCK IN DOUBT", &response.clock_alarm),

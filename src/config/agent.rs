@@ -158,6 +158,9 @@ impl AgentConfig {
         if upstreams.is_empty() || upstreams.len() > SERVERS_MAX {
             return Err(ConfigError::Upstreams { given: upstreams.len() });
         }
+        if let Some(repeated) = repeated(&upstreams) {
+            return Err(ConfigError::UpstreamRepeated(repeated.clone()));
+        }
         let listen = overrides.listen.clone().or(agent.listen.map(|listen| listen.0)).unwrap_or(AGENT_LISTEN.into());
         let ops_listen = overrides.ops_listen.or(agent.ops_listen).unwrap_or(AGENT_OPS_LISTEN);
         let guards =
@@ -185,6 +188,12 @@ impl AgentConfig {
             log: overrides.log.or(file.log.format.map(Into::into)).unwrap_or_default(),
         })
     }
+}
+
+/// The first that is there twice: one that is down would seem to be another one that is up.
+fn repeated(upstreams: &[ServerUrl]) -> Option<&ServerUrl> {
+    let earlier = |(index, url): (usize, &ServerUrl)| upstreams[..index].contains(url);
+    upstreams.iter().enumerate().find(|(index, url)| earlier((*index, url))).map(|(_, url)| url)
 }
 
 impl AgentName {

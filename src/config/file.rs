@@ -133,10 +133,17 @@ pub(super) struct Journal {
     pub(super) audit_retention: Option<Span<0, { 3650 * DAY }>>,
 }
 
+/// Connections at once, of whatever kind.
+type ConnectionsMax = Whole<1, 1_000_000>;
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Limits {
-    pub(super) connections: Option<Whole<1, 1_000_000>>,
+    pub(super) connections: Option<ConnectionsMax>,
+    pub(super) connections_unproven: Option<ConnectionsMax>,
+    pub(super) connections_per_address: Option<ConnectionsMax>,
+    pub(super) connections_per_principal: Option<ConnectionsMax>,
+    pub(super) requests: Option<Whole<1, 1_000_000>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -227,7 +234,26 @@ impl File {
             issuers: self.issuers.iter().map(|issuer| issuer.0.clone()).collect(),
             hosts: self.server.hosts.iter().map(|host| host.0.clone()).collect(),
             unknown_status: unknown_status.unwrap_or(defaults.unknown_status),
-            connections_max: self.limits.connections.map_or(defaults.connections_max, |count| count.0 as usize),
+            bounds: self.limits.bounds(defaults.bounds),
+            ..defaults
+        }
+    }
+}
+
+impl Limits {
+    /// What is left out follows from how many connections there may be.
+    fn bounds(&self, defaults: surface::Bounds) -> surface::Bounds {
+        let total = self.connections.map_or(defaults.connections.total, |count| count.0 as usize);
+        let derived = surface::Limits::of(total);
+        let given = |count: Option<ConnectionsMax>, derived: usize| count.map_or(derived, |count| count.0 as usize);
+        surface::Bounds {
+            connections: surface::Limits {
+                unproven: given(self.connections_unproven, derived.unproven),
+                per_address: given(self.connections_per_address, derived.per_address),
+                per_principal: given(self.connections_per_principal, derived.per_principal),
+                ..derived
+            },
+            requests_max: self.requests.map_or(defaults.requests_max, |count| count.0 as usize),
             ..defaults
         }
     }

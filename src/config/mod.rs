@@ -93,6 +93,9 @@ pub enum ConfigError {
     /// Nothing says where data goes.
     #[error("there is no place for data: pass --data-dir, or set STATE_DIRECTORY, XDG_STATE_HOME or HOME")]
     NoDataDir,
+    /// An agent that is told the same server twice.
+    #[error("the upstream {0} is named twice; name each server once")]
+    UpstreamRepeated(ServerUrl),
     /// An agent with nobody to follow, or too many.
     #[error(
         "an agent follows 1 to {SERVERS_MAX} servers, {given} given: pass --upstream URL[,URL…], or set agent.upstreams"

@@ -35,6 +35,25 @@ fn an_empty_file_and_none_at_all_give_the_defaults() {
 }
 
 #[test]
+fn limits_follow_from_the_number_of_connections_unless_they_are_given() {
+    let bounds = |toml: &str| load(toml, &Overrides::default()).unwrap().surface.bounds;
+    let surface::Bounds { connections, requests_max, .. } = bounds("limits.connections = 400");
+    assert_eq!((connections, requests_max), (surface::Limits::of(400), 4096));
+    assert_eq!((connections.unproven, connections.per_address, connections.per_principal), (100, 300, 300));
+    let given = bounds(
+        "[limits]\nconnections = 400\nconnections_unproven = 1\nconnections_per_address = 2\n\
+         connections_per_principal = 3\nrequests = 4",
+    );
+    let expected = surface::Limits { total: 400, unproven: 1, per_address: 2, per_principal: 3 };
+    assert_eq!((given.connections, given.requests_max), (expected, 4));
+    for key in
+        ["connections", "connections_unproven", "connections_per_address", "connections_per_principal", "requests"]
+    {
+        check_refused(&format!("limits.{key} = 0"), &[key, "expected a number from 1 to 1000000, 0 given"]);
+    }
+}
+
+#[test]
 fn the_sample_holds_every_key_with_its_default() {
     let sample = load(include_str!("../../docs/rescind.toml"), &Overrides::default()).unwrap();
     let default = load("", &Overrides::default()).unwrap();
@@ -75,7 +94,7 @@ fn every_key_of_the_sample_is_documented() {
             assert!(docs.contains(&name), "{name} is missing in docs/configuration.md");
         }
     }
-    assert_eq!(keys, 41, "a key was added or removed: extend the sample");
+    assert_eq!(keys, 45, "a key was added or removed: extend the sample");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::asker::Asker;
+use super::connections::TooManyConnections;
 use super::parse::{self, Issuers, TOKENS_MAX, with_scratch};
 use super::violations::{Path, Violations};
 use crate::revocation::Verdict;
@@ -53,6 +54,9 @@ pub enum Refusal {
     /// The caller may not do that.
     #[error("{0}")]
     Denied(Box<Denial>),
+    /// The caller has too many connections.
+    #[error(transparent)]
+    TooManyConnections(#[from] TooManyConnections),
     /// The node could not tell about its subscribers.
     #[error(transparent)]
     Propagation(#[from] PropagationError),

@@ -12,6 +12,7 @@ use http::header::AUTHORIZATION;
 
 use super::ask::Refusal;
 use super::asker::Asker;
+use super::connections::Proof;
 use super::guard::is_grpc;
 use super::http::{Problem, fallback};
 use super::log_limit::LogLimit;
@@ -90,7 +91,12 @@ pub(super) async fn door(State(door): State<Door>, mut request: Request, next: N
     let asker = match (door.access.clone(), Call::at(request.uri().path())) {
         (None, _) => Asker::anybody(peer),
         (Some(access), Some(call)) => match door.admit(&access, call, &request) {
-            Ok(Some(identity)) => Asker::known(identity, door, peer),
+            Ok(Some(identity)) => {
+                if let Err(refusal) = prove(&request, &identity) {
+                    return answer(&request, refusal);
+                }
+                Asker::known(identity, door, peer)
+            }
             Ok(None) => return next.run(request).await,
             Err(refusal) => return answer(&request, refusal),
         },
@@ -113,6 +119,12 @@ fn brought(request: &Request) -> Brought<'_> {
     let is_repeated = authorizations.next().is_some();
     let certificate = request.extensions().get::<Arc<CertificateNames>>().map(AsRef::as_ref);
     Brought { certificate, authorization, is_repeated }
+}
+
+/// The connection is this principal's from now on, if it is nobody's yet.
+fn prove(request: &Request, identity: &Identity) -> Result<(), Refusal> {
+    let proof = request.extensions().get::<Proof>();
+    Ok(proof.map_or(Ok(()), |proof| proof.prove(identity.name()))?)
 }
 
 /// In the form that the caller speaks.

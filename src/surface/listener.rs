@@ -17,14 +17,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::address::Address;
-use super::connections::{Connections, Midway, Open};
+use super::budget::{Admitted, Arriving, Class, REQUESTS_MAX, Shed};
+use super::connections::{Connections, Ending, Limits, Midway, Open, Taken, UnderWay};
+use super::guard::is_grpc;
 use super::handshake::{CurrentTls, HandshakeError, shake};
 use super::peer::{Encrypted, Peer};
 use super::preface::Prefaced;
@@ -53,14 +54,18 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the first bytes of a connection and an HTTP/1 request head may take; also closes idle HTTP/1 connections.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// What has begun on a connection that is to leave may take so long; whoever answers GOAWAY needs a few round trips.
+const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 /// The pause after an accept failed for want of descriptors or memory, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The bounds of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// The most connections at once; more wait to be accepted. Each takes about 25 KiB.
-    pub connections_max: usize,
+    /// The most connections at once. Each takes about 25 KiB.
+    pub connections: Limits,
+    /// The most requests under way at once.
+    pub requests_max: usize,
     /// How long requests that have begun may take once the server stops: 10 s by default, less than the 30 s that
     /// service managers wait before they kill.
     pub stop_grace: Duration,
@@ -70,7 +75,11 @@ impl Bounds {
     /// The default bounds with so many connections.
     #[must_use]
     pub fn connections(connections_max: usize) -> Self {
-        Self { connections_max, stop_grace: Duration::from_secs(10) }
+        Self {
+            connections: Limits::of(connections_max),
+            requests_max: REQUESTS_MAX,
+            stop_grace: Duration::from_secs(10),
+        }
     }
 }
 
@@ -200,32 +209,32 @@ async fn accept_all<A: Accept>(
     counted: Arc<Connections>,
     stop: CancellationToken,
 ) {
-    let free = Arc::new(Semaphore::new(bounds.connections_max));
+    counted.limit(bounds.connections);
+    counted.budget().limit(bounds.requests_max);
     let mut connections = JoinSet::new();
     let builder = Arc::new(builder());
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accept(&from, &free) => accepted,
+            accepted = from.accept() => accepted,
         };
         match accepted {
-            Ok((permit, connection, peer)) => {
-                let (app, builder, counted, stop) =
-                    (app.clone(), Arc::clone(&builder), Arc::clone(&counted), stop.clone());
-                let tls = tls.clone();
+            Ok((connection, peer)) => {
+                // Dropped, hence closed, where there is no place.
+                let Some(open) = counted.admit(peer) else { continue };
+                let (app, builder, stop, tls) = (app.clone(), Arc::clone(&builder), stop.clone(), tls.clone());
                 connections.spawn(async move {
-                    let open = counted.begin();
                     let far = Far { peer, names: None, is_encrypted: false };
                     match tls {
                         None => serve_connection(connection, far, app, &builder, open, stop).await,
                         Some(tls) => secure_connection(connection, &tls, far, app, &builder, open, stop).await,
                     }
-                    drop(permit);
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "accept failed");
+                let made_room = counted.make_room();
+                tracing::warn!(%error, made_room, "accept failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -236,12 +245,6 @@ async fn accept_all<A: Accept>(
         tracing::warn!(connections = connections.len(), "connections are cut");
         connections.shutdown().await;
     }
-}
-
-async fn accept<A: Accept>(from: &A, free: &Arc<Semaphore>) -> io::Result<(OwnedSemaphorePermit, A::Connection, Peer)> {
-    let permit = Arc::clone(free).acquire_owned().await.map_err(io::Error::other)?;
-    let (connection, peer) = from.accept().await?;
-    Ok((permit, connection, peer))
 }
 
 /// What is known of a connection's far end.
@@ -259,13 +262,16 @@ async fn secure_connection<I>(
     far: Far,
     app: Router,
     builder: &auto::Builder<TokioExecutor>,
-    open: Open<'_>,
+    open: Open,
     stop: CancellationToken,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let mut watch = open.watch();
     let shaken = tokio::select! {
         shaken = shake(tls(), io) => shaken,
+        // However it has to end: nothing was begun.
+        _ = watch.ending() => return,
         () = stop.cancelled() => return,
     };
     let peer = far.peer;
@@ -290,16 +296,17 @@ async fn serve_connection<I>(
     far: Far,
     app: Router,
     builder: &auto::Builder<TokioExecutor>,
-    open: Open<'_>,
+    open: Open,
     stop: CancellationToken,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let Far { peer, names, is_encrypted } = far;
     let midway = Midway::default();
+    let mut watch = open.watch();
     let io = Prefaced::within(io, HEAD_TIMEOUT, midway.clone());
-    let asked = midway.clone();
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let (asked, proof, budget) = (midway.clone(), open.proof(), open.budget());
+    let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
         if is_encrypted {
             request.extensions_mut().insert(Encrypted);
@@ -307,37 +314,70 @@ async fn serve_connection<I>(
         if let Some(names) = &names {
             request.extensions_mut().insert(Arc::clone(names));
         }
+        request.extensions_mut().insert(proof.clone());
         // HTTP/2 asks an idle connection for a sign of life; one that gives none is broken.
         let asked = (request.version() < Version::HTTP_2).then(|| asked.clone());
+        let under_way = open.begin_request();
+        // Counted here, not when the answer is first polled: what waits for a processor is under way too.
+        let admitted = budget.admit(Class::of(request.uri().path()));
         // In a box, because hyper keeps its room for as long as the response lasts.
-        Box::pin(answer(app.clone(), request.map(Body::new), asked))
+        Box::pin(answer(app.clone(), request, asked, admitted, under_way))
     });
     let connection = builder.serve_connection(TokioIo::new(io), service);
     tokio::pin!(connection);
+    // `None`: it was cut.
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        biased;
+        ended = connection.as_mut() => Some(ended),
+        ending = watch.ending() => match ending {
+            Ending::Cut => None,
+            Ending::Leave => {
+                connection.as_mut().graceful_shutdown();
+                timeout(LEAVE_WITHIN, connection).await.ok()
+            }
+        },
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            Some(connection.await)
         }
     };
     match ended {
-        Err(error) if open.note(&*error, &midway) => {
+        Some(Err(error)) if open.note(&*error, &midway) => {
             if let Some(left_out) = open.admit_line() {
                 tracing::info!(%peer, error, left_out, "a connection was closed for what came over it");
             }
         }
-        Err(error) => tracing::debug!(%peer, error, "connection ended"),
-        Ok(()) => {}
+        Some(Err(error)) => tracing::debug!(%peer, error, "connection ended"),
+        Some(Ok(())) | None => {}
     }
 }
 
-async fn answer(app: Router, request: Request<Body>, asked: Option<Midway>) -> Result<Response<Body>, Infallible> {
-    let response = app.oneshot(request).await;
+/// Answers one request, if there is room for it.
+async fn answer(
+    app: Router,
+    request: Request<Incoming>,
+    asked: Option<Midway>,
+    admitted: Result<Admitted, Shed>,
+    under_way: UnderWay,
+) -> Result<Response<Taken>, Infallible> {
+    let class = Class::of(request.uri().path());
+    // A subscription has limits of its own, in both directions, and lasts.
+    let is_lasting = class == Class::Subscription;
+    let response = match admitted {
+        Ok(admitted) => {
+            let request = match is_lasting {
+                true => request.map(Body::new),
+                false => request.map(|body| Body::new(Arriving::new(body, admitted.ticket()))),
+            };
+            let Ok(response) = app.oneshot(request).await;
+            response
+        }
+        Err(shed) => shed.response(is_grpc(request.headers())),
+    };
     if let Some(asked) = asked {
         asked.end();
     }
-    response
+    Ok(response.map(|body| Taken::new(body, under_way, !is_lasting)))
 }
 
 fn builder() -> auto::Builder<TokioExecutor> {

@@ -11,6 +11,7 @@
 mod address;
 mod ask;
 mod asker;
+mod budget;
 mod connections;
 mod credentials;
 mod door;
@@ -34,14 +35,15 @@ mod violations;
 
 use ::http::StatusCode;
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 pub use address::{Address, AddressError};
 pub use ask::{Node, Refusal};
-pub use connections::Connections;
+pub use budget::{Budget, CLASSES, REQUESTS_MAX};
+pub use connections::{CLOSED, CONNECTIONS_MAX, Connections, Limits, Proof, REFUSED, TooManyConnections};
 pub use door::Door;
 pub use grpc::{SentAway, SubscribeService, subscribe_service};
 pub use handshake::{CurrentTls, HandshakeFailure};
@@ -67,8 +69,8 @@ pub struct Options {
     pub hosts: Vec<String>,
     /// The HTTP status of a check that cannot tell: 503 by default.
     pub unknown_status: StatusCode,
-    /// The most connections at once, 10,000 by default; more wait to be accepted. Each takes about 25 KiB.
-    pub connections_max: usize,
+    /// The bounds of the listener.
+    pub bounds: Bounds,
     /// Whether the server is exposed without authentication: told in its status.
     pub insecure: bool,
     /// Whether the callers' port speaks TLS: told in its status.
@@ -83,7 +85,7 @@ impl Default for Options {
             issuers: Vec::new(),
             hosts: Vec::new(),
             unknown_status: StatusCode::SERVICE_UNAVAILABLE,
-            connections_max: 10_000,
+            bounds: Bounds::connections(CONNECTIONS_MAX),
             insecure: false,
             tls: false,
             data_dir: String::new(),
@@ -119,6 +121,7 @@ impl Surface {
             tls: options.tls,
             data_dir: options.data_dir.clone(),
         };
+        let asks = door.asks();
         let (routes, health) = grpc::routes(&desk, routes);
         let twins = http::Twins { desk, unknown_status: options.unknown_status };
         let app = routes
@@ -126,8 +129,10 @@ impl Surface {
             .into_axum_router()
             .merge(http::router(twins))
             .fallback(http::fallback)
-            .layer(from_fn_with_state(door, door::door))
-            .layer(from_fn_with_state(options.hosts.clone().into(), guard::guard));
+            .layer(from_fn_with_state(door, door::door));
+        // Where callers are asked who they are, the door knows whom to trust.
+        let app = if asks { app } else { app.layer(from_fn(connections::prove_who_is_answered)) };
+        let app = app.layer(from_fn_with_state(options.hosts.clone().into(), guard::guard));
         Self { app, health }
     }
 

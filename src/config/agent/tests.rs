@@ -35,6 +35,14 @@ fn upstreams_alone_are_enough() {
 }
 
 #[test]
+fn a_server_is_named_once() {
+    for url in ["http://a:1", "unix:/run/a"] {
+        check_refused(&format!("agent.upstreams = ['{url}', 'http://b:1', '{url}']"), &["named twice", url]);
+    }
+    check_refused("agent.upstreams = ['http://a:1', 'http://A:1/']", &["named twice"]);
+}
+
+#[test]
 fn the_sample_holds_every_key() {
     let sample = load(include_str!("../../../docs/rescind.toml"), &AgentOverrides::default()).unwrap();
     let default = load(MINIMAL, &AgentOverrides::default()).unwrap();
@@ -94,7 +102,10 @@ fn half_a_local_policy_leaves_the_other_half_to_the_authority() {
 fn an_agent_has_1_to_16_upstreams() {
     check_refused("", &["1 to 16 servers, 0 given", "--upstream", "agent.upstreams"]);
     check_refused("[agent]\nupstreams = []", &["0 given"]);
-    let list = |count: usize| format!("[agent]\nupstreams = [{}]", "'http://a:1',".repeat(count));
+    let list = |count: usize| {
+        let urls: String = (1..=count).map(|port| format!("'http://a:{port}',")).collect();
+        format!("[agent]\nupstreams = [{urls}]")
+    };
     check_refused(&list(17), &["17 given"]);
     assert_eq!(load(&list(16), &AgentOverrides::default()).unwrap().upstreams.len(), 16);
 }

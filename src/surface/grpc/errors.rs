@@ -3,19 +3,14 @@
 //! `ErrorInfo.reason` names the refusal; `BadRequest` the fields that are wrong or not permitted; `QuotaFailure` the limit; `RetryInfo` when a
 //! retry makes sense.
 
-use std::time::Duration;
-
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::revocation::ports::{CredentialError, FindError, OperateError, PropagationError, WriteError};
 use crate::security::access::{Denial, DenialReason};
 use crate::surface::ask::Refusal;
-use crate::surface::reason::{DOMAIN, reason};
+use crate::surface::reason::{DOMAIN, RETRY_DELAY, reason};
 use crate::surface::violations::Violations;
-
-/// When a refused but harmless request may be tried again.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// The status that tells a refusal.
 pub(crate) fn status(refusal: &Refusal) -> Status {
@@ -66,6 +61,7 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
             PropagationError::MemberConnected | PropagationError::NotAuthority => Code::FailedPrecondition,
         },
         Refusal::Denied(denial) => denied(&mut details, denial),
+        Refusal::TooManyConnections(_) => quota(&mut details, "connections", refusal),
         Refusal::Credential(CredentialError::TooMany) => quota(&mut details, "credentials", refusal),
         Refusal::Credential(CredentialError::NotFound | CredentialError::Write(_)) => Code::NotFound,
         Refusal::Exposed => Code::FailedPrecondition,

@@ -9,7 +9,8 @@ use super::decode::DecodeError;
 use crate::revocation::ports::{CredentialError, FindError, OperateError, PropagationError, WriteError};
 use crate::security::access::DenialReason;
 use crate::surface::ask::Refusal;
-use crate::surface::reason::reason;
+use crate::surface::budget::Late;
+use crate::surface::reason::{OVERLOADED, reason};
 use crate::surface::violations::Violations;
 
 /// When a refused but harmless request may be tried again.
@@ -105,6 +106,7 @@ impl From<Refusal> for Problem {
                 challenge: denial.reason.is_unauthenticated(),
                 ..problem(denied(denial.reason))
             },
+            Refusal::TooManyConnections(_) => problem(StatusCode::TOO_MANY_REQUESTS),
             Refusal::Credential(CredentialError::TooMany) => problem(StatusCode::INSUFFICIENT_STORAGE),
             Refusal::Credential(CredentialError::NotFound | CredentialError::Write(_)) => {
                 problem(StatusCode::NOT_FOUND)
@@ -126,6 +128,20 @@ fn denied(reason: DenialReason) -> StatusCode {
         DenialReason::NoSuchCall => StatusCode::NOT_FOUND,
         DenialReason::TooManyRequests | DenialReason::TooManyWrites { .. } => StatusCode::TOO_MANY_REQUESTS,
     }
+}
+
+impl From<Late> for Problem {
+    fn from(late: Late) -> Self {
+        match late {
+            Late::Slow => Self::new(StatusCode::REQUEST_TIMEOUT, "BODY_TIMEOUT", late.detail()),
+            Late::Displaced | Late::Large => overloaded(late.detail()),
+        }
+    }
+}
+
+/// There is no room now.
+pub(crate) fn overloaded(detail: String) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, OVERLOADED, detail).and_retry()
 }
 
 impl From<DecodeError> for Problem {
