@@ -6,7 +6,10 @@ use std::time::Duration;
 use prost::Message as _;
 use rescind::clock::{Clock, ManualTime};
 use rescind::fuzzing;
-use rescind::journal::{Action, Body, ExpiryBasis, Extension, Record, Reinstatement, Request, Revocation as Accepted};
+use rescind::journal::{
+    Action, Body, CredentialAction, CredentialChange, ExpiryBasis, Extension, Record, Reinstatement, Request,
+    Revocation as Accepted,
+};
 use rescind::replica::{self, FollowerOptions, Following};
 use rescind::replication::Moment;
 use rescind::replication::frames::{
@@ -14,9 +17,11 @@ use rescind::replication::frames::{
     ToSubscriber, WelcomeMode,
 };
 use rescind::replication::subscription::Mode;
+use rescind::revocation::grant::Role as GrantedRole;
+use rescind::revocation::ports::{Credential, CredentialHash, CredentialId};
 use rescind::revocation::{
-    Chain, Cutoff, Delta, Digest, Entry, Exception, Fingerprint, LifetimePolicy, Mark, Minute, PackedEntry, Policy,
-    Position, Revision, RevocationId, Selector, Shape, TestedClaim, UnixMillis, UnixSeconds, WhenStale,
+    Chain, Cutoff, Delta, Digest, Entry, Exception, Fingerprint, Grant, LifetimePolicy, Mark, Minute, PackedEntry,
+    Policy, Position, Revision, RevocationId, Selector, Shape, TestedClaim, UnixMillis, UnixSeconds, WhenStale,
 };
 use rescind::wire::pb;
 
@@ -202,6 +207,28 @@ fn full_delta() -> Delta {
     }
 }
 
+fn credentials(action: CredentialAction) -> Body {
+    let (principal, peer) = ("root".to_owned(), "192.0.2.1".to_owned());
+    Body::Credentials(CredentialChange { principal, peer, received_at: UnixMillis(T0), action })
+}
+
+fn credential() -> Credential {
+    Credential {
+        id: CredentialId([1; 8]),
+        name: "gateway".to_owned(),
+        grant: Grant {
+            roles: [GrantedRole::Check, GrantedRole::Revoke].into_iter().collect(),
+            issuers: Some(vec!["idp".to_owned()]),
+            claims: None,
+            writes_per_minute: Some(60),
+        },
+        hash: CredentialHash { salt: [3; 16], digest: [4; 32] },
+        expires_at: Some(UnixSeconds(2_000_000_000)),
+        created_at: UnixMillis(T0),
+        created_by: "root".to_owned(),
+    }
+}
+
 fn revocation_id() -> RevocationId {
     RevocationId { epoch_prefix: 0xabcd_ef01, revision: Revision(3), index: 1 }
 }
@@ -245,6 +272,12 @@ fn journal(add: Add<'_>) {
         ("policy", Body::Policy { policy: Policy::default(), actor: "root".to_owned(), peer: String::new() }),
         ("requests", Body::Requests(requests)),
         ("extend", Body::Extend(vec![extension])),
+        ("loss", Body::Policy { policy: Policy::default(), actor: "root".to_owned(), peer: "192.0.2.1".to_owned() }),
+        ("credential", credentials(CredentialAction::Create(Box::new(credential())))),
+        (
+            "credentials_revoked",
+            credentials(CredentialAction::Revoke(vec![CredentialId([1; 8]), CredentialId([2; 8])])),
+        ),
     ] {
         let record = Record { revision: Revision(3), chain_after: Chain::default(), body, delta: delta.clone() };
         add("record", name, record.encode().expect("a sound record"));
