@@ -101,7 +101,7 @@ impl Honest {
             while !until.load(Ordering::Relaxed) {
                 let token = claims(&serde_json::json!({ "sub": "alice" }));
                 assert_eq!(runtime.block_on(caller.check(token)).unwrap(), Outcome::NotRevoked);
-                let answer = http::post(server, "/v1/check", "{\"claims\":{\"sub\":\"alice\"}}");
+                let answer = http::post(server, "/v1/check", "{\"claims\":{\"payload\":{\"sub\":\"alice\"}}}");
                 assert_eq!(answer.status, 200, "{answer:?}");
                 count.fetch_add(1, Ordering::Relaxed);
             }
@@ -144,7 +144,7 @@ fn connect_from(last: u8, server: SocketAddr) -> TcpStream {
 
 /// A check that is answered, and the connection kept.
 fn ask(mut stream: TcpStream) -> std::io::Result<TcpStream> {
-    let body = "{\"claims\":{\"sub\":\"bob\"}}";
+    let body = "{\"claims\":{\"payload\":{\"sub\":\"bob\"}}}";
     let request = format!(
         "POST /v1/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
@@ -200,12 +200,12 @@ fn a_slow_loris_makes_room_for_others() {
     let address = scene.server.listen;
     let mut held: Vec<TcpStream> = Vec::new();
     for turn in 0..600_u32 {
-        let mut stream = connect_from(1, address);
+        let mut stream = connect_from(2, address);
         // Nothing at all; the head of a request that goes on and on; a body that never comes.
         let begun: &[u8] = match turn % 3 {
             0 => b"",
             1 => b"POST /v1/check HTTP/1.1\r\nHost: localhost\r\nX-",
-            _ => b"POST /v1/check HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
+            _ => b"POST /v1/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
         };
         let _ = stream.write_all(begun);
         held.push(stream);
