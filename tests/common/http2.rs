@@ -82,9 +82,14 @@ impl Http2 {
         let _ = self.stream.shutdown(std::net::Shutdown::Write);
     }
 
-    /// Everything that the server says until it ends the connection: kind, stream and payload.
-    pub(crate) fn frames(mut self) -> Vec<(u8, u32, Vec<u8>)> {
-        std::iter::from_fn(|| self.next_frame()).collect()
+    /// Reads until the server answers on `stream`, resets it, or ends the connection; whether it did any of that.
+    pub(crate) fn is_refused(&mut self, stream: u32) -> bool {
+        while let Some((kind, of, _)) = self.next_frame() {
+            if kind == GOAWAY || of == stream {
+                return true;
+            }
+        }
+        false
     }
 
     fn next_frame(&mut self) -> Option<(u8, u32, Vec<u8>)> {
