@@ -152,6 +152,8 @@ fn machines(add: Add<'_>) {
     let steps =
         [vec![0], relay.clone(), step(1, &told), step(1, &ack), vec![2, 0, 0, 3, 1, 30, 1, 3, 0, 0, 4, 255, 0, 5]];
     add("fleet", "relay", steps.concat());
+    let endless = ToServer::Roster(Roster { unlisted: u64::MAX, ..roster() });
+    add("fleet", "endless", [vec![0], relay, step(1, &endless)].concat());
     add(
         "fleet",
         "leaves",

@@ -465,3 +465,14 @@ fn a_subtree_sums_up_everybody_and_points_at_those_behind() {
     assert_eq!((told.parent, told.about.acked), (R1, Revision(10)));
     assert_eq!(fleet.entry(leaf(3), leaf(0x77)).unwrap().parent, leaf(0x77));
 }
+
+#[test]
+fn a_relay_that_counts_without_end_is_counted_up_to_the_end() {
+    let mut fleet = fleet();
+    let roster = Roster { unlisted: u64::MAX, ..part(1, false, Some(1)) };
+    fleet.handle_roster(at(1), 1, R1, &roster).unwrap();
+    assert_eq!((fleet.unlisted_below(), fleet.subtree().subscribers), (u64::MAX, u64::MAX));
+    let mut fleet = self::fleet();
+    acknowledge(&mut fleet, 2, u64::MAX, 10, u64::MAX);
+    assert_eq!(fleet.subtree().subscribers, u64::MAX);
+}
