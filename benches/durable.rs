@@ -61,6 +61,7 @@ fn request(from: u64, count: u64) -> RevokeRequest {
         items: (from..from + count).map(item).collect(),
         dry_run: false,
         any_issuer: false,
+        confirmed: true,
     }
 }
 

@@ -13,14 +13,16 @@ use rusqlite::{Connection, params_from_iter};
 use crate::authority::backup::Manifest;
 use crate::authority::ledger::{Live, LiveRevocation, Place, Stack};
 use crate::authority::requests::{Remembered, RequestKey};
-use crate::authority::snapshot::{self, LiveRow, SnapshotFileError, SnapshotReader, SnapshotWriter};
+use crate::authority::snapshot::{self, LiveRow, SnapshotFileError, SnapshotReader, SnapshotWriter, Tail};
 use crate::journal::codec::{decode_carried, encode_carried};
 use crate::journal::index::token;
 use crate::journal::members::{TABLE, put, stored};
 use crate::journal::{ExpiryBasis, Identity, SigningSeed, StoredMember};
 use crate::replica::cache::read;
 use crate::replication::follower::Kept;
-use crate::revocation::ports::{Caller, MemberChoice, Query, ReinstateRequest, RevokeRequest};
+use crate::revocation::ports::{
+    Caller, Credential, CredentialHash, CredentialId, MemberChoice, Query, ReinstateRequest, RevokeRequest,
+};
 use crate::revocation::{
     Chain, Entry, Epoch, Fingerprint, Grant, Mark, Minute, Policy, Position, Revision, RevocationId, SetKey, Shape,
     SnapshotBuilder, SnapshotEntry, SnapshotState, Stamp, UnixMillis,
@@ -97,23 +99,24 @@ pub fn authority_snapshot(path: &Path, key: &SetKey) -> Result<Stamp, SnapshotFi
     snapshot::load(path, key).map(|loaded| loaded.set.stamp())
 }
 
-/// Reads the authority's snapshot in a file, whatever digest it states, and writes what it holds to another; how many rows
-/// and requests that were.
+/// Reads the authority's snapshot in a file, whatever digest it states, and writes what it holds to another; how many rows,
+/// requests and credentials that were.
 ///
 /// # Errors
 /// When the file is damaged, or the other cannot be written.
-pub fn rewrite_authority_snapshot(path: &Path, other: &Path) -> Result<(u64, u64), SnapshotFileError> {
+pub fn rewrite_authority_snapshot(path: &Path, other: &Path) -> Result<(u64, u64, u64), SnapshotFileError> {
     let mut reader = SnapshotReader::open(path)?;
     let mut rows = Vec::new();
     let header = reader.header().clone();
     while let Some(row) = reader.row()? {
         rows.push(row);
     }
-    let requests = reader.finish()?;
-    let counts = (rows.len() as u64, requests.len() as u64);
+    let Tail { requests, credentials } = reader.finish()?;
+    let counts = (rows.len() as u64, requests.len() as u64, credentials.len() as u64);
     let mut writer = SnapshotWriter::create(other, &header)?;
     rows.iter().try_for_each(|row| writer.row(row))?;
-    writer.finish(requests.into_iter())?;
+    writer.requests(requests.into_iter())?;
+    writer.finish(&credentials.into_iter().map(|credential| (credential.id, credential.into())).collect())?;
     Ok(counts)
 }
 
@@ -158,7 +161,17 @@ pub fn write_authority_snapshot(
     let mut writer = SnapshotWriter::create(path, &header)?;
     rows.iter().try_for_each(|row| writer.row(row))?;
     let remembered = Remembered { body_hash: [2; 32], revision, ordinal: 0 };
-    writer.finish([(time, RequestKey([1; 16]), remembered)].into_iter())
+    writer.requests([(time, RequestKey([1; 16]), remembered)].into_iter())?;
+    let credential = Credential {
+        id: CredentialId([3; 8]),
+        name: "sample".to_owned(),
+        grant: Grant::everything().as_ref().clone(),
+        hash: CredentialHash { salt: [4; 16], digest: [5; 32] },
+        expires_at: None,
+        created_at: time,
+        created_by: "sample".to_owned(),
+    };
+    writer.finish(&[(credential.id, credential.into())].into_iter().collect())
 }
 
 /// What a replica's cache directory holds; nothing of it is verified.

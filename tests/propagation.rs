@@ -5,13 +5,13 @@
 
 mod common;
 
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use common::agent::Agent;
 use common::server::{Server, command};
 use common::wait_until;
-use rescind::client::Client;
+use rescind::client::{Client, PublicKey};
 use rescind::replica::{Connection, Upstream as _};
 use rescind::replication::frames::{Hello, NodeId, ProtocolRange, Role, ToServer, ToSubscriber};
 use rescind::revocation::Revision;
@@ -129,6 +129,39 @@ async fn one_that_is_cut_off_is_named_until_it_is_forgotten() {
     assert_eq!(told(&cli(&server, &["forget", "rescind watch"]).await).0, Some(0));
     assert_eq!(told(&cli(&server, &["forget", "rescind watch"]).await).0, Some(2));
     assert_told(&revoke(&server, "bob", "10s").await, 0, "applied by 1 of 1 subscribers in ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_is_ended_or_not_read_any_more_says_goodbye() {
+    let server = Server::start();
+    for end in ["-TERM", "-HUP", "-INT"] {
+        let mut watching = watch(&server);
+        wait_for(&server, 1, 0);
+        assert!(Command::new("kill").args([end, &watching.id().to_string()]).status().unwrap().success());
+        assert_eq!(watching.wait().unwrap().code(), Some(0), "{end}");
+        wait_for(&server, 0, 0);
+    }
+    let mut command = command(&["watch", "--server", &server.url()]);
+    let mut watching = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for(&server, 1, 0);
+    drop(watching.stdout.take());
+    assert_told(&revoke(&server, "alice", "0s").await, 3, "applied by ");
+    assert_eq!(watching.wait().unwrap().code(), Some(0));
+    wait_for(&server, 0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_refuses_its_first_server_is_not_missed_there() {
+    let server = Server::start();
+    let client = Client::builder([server.url()]).name("pins another").public_key(PublicKey([7; 32])).connect().unwrap();
+    tokio::task::block_in_place(|| {
+        wait_until("it was refused, more than once", READY_LIMIT, || {
+            (client.status().counts.divergences + client.status().counts.connection_failures > 1).then_some(())
+        });
+    });
+    wait_for(&server, 0, 0);
+    client.shutdown().await;
+    wait_for(&server, 0, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

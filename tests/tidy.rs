@@ -19,12 +19,12 @@ const IMPORTS: [(&str, &[&str]); 18] = [
     ("hub", &["revocation", "replication", "clock"]),
     ("relay", &["revocation", "replication", "hub", "replica", "clock"]),
     ("replica", &["revocation", "replication", "clock"]),
-    ("wire", &["revocation", "replication", "replica"]),
+    ("wire", &["revocation", "replication", "replica", "security"]),
     ("security", &["revocation", "clock", "token"]),
     // Subscriptions are driven beside their sockets: the sending machine is pure, as the core is.
     ("surface", &["revocation", "replication", "token", "wire", "security"]),
     ("telemetry", &[]),
-    ("config", &["revocation", "surface", "journal", "authority", "replica", "telemetry"]),
+    ("config", &["revocation", "surface", "journal", "authority", "replica", "security", "telemetry"]),
     ("app", ALL),
     ("cli", ALL),
     // The door for fuzz targets: nobody imports it.

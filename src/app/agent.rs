@@ -12,8 +12,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use super::front::{Front, stop_on_signal};
+use super::front::{Front, lacks, stop_on_signal};
 use super::metered::metered;
+use super::reload::Hangups;
 use crate::clock::{BootTime, Clock};
 use crate::config::AgentConfig;
 use crate::hub;
@@ -23,11 +24,13 @@ use crate::replica::{Driver, DriverOptions, Event, FollowerOptions, NodeId, Repl
 use crate::replication::FollowerStatus;
 use crate::replication::frames::Role;
 use crate::revocation::ports::{
-    AcceptLossError, BackupParts, Caller, FindError, Finds, Following, Found, NotAuthority, OperateError, Operates,
-    Page, Pending, Query, Record, ReinstateReply, ReinstateRequest, Reports, RevokeReply, RevokeRequest, Status,
-    WriteError, Writes,
+    AcceptLossError, BackupParts, Caller, ExportParts, FindError, Finds, Following, Found, NotAuthority, OperateError,
+    Operates, Page, Pending, Query, Record, ReinstateReply, ReinstateRequest, Reports, RevokeReply, RevokeRequest,
+    Status, WriteError, Writes,
 };
 use crate::revocation::{Epoch, LifetimePolicy, Position, Revision, RevocationId, WhenStale};
+use crate::security::tls::{ServerTls, TlsError};
+use crate::security::watch::Watched;
 use crate::surface::{BindError, Node, Surface, subscribe_service};
 use crate::telemetry::Metrics;
 use crate::wire::replication::GrpcEncoder;
@@ -42,6 +45,9 @@ pub enum AgentError {
     /// The cache is another process's, or cannot be used.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// A certificate, a key or a list of them cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The system refuses a signal handler or random bytes.
     #[error("the system refuses a signal handler or random bytes")]
     System(#[from] std::io::Error),
@@ -55,8 +61,11 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// # Errors
 /// Everything an [`AgentError`] can say; once it serves, none.
 pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
-    let front = Front::bind_agent(&config).await?;
+    let hangups = Hangups::listen()?;
     let clock = Clock::system();
+    let tls =
+        config.tls.as_ref().map(|tls| ServerTls::load(tls.files.clone(), clock.clone())).transpose()?.map(Arc::new);
+    let front = Front::bind_agent(&config).await?.secured(tls.clone(), config.tls.as_ref());
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let (random_id, seed, memory) = (random_id()?, random_number()?, random_number()?);
     let cache = open_cache(&config, &clock).await?;
@@ -101,10 +110,14 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
         reports: reports.clone(),
         operates: refusing,
         propagates: Arc::new(NotAuthority),
+        credentials: None,
     };
     let subscriptions = subscribe_service(Arc::clone(&relay));
     let routes = Routes::new(subscriptions.clone());
     let surface = Surface::new(metered(node, &metrics, &clock), &config.surface, routes);
+    let watched = tls.into_iter().map(|tls| tls as Arc<dyn Watched>).collect();
+    let reloading = hangups.watch(watched);
+    let front = front.reporting(reloading.reloads());
     let stop = CancellationToken::new();
     let signals = stop_on_signal(stop.clone())?;
     announce(&config, &front);
@@ -114,6 +127,7 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
     };
     tokio::join!(front.serve(surface, reports, subscriptions.sent_away(), metrics, stop.clone()), goodbye);
     signals.abort();
+    reloading.stop().await;
     summing.abort();
     if timeout(DRAIN, subscriptions.drained()).await.is_err() {
         tracing::warn!("some subscriptions were cut");
@@ -207,6 +221,8 @@ impl Reports for Reported {
             clock_alarm: None,
             index_trouble: None,
             public_key: status.public_key.map_or([0; 32], |key| key.0),
+            audit_head: None,
+            now: self.clock.wall(),
             history_lost: hub.as_ref().map_or(0, |hub| hub.history_lost()),
             members_cut_off: 0,
             members_trouble: None,
@@ -280,6 +296,10 @@ impl Operates for Refusing {
         Err(OperateError::Unsupported)
     }
 
+    fn export(&self, _: Revision) -> Result<ExportParts, OperateError> {
+        Err(OperateError::Unsupported)
+    }
+
     fn accept_loss(&self, _: Caller, _: u64) -> Pending<'_, Result<Position, AcceptLossError>> {
         Box::pin(async { Err(WriteError::NotTheAuthority { upstream: self.upstream() }.into()) })
     }
@@ -288,7 +308,8 @@ impl Operates for Refusing {
 fn announce(config: &AgentConfig, front: &Front) {
     let (listen, ops_listen) = (front.listen(), front.ops_listen());
     if config.surface.insecure {
-        tracing::warn!(%listen, "INSECURE: no TLS and no authentication; whoever reaches this port gets the set key");
+        let lacks = lacks(config.tls.is_some(), config.principals.is_some());
+        tracing::warn!(%listen, lacks, "INSECURE: whoever reaches this port may be able to get the set key");
     }
     if config.override_policy {
         tracing::warn!("BREAK GLASS: the set is served however stale it is, whatever policy says");

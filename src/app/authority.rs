@@ -11,8 +11,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use super::front::{Front, stop_on_signal};
+use super::front::{Front, lacks, stop_on_signal};
 use super::metered::{MeteredPublish, metered};
+use super::reload::Hangups;
 use crate::authority::members::Roster;
 use crate::authority::propagation::Propagator;
 use crate::authority::{Authority, Options, RecoverError, Recovered, recover};
@@ -26,6 +27,8 @@ use crate::replication::source::{HistoryError, Source as _};
 use crate::replication::{LogPoint, Signer};
 use crate::revocation::Revision;
 use crate::revocation::ports::{Reports, Status};
+use crate::security::tls::{ServerTls, TlsError};
+use crate::security::watch::Watched;
 use crate::surface::{BindError, Node, Surface, subscribe_service};
 use crate::telemetry::Metrics;
 use crate::wire::replication::GrpcEncoder;
@@ -42,6 +45,9 @@ pub enum ServeError {
     /// The search index cannot be opened.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// A certificate, a key or a list of them cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The system refuses a thread or a signal handler.
     #[error("the system refuses a thread or a signal handler")]
     System(#[from] std::io::Error),
@@ -55,8 +61,11 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// # Errors
 /// Everything a [`ServeError`] can say; once it serves, none.
 pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
-    let front = Front::bind(&config).await?;
+    let hangups = Hangups::listen()?;
     let clock = Clock::system();
+    let tls =
+        config.tls.as_ref().map(|tls| ServerTls::load(tls.files.clone(), clock.clone())).transpose()?.map(Arc::new);
+    let front = Front::bind(&config).await?.secured(tls.clone(), config.tls.as_ref());
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let options = Options {
         policy: config.policy,
@@ -86,10 +95,14 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
         reports: reports.clone(),
         operates: authority.clone(),
         propagates: propagates.clone(),
+        credentials: Some(authority.clone()),
     };
     let subscriptions = subscribe_service(hub.clone()).listing(propagates);
     let routes = Routes::new(subscriptions.clone());
     let surface = Surface::new(metered(node, &metrics, &clock), &config.surface, routes);
+    let watched = tls.into_iter().map(|tls| tls as Arc<dyn Watched>).collect();
+    let reloading = hangups.watch(watched);
+    let front = front.reporting(reloading.reloads());
     let stop = CancellationToken::new();
     let signals = stop_on_signal(stop.clone())?;
     announce(&config, &front, &reports.status());
@@ -99,6 +112,7 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
     };
     tokio::join!(front.serve(surface, reports, subscriptions.sent_away(), metrics, stop.clone()), goodbye);
     signals.abort();
+    reloading.stop().await;
     if timeout(DRAIN, async { tokio::join!(subscriptions.drained(), feeding) }).await.is_err() {
         tracing::warn!("some subscriptions were cut");
     }
@@ -204,7 +218,8 @@ fn announce(config: &ServerConfig, front: &Front, status: &Status) {
     let (listen, ops_listen) = (front.listen(), front.ops_listen());
     let data_dir = config.data_dir.display();
     if config.surface.insecure {
-        tracing::warn!(%listen, "INSECURE: no TLS and no authentication; whoever reaches this port can revoke and reinstate");
+        let lacks = lacks(config.tls.is_some(), config.principals.is_some());
+        tracing::warn!(%listen, lacks, "INSECURE: whoever reaches this port may be able to revoke and reinstate");
     }
     tracing::info!(%listen, %ops_listen, %data_dir, %position, entries = status.live_entries, "serving");
 }

@@ -9,8 +9,11 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{AgentConfig, ServerConfig};
+use super::descriptors::within_descriptors;
+use crate::config::{AgentConfig, ServerConfig, TlsConfig};
 use crate::revocation::ports::Reports;
+use crate::security::tls::ServerTls;
+use crate::security::watch::Reloads;
 use crate::surface::ops::{self, Ops};
 use crate::surface::{self, Address, BindError, Bounds, Connections, Listener, SentAway, Surface};
 use crate::telemetry::Metrics;
@@ -24,6 +27,10 @@ pub struct Front {
     callers: Listener,
     operators: Listener,
     bounds: Bounds,
+    /// What the listeners speak, if not in clear.
+    tls: Option<Arc<ServerTls>>,
+    /// What is read again when its files change.
+    reloads: Vec<Arc<Reloads>>,
     /// Where the journal is measured, if there is one.
     journal_dir: Option<PathBuf>,
 }
@@ -55,9 +62,31 @@ impl Front {
         Ok(Self {
             callers: Listener::bind(listen.clone(), "--listen").await?,
             operators: Listener::bind(ops_listen.into(), "--ops-listen").await?,
-            bounds: Bounds::connections(options.connections_max),
+            bounds: within_descriptors(options.bounds),
+            tls: None,
+            reloads: Vec::new(),
             journal_dir,
         })
+    }
+
+    /// Speaks TLS where callers connect; and where operators do, if `config` says so.
+    #[must_use]
+    pub fn secured(mut self, tls: Option<Arc<ServerTls>>, config: Option<&TlsConfig>) -> Self {
+        let Some(tls) = tls else { return self };
+        let callers = Arc::clone(&tls);
+        self.callers = self.callers.secured(Some(Arc::new(move || callers.callers())));
+        if config.is_some_and(|config| config.ops) {
+            let operators = Arc::clone(&tls);
+            self.operators = self.operators.secured(Some(Arc::new(move || operators.operators())));
+        }
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Tells in the metrics what is read again.
+    #[must_use]
+    pub fn reporting(self, reloads: Vec<Arc<Reloads>>) -> Self {
+        Self { reloads, ..self }
     }
 
     /// Where callers connect.
@@ -84,9 +113,11 @@ impl Front {
     ) {
         let connections = self.callers.connections();
         let (observed, journal_dir) = (Arc::clone(&reports), self.journal_dir);
+        let (tls, reloads) = (self.tls, self.reloads);
         let render = Arc::new(move || {
             observe(&metrics, observed.as_ref());
             observe_callers(&metrics, &connections, &sent_away);
+            observe_files(&metrics, tls.as_deref(), &reloads);
             metrics.journal_bytes.set(journal_dir.as_deref().map_or(0, journal_bytes));
             metrics.render()
         });
@@ -104,6 +135,16 @@ impl Front {
             callers_done.cancel();
         };
         tokio::join!(serve_operators, serve_callers);
+    }
+}
+
+/// What an exposed port does without, for the log.
+pub(super) fn lacks(is_secured: bool, is_authenticating: bool) -> &'static str {
+    match (is_secured, is_authenticating) {
+        (false, false) => "TLS and authentication",
+        (false, true) => "TLS",
+        (true, false) => "authentication",
+        (true, true) => "nothing",
     }
 }
 
@@ -130,7 +171,10 @@ fn observe(metrics: &Metrics, reports: &dyn Reports) {
     metrics.subscribers.set(status.subscribers as u64);
     // Counted where it happens, since the start; it never falls.
     metrics.history_lost_revisions.inner().store(status.history_lost, Ordering::Relaxed);
-    metrics.members_cut_off.set(status.members_cut_off);
+    // Whoever follows knows only of those that are connected to it.
+    if status.following.is_none() {
+        metrics.set_members_cut_off(status.members_cut_off);
+    }
     metrics.live_entries.set(status.live_entries);
     metrics.max_entries.set(status.policy.max_entries);
     metrics.active_shapes.set(status.shapes.len() as u64);
@@ -149,7 +193,21 @@ fn observe(metrics: &Metrics, reports: &dyn Reports) {
 fn observe_callers(metrics: &Metrics, connections: &Connections, sent_away: &SentAway) {
     metrics.set_sent_away(sent_away.counts());
     metrics.connections.set(connections.open());
+    metrics.connections_unproven.set(connections.unproven());
+    metrics.set_connections(connections.refused(), connections.closed());
+    metrics.requests_under_way.set(connections.budget().under_way());
+    metrics.set_requests_shed(connections.budget().shed());
     metrics.connections_broken.inner().store(connections.broken(), Ordering::Relaxed);
+    metrics.set_handshakes_failed(connections.handshakes_failed());
+}
+
+/// The same for certificates, and for all that is read again.
+fn observe_files(metrics: &Metrics, tls: Option<&ServerTls>, reloads: &[Arc<Reloads>]) {
+    // Without a certificate none expires.
+    metrics.tls_certificate_expiry.set(tls.map_or(f64::INFINITY, |tls| tls.remaining_seconds() as f64));
+    for reloads in reloads {
+        metrics.set_reloads(reloads.name(), reloads.done(), reloads.failed());
+    }
 }
 
 /// What the journal takes on disk, its write-ahead log included.

@@ -126,6 +126,7 @@ fn outcome(repeated: Result<bool, &WriteError>, dry_run: bool) -> WriteOutcome {
         Ok(false) if dry_run => WriteOutcome::DryRun,
         Ok(false) => WriteOutcome::Accepted,
         Err(WriteError::Invalid(_)) => WriteOutcome::Invalid,
+        Err(WriteError::NotPermitted { .. }) => WriteOutcome::NotPermitted,
         Err(WriteError::TooManyShapes { .. } | WriteError::TooManyEntries { .. } | WriteError::Overloaded) => {
             WriteOutcome::OverLimit
         }

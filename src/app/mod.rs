@@ -2,8 +2,10 @@
 
 mod agent;
 mod authority;
+mod descriptors;
 mod front;
 mod metered;
+mod reload;
 
 #[cfg(test)]
 mod tests;

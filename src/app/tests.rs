@@ -14,8 +14,8 @@ use crate::clock::Clock;
 use crate::config::{Overrides, StatePlaces};
 use crate::revocation::ports::WriteError;
 use crate::revocation::{Claims, UnknownCause, Verdict};
-use crate::surface::Surface;
 use crate::surface::testing::FakeNode;
+use crate::surface::{self, Surface};
 use crate::telemetry::Metrics;
 use crate::wire::pb;
 use crate::wire::pb::revocation_service_client::RevocationServiceClient;
@@ -78,7 +78,13 @@ async fn both_ports_answer_until_told_to_stop_and_writes_are_counted() {
 fn reasons_have_the_names_of_the_metrics() {
     use crate::replica::Break;
     use crate::replication::frames::GoAwayReason;
-    use crate::telemetry::{SENT_AWAY, UPSTREAM_BREAKS};
+    use crate::surface::HandshakeFailure;
+    use crate::telemetry::{
+        CONNECTIONS_CLOSED, CONNECTIONS_REFUSED, HANDSHAKE_FAILURES, REQUEST_CLASSES, SENT_AWAY, UPSTREAM_BREAKS,
+    };
+    assert_eq!(HandshakeFailure::ALL.map(HandshakeFailure::name), HANDSHAKE_FAILURES);
+    assert_eq!((surface::REFUSED, surface::CLOSED), (CONNECTIONS_REFUSED, CONNECTIONS_CLOSED));
+    assert_eq!(surface::CLASSES, REQUEST_CLASSES);
     assert_eq!(GoAwayReason::ALL.map(GoAwayReason::name), SENT_AWAY);
     assert_eq!(Break::ALL.map(Break::name), UPSTREAM_BREAKS);
     for (index, (reason, why)) in GoAwayReason::ALL.into_iter().zip(Break::ALL).enumerate() {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::credentials;
 use super::decide::{Answer, Decide, Group, ResolvedReinstate};
 use super::lifetimes::Times;
 use super::publish::{Commit, Publish};
@@ -26,9 +27,12 @@ use super::timekeeper::{Moment, Timekeeper};
 use super::vitals::Vitals;
 use crate::clock::BootTime;
 use crate::hub::Published;
-use crate::journal::{AppendError, Body, Durable, Journal, JournalReader, PruneLimits, Record};
+use crate::journal::{
+    AppendError, Body, CredentialAction, CredentialChange, Durable, Journal, JournalReader, PruneLimits, Record,
+};
 use crate::revocation::ports::{
-    AcceptLossError, Caller, REQUEST_ITEMS_MAX, ReinstateReply, RevokeReply, RevokeRequest, WriteError,
+    AcceptLossError, AuditHead, Caller, CredentialError, REQUEST_ITEMS_MAX, ReinstateReply, RevokeReply, RevokeRequest,
+    WriteError,
 };
 use crate::revocation::{Minute, Policy, Position, Rebuild, Revision};
 
@@ -40,6 +44,8 @@ pub const GROUP_BYTES_MAX: usize = 4 << 20;
 const GROUP_TIME_MAX: Duration = Duration::from_millis(20);
 /// How often the thread looks at the clocks when there is nothing to write.
 const TICK: Duration = Duration::from_secs(1);
+/// How often the audit head is put into the log: often enough to bound what can be changed unseen, seldom enough to be read.
+const AUDIT_HEAD_TOLD_EVERY: Duration = Duration::from_secs(3600);
 /// How many expired entries are reclaimed between two commits.
 const SWEEP_ENTRIES: usize = 4096;
 /// How many records are pruned between two commits at most: the writers wait meanwhile.
@@ -53,6 +59,8 @@ pub enum Work {
     Reinstate(ResolvedReinstate, Answer<ReinstateReply>),
     /// Give up what epochs up to a generation revoked and this one lacks; who wants it.
     AcceptLoss(Caller, u64, oneshot::Sender<Result<Position, AcceptLossError>>),
+    /// Let credentials come or go; who wants it.
+    Credentials(Caller, CredentialAction, credentials::Answer),
     /// End, after everything before it in the queue.
     Stop,
 }
@@ -69,6 +77,8 @@ pub struct Committer {
     pub(super) snapshotter: Snapshotter,
     pub(super) queue: Receiver<Work>,
     pub(super) ticked_at: BootTime,
+    /// When the audit head was last put into the log.
+    pub(super) told_head_at: BootTime,
     /// The journal is to be pruned through here, step by step.
     pub(super) pruning: Option<Revision>,
     pub(super) audit_retention: Duration,
@@ -94,6 +104,7 @@ impl Committer {
             }
         }
         self.snapshotter.stop();
+        self.tell_audit_head();
     }
 
     /// One round: a group that begins with `work`, then what is due. False: stop.
@@ -106,6 +117,9 @@ impl Committer {
         if self.keeper.boot().since(self.ticked_at) >= TICK {
             self.ticked_at = self.keeper.boot();
             self.tick();
+        }
+        if self.keeper.boot().since(self.told_head_at) >= AUDIT_HEAD_TOLD_EVERY {
+            self.tell_audit_head();
         }
         self.state.sweep(SWEEP_ENTRIES);
         self.tend_snapshots();
@@ -122,6 +136,9 @@ impl Committer {
                 Work::AcceptLoss(caller, generation, answer) => {
                     // Who asked may have left; the record stands.
                     let _ = answer.send(self.accept_loss(caller, generation));
+                }
+                Work::Credentials(caller, action, answer) => {
+                    let _ = answer.send(self.change_credentials(caller, action));
                 }
                 Work::Revoke(..) | Work::Reinstate(..) => next = self.commit_group(work),
             }
@@ -153,7 +170,29 @@ impl Committer {
             actor = caller.principal,
             "what was revoked up to a generation and lost is given up"
         );
-        Ok(self.commit(transition, Body::Policy { policy, actor: caller.principal })?)
+        let Caller { principal: actor, peer, .. } = caller;
+        Ok(self.commit(transition, Body::Policy { policy, actor, peer })?)
+    }
+
+    /// A record of its own, and a delta that says nothing: replicas do not hold credentials.
+    fn change_credentials(&mut self, caller: Caller, action: CredentialAction) -> Result<Position, CredentialError> {
+        let moment = self.observe();
+        let floor = self.keeper.floor(moment, self.state.floor(), &self.state.policy());
+        self.state.credentials().admit(&action, floor)?;
+        let Caller { principal, peer, .. } = caller;
+        let action = match action {
+            CredentialAction::Create(mut credential) => {
+                credential.created_at = moment.wall;
+                credential.created_by.clone_from(&principal);
+                CredentialAction::Create(credential)
+            }
+            revoke @ CredentialAction::Revoke(_) => revoke,
+        };
+        let change = CredentialChange { principal, peer, received_at: moment.wall, action };
+        let mut stage = Stage::new(&self.state, moment.wall, floor);
+        stage.credentials(change.clone());
+        let transition = stage.finish().map_err(|error| WriteError::Unavailable(format!("internal: {error}")))?;
+        Ok(self.commit(transition, Body::Credentials(change))?)
     }
 
     /// Decides `first` and whatever else has gathered, as one revision. Says what cannot be part of it.
@@ -173,7 +212,7 @@ impl Committer {
             match work {
                 Work::Revoke(request, answer) => decide.revoke(&mut stage, &mut group, request, answer, &self.state),
                 Work::Reinstate(request, answer) => decide.reinstate(&mut stage, &mut group, request, answer),
-                work @ (Work::AcceptLoss(..) | Work::Stop) => {
+                work @ (Work::AcceptLoss(..) | Work::Credentials(..) | Work::Stop) => {
                     apart = Some(work);
                     break;
                 }
@@ -219,6 +258,7 @@ impl Committer {
             delta_bytes: record.delta.len(),
         });
         self.vitals.accept_writes();
+        self.vitals.recorded(AuditHead { revision, checksum: self.journal.checksum() });
         self.take_in_force(durable, transition)
     }
 
@@ -295,6 +335,12 @@ impl Committer {
             }
             AppendError::OutOfOrder { .. } | AppendError::Refused(_) => WriteError::Unavailable(reason),
         }
+    }
+
+    /// Whoever keeps the log elsewhere can prove by it that no record up to here was changed.
+    fn tell_audit_head(&mut self) {
+        self.told_head_at = self.keeper.boot();
+        tracing::info!(audit_head = %self.vitals.audit_head(), "audit head");
     }
 
     fn head(&self) -> Position {

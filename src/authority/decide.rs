@@ -6,12 +6,17 @@ use std::collections::HashSet;
 
 use tokio::sync::oneshot;
 
-use super::lifetimes::{Times, terms};
+use super::lifetimes::{Times, kept_forever_by_choice, terms};
+use super::objections::Objections;
+use super::preview::try_out;
 use super::requests::{Remembered, RequestKey};
 use super::stage::{Accepted, Stage};
 use super::state::State;
 use crate::journal::{Action, REVOCATIONS_MAX, Reinstatement, Request, Revocation};
-use crate::revocation::ports::{Caller, ReinstateReply, RevokeReply, RevokeRequest, Revoked, Violation, WriteError};
+use crate::revocation::grant::Intent;
+use crate::revocation::ports::{
+    Caller, ExpiryChoice, ReinstateReply, RevokeReply, RevokeRequest, Revoked, Violation, WriteError,
+};
 use crate::revocation::{Mark, Position, RevocationId, Selector, UnixMillis};
 
 /// Where an answer goes. A caller that went away does not undo its request.
@@ -89,21 +94,23 @@ impl Decide {
             }
             return;
         }
-        let revocations = match self.revocations(&request, state) {
+        let revocations = match self.revocations(&request, stage) {
             Ok(revocations) => revocations,
-            Err(violations) => return send(answer, Err(WriteError::Invalid(violations))),
+            Err(error) => return send(answer, Err(error)),
         };
         if let Err(error) = stage.admit(&revocations) {
             return send(answer, Err(error));
         }
         let nothing_to_write = revocations.iter().all(|revocation| revocation.already_expired);
         if request.dry_run || nothing_to_write {
-            let mut trial = Stage::new(state, self.received_at, state.floor());
-            let request_of_trial = self.request(&request.caller, None, request.body_hash, Action::Revoke(revocations));
-            let accepted = trial.request(&request_of_trial);
-            let mut reply = revoke_reply(&request_of_trial, &accepted, None);
-            reply.outcomes.iter_mut().for_each(|outcome| outcome.id = None);
-            reply.position = (!request.dry_run).then_some(self.head);
+            let tried = try_out(stage, &revocations);
+            let outcomes = revocations.iter().zip(tried).map(|(revocation, tried)| Revoked {
+                merged: tried.merged,
+                preview: tried.preview,
+                ..outcome(revocation)
+            });
+            let position = (!request.dry_run).then_some(self.head);
+            let reply = RevokeReply { position, outcomes: outcomes.collect(), repeated: false };
             return send(answer, Ok(Decided::Now(reply)));
         }
         let mut accepted_request =
@@ -114,41 +121,45 @@ impl Decide {
                 revocation.merged = accepted.merged;
             }
         }
-        let reply = revoke_reply(&accepted_request, &accepted, Some(state));
+        let reply = revoke_reply(&accepted_request, &accepted, state);
         group.add(accepted_request);
         group.answers.push(Waiting::Revoke(reply, answer));
     }
 
-    fn revocations(&self, request: &RevokeRequest, state: &State) -> Result<Vec<Revocation>, Vec<Violation>> {
-        /// More wrong items than this are not listed one by one.
-        const VIOLATIONS_MAX: usize = 100;
-        let policy = state.policy();
-        let mut violations = Vec::new();
+    /// The items of a request with their terms, if every one of them is permitted and right.
+    fn revocations(&self, request: &RevokeRequest, stage: &Stage<'_>) -> Result<Vec<Revocation>, WriteError> {
+        let (policy, key) = (stage.state().policy(), stage.state().key());
+        let mut objections = Objections::default();
         let mut revocations = Vec::with_capacity(request.items.len());
         for (index, item) in request.items.iter().enumerate() {
-            let terms = match terms(item, self.times, &policy) {
-                Ok(terms) => terms,
-                Err(error) => {
-                    let field = format!("revocations[{index}].{}", error.field());
-                    violations.push(Violation { field, description: error.to_string() });
-                    if violations.len() == VIOLATIONS_MAX {
-                        break;
-                    }
-                    continue;
-                }
+            let terms = terms(item, self.times, &policy);
+            let kept_forever = match &terms {
+                Ok(terms) => kept_forever_by_choice(item, terms),
+                Err(_) => item.expiry == ExpiryChoice::Never,
             };
-            let spares = item.exceptions.iter().map(|e| (e.shape(), state.key().fingerprint(e))).collect();
-            revocations.push(Revocation {
-                selector: item.target.selector().clone(),
-                mark: Mark { cutoff: terms.cutoff, expiry: terms.expiry, spares },
-                exceptions: item.exceptions.clone(),
-                expiry_basis: terms.basis,
-                reason: item.reason.clone(),
-                already_expired: terms.already_expired,
-                merged: false,
-            });
+            let intent = Intent { selector: item.target.selector(), exceptions: &item.exceptions, kept_forever };
+            match request.caller.grant.permit(intent, |shape| stage.is_active_shape(shape)) {
+                Ok(cautions) => objections.cautions(index, item, if request.confirmed { &[] } else { &cautions }),
+                Err(denials) => objections.denials(index, item, denials),
+            }
+            match terms {
+                Ok(terms) => revocations.push(Revocation {
+                    selector: item.target.selector().clone(),
+                    mark: Mark {
+                        cutoff: terms.cutoff,
+                        expiry: terms.expiry,
+                        spares: item.exceptions.iter().map(|e| (e.shape(), key.fingerprint(e))).collect(),
+                    },
+                    exceptions: item.exceptions.clone(),
+                    expiry_basis: terms.basis,
+                    reason: item.reason.clone(),
+                    already_expired: terms.already_expired,
+                    merged: false,
+                }),
+                Err(error) => objections.wrong(index, error.field(), error),
+            }
         }
-        if violations.is_empty() { Ok(revocations) } else { Err(violations) }
+        objections.or(revocations)
     }
 
     /// Decides a reinstate request.
@@ -264,13 +275,13 @@ fn send<T>(answer: Answer<T>, result: Result<Decided<T>, WriteError>) {
     let _ = answer.send(result);
 }
 
-/// The reply to a request as accepted, before its position is known. Without a state the ids are left out.
-fn revoke_reply(request: &Request, accepted: &[Accepted], state: Option<&State>) -> RevokeReply {
+/// The reply to a request as accepted, before its position is known.
+fn revoke_reply(request: &Request, accepted: &[Accepted], state: &State) -> RevokeReply {
     let Action::Revoke(revocations) = &request.action else {
         return RevokeReply { position: None, outcomes: Vec::new(), repeated: false };
     };
     let outcomes = revocations.iter().zip(accepted).map(|(revocation, accepted)| Revoked {
-        id: accepted.place.and_then(|place| Some(state?.id(place))),
+        id: accepted.place.map(|place| state.id(place)),
         merged: accepted.merged,
         ..outcome(revocation)
     });
@@ -286,5 +297,6 @@ pub fn outcome(revocation: &Revocation) -> Revoked {
         expiry: revocation.mark.expiry,
         already_expired: revocation.already_expired,
         merged: revocation.merged,
+        preview: None,
     }
 }

@@ -103,6 +103,16 @@ impl Live {
         one.into_iter().chain(many.iter().map(|item| item.place))
     }
 
+    /// The places of those that have not expired at `floor`, while the entry has not.
+    pub fn held(&self, floor: Minute) -> impl Iterator<Item = Place> + '_ {
+        let (one, many) = match self {
+            Self::One { revision, index, .. } => (Some(Place { revision: *revision, index: *index }), &[][..]),
+            Self::Many(stack) => (None, &stack.items[..]),
+        };
+        let held = move |item: &&LiveRevocation| item.mark.expiry > floor;
+        one.into_iter().chain(many.iter().filter(held).map(|item| item.place))
+    }
+
     /// The expiry of the revocation at `place`, if it stands behind the entry, which stands as `entry`.
     #[must_use]
     pub fn expiry_of(&self, place: Place, entry: &Entry) -> Option<Minute> {

@@ -5,7 +5,7 @@
 
 use crate::journal::ExpiryBasis;
 use crate::revocation::ports::{CutoffChoice, ExpiryChoice, Revoke, Target};
-use crate::revocation::{Cutoff, Minute, Policy, Selector, TOKEN_SHA256, TestedClaim, UnixSeconds};
+use crate::revocation::{Cutoff, Minute, Policy, Selector, TOKEN_SHA256, TestedClaim, UnixSeconds, names_a_key};
 
 /// How far beyond the authority's now a cutoff may lie.
 pub const CUTOFF_AHEAD_SECONDS_MAX: u64 = 5;
@@ -113,6 +113,13 @@ pub fn terms(revoke: &Revoke, times: Times, policy: &Policy) -> Result<Terms, Te
     Ok(Terms { cutoff, expiry, basis, already_expired })
 }
 
+/// Whether these terms keep a revocation until it is reinstated although what it names does not ask for that by nature, as a
+/// key does, or a token without an `exp`.
+pub fn kept_forever_by_choice(revoke: &Revoke, terms: &Terms) -> bool {
+    let endless = matches!(revoke.target, Target::Token { exp: None, .. });
+    terms.expiry == Minute::NEVER && !terms.already_expired && !endless
+}
+
 /// The first minute, an hour past the floor, at which an entry may expire.
 fn beyond(floor: Minute) -> Minute {
     Minute::at(floor.bits().saturating_add(60)).unwrap_or(Minute::NEVER)
@@ -121,10 +128,6 @@ fn beyond(floor: Minute) -> Minute {
 /// Whoever holds what this selector names can mint or keep tokens of any issue time.
 fn names_a_secret(selector: &Selector) -> bool {
     selector.pairs().any(|(name, _)| matches!(name, "jti" | "sid") || name == TOKEN_SHA256 || names_a_key(name))
-}
-
-fn names_a_key(name: &str) -> bool {
-    name == "header.kid" || name.starts_with("cnf.")
 }
 
 fn natural_expiry(

@@ -22,11 +22,12 @@ use super::requests::Remembered;
 use super::serve::gone;
 use super::snapshot::{self, Snapshotter};
 use super::vitals::Vitals;
-use crate::journal::{Identity, Journal, JournalReader, Record};
+use crate::journal::{CredentialAction, Identity, Journal, JournalReader, Record, create_private_folder};
 use crate::revocation::ports::{
-    AcceptLossError, Caller, ReinstateReply, ReinstateRequest, RevokeReply, RevokeRequest, WriteError,
+    AcceptLossError, Caller, Credential, CredentialError, ReinstateReply, ReinstateRequest, RevokeReply, RevokeRequest,
+    WriteError,
 };
-use crate::revocation::{Position, Rebuild, RevocationSet};
+use crate::revocation::{Position, Rebuild, RevocationSet, UnixMillis};
 
 /// The most requests that wait for a step; more are refused.
 const QUEUE_REQUESTS: usize = 4096;
@@ -48,7 +49,7 @@ pub struct ManualAuthority {
 pub fn recover(options: Options, journal: Box<dyn Journal>) -> Result<Recovered, RecoverError> {
     let folder = options.data_dir.join("snapshots");
     let io = |source| RecoverError::Io { path: folder.clone(), source };
-    recovery::create_private(&folder).map_err(io)?;
+    create_private_folder(&folder).map_err(io)?;
     let snapshots = snapshot::list(&folder).map_err(io)?;
     recovery::recover_from(journal, options, snapshots, |base| Ok(Snapshotter::inline(folder.clone(), base)))
 }
@@ -94,6 +95,26 @@ impl ManualAuthority {
         decided.try_recv().map_err(|_| gone())?
     }
 
+    /// Creates or revokes credentials: does one round of the commit thread for it.
+    ///
+    /// # Errors
+    /// When it is not accepted, or not known to be durable.
+    pub fn change_credentials(
+        &mut self,
+        caller: Caller,
+        action: CredentialAction,
+    ) -> Result<Position, CredentialError> {
+        let (answer, mut decided) = oneshot::channel();
+        self.committer.step(Some(Work::Credentials(caller, action, answer)));
+        decided.try_recv().map_err(|_| gone())?
+    }
+
+    /// The credentials that are neither revoked nor expired, by name and id.
+    #[must_use]
+    pub fn credentials(&self) -> Vec<Credential> {
+        self.committer.state.credentials().view().list()
+    }
+
     fn ask<T>(
         &self,
         work: impl FnOnce(oneshot::Sender<Result<Decided<T>, WriteError>>) -> Result<Work, WriteError>,
@@ -119,6 +140,12 @@ impl ManualAuthority {
     #[must_use]
     pub fn set(&self) -> &Arc<RevocationSet> {
         &self.set
+    }
+
+    /// The wall clock.
+    #[must_use]
+    pub fn now(&self) -> UnixMillis {
+        self.committer.keeper.read().wall
     }
 
     /// Why the clock is in doubt; `None` when it is not.

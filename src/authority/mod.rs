@@ -12,13 +12,17 @@
 
 pub mod backup;
 mod commit;
+mod credentials;
 mod decide;
+mod export;
 pub(crate) mod ledger;
 pub mod lifetimes;
 mod lookup;
 #[doc(hidden)]
 pub mod manual;
 pub mod members;
+mod objections;
+mod preview;
 pub mod propagation;
 mod publish;
 mod recovery;

@@ -12,9 +12,9 @@ use crate::clock::Clock;
 use crate::hub::Image;
 use crate::journal::{
     Body, EmbeddedJournal, ExpiryBasis, Extension, Identity, Journal, JournalReader, OpenError,
-    Options as JournalOptions, ReadError, Record, RevocationKey,
+    Options as JournalOptions, ReadError, Record, RevocationKey, create_private_folder,
 };
-use crate::revocation::ports::WriteError;
+use crate::revocation::ports::{AuditHead, WriteError};
 use crate::revocation::{Minute, Policy, Revision, Selector, UnixSeconds};
 
 use super::backup::MANIFEST;
@@ -148,7 +148,7 @@ pub fn recover(options: Options) -> Result<Recovered, RecoverError> {
     }
     let folder = options.data_dir.join("snapshots");
     let io = |source| RecoverError::Io { path: folder.clone(), source };
-    create_private(&folder).map_err(io)?;
+    create_private_folder(&folder).map_err(io)?;
     let snapshots = snapshot::list(&folder).map_err(io)?;
     let verify_after = snapshots.iter().find_map(|path| Some(SnapshotReader::open(path).ok()?.header().revision));
     let journal_options =
@@ -258,7 +258,10 @@ impl Recovered {
         }
         self.extend_expiries(&policy)?;
         tracing::info!("the policy changes");
-        self.commit(|stage| stage.policy(policy), Body::Policy { policy, actor: "configuration".into() })
+        self.commit(
+            |stage| stage.policy(policy),
+            Body::Policy { policy, actor: "configuration".into(), peer: String::new() },
+        )
     }
 
     /// Before a lifetime is raised, what was to expire by the old one gets the new one.
@@ -347,9 +350,13 @@ impl Recovered {
         vitals: Arc<Vitals>,
         queue: std::sync::mpsc::Receiver<super::commit::Work>,
     ) -> Committer {
-        let Self { state, journal, reader, keeper, overlay, snapshotter, options, .. } = self;
+        let Self { mut state, journal, reader, keeper, overlay, snapshotter, options, .. } = self;
+        state.serve_credentials();
         let audit_retention = options.audit_retention;
         let ticked_at = keeper.boot();
+        let audit_head = AuditHead { revision: journal.head(), checksum: journal.checksum() };
+        tracing::info!(%audit_head, "audit head");
+        vitals.recorded(audit_head);
         Committer {
             state,
             journal,
@@ -362,6 +369,7 @@ impl Recovered {
             queue,
             audit_retention,
             ticked_at,
+            told_head_at: ticked_at,
             pruning: None,
             run_rebuild,
             poisoned: false,
@@ -383,9 +391,4 @@ pub(super) fn carried(reader: &dyn JournalReader, place: Place) -> Result<Option
     let next = reader.carried(Some(before), 1)?;
     let key = RevocationKey { revision: place.revision, index: place.index };
     Ok(next.into_iter().find(|carried| carried.key() == key).map(|carried| carried.revocation.selector))
-}
-
-pub(super) fn create_private(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }

@@ -13,15 +13,17 @@ use crate::clock::{BootTime, Clock};
 use crate::journal::index::{self, QueryError};
 use crate::journal::{Identity, Index, JournalReader, ReadError, Record};
 use crate::revocation::ports::{
-    AcceptLossError, Answer, BackupParts, Caller, Checks, FindError, Finds, Found, OperateError, Operates, Page,
-    Pending, Query, Record as FoundRecord, RecordState, ReinstateReply, ReinstateRequest, Reports, RevokeReply,
+    AcceptLossError, Answer, BackupParts, Caller, Checks, ExportParts, FindError, Finds, Found, OperateError, Operates,
+    Page, Pending, Query, Record as FoundRecord, RecordState, ReinstateReply, ReinstateRequest, Reports, RevokeReply,
     RevokeRequest, Status, Undo, Violation, WriteError, Writes,
 };
 use crate::revocation::{Claims, Epoch, Position, Revision, RevocationId, RevocationSet, Selector, UnixMillis};
 
 use super::backup::Backups;
 use super::commit::Work;
+use super::credentials::CredentialView;
 use super::decide::{Decided, ResolvedReinstate};
+use super::export::Exports;
 use super::lookup;
 use super::publish::Publish;
 use super::recovery::Recovered;
@@ -46,13 +48,15 @@ pub struct Authority {
     clock: Clock,
     started: BootTime,
     identity: Identity,
+    pub(super) credentials: Arc<CredentialView>,
     backups: Backups,
+    exports: Exports,
     public_key: [u8; 32],
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Gives the items of a request back to the queue's budget when it has been answered.
-struct Room(Arc<AtomicUsize>, usize);
+pub(super) struct Room(Arc<AtomicUsize>, usize);
 
 impl Drop for Room {
     fn drop(&mut self) {
@@ -75,6 +79,7 @@ impl Authority {
         let vitals = Arc::new(Vitals::default());
         let clock = recovered.options.clock.clone();
         let index = Arc::new(index);
+        let exports = Exports::new(recovered.reader().map_err(std::io::Error::other)?, recovered.identity().clone());
         let mut authority = Self {
             queue,
             queued_items: Arc::default(),
@@ -85,7 +90,9 @@ impl Authority {
             started: clock.boot(),
             clock,
             backups: Backups::new(recovered.options.data_dir.clone(), recovered.identity().epoch),
+            exports,
             identity: recovered.identity().clone(),
+            credentials: Arc::clone(recovered.state.credentials().view()),
             public_key,
             thread: Mutex::new(None),
         };
@@ -121,7 +128,7 @@ impl Authority {
     }
 
     /// Room for a request in the queue.
-    fn room(&self, items: usize) -> Result<Room, WriteError> {
+    pub(super) fn room(&self, items: usize) -> Result<Room, WriteError> {
         if let Some(reason) = self.vitals.writes_refused().filter(|_| !self.vitals.may_retry_writes()) {
             return Err(WriteError::Unavailable(reason));
         }
@@ -130,7 +137,7 @@ impl Authority {
         if before + items > QUEUE_ITEMS { Err(WriteError::Overloaded) } else { Ok(room) }
     }
 
-    fn enqueue(&self, work: Work) -> Result<(), WriteError> {
+    pub(super) fn enqueue(&self, work: Work) -> Result<(), WriteError> {
         self.queue.try_send(work).map_err(|error| match error {
             TrySendError::Full(_) => WriteError::Overloaded,
             TrySendError::Disconnected(_) => WriteError::Unavailable("the server is stopping".into()),
@@ -232,6 +239,10 @@ impl Writes for Authority {
 impl Operates for Authority {
     fn backup(&self) -> Result<BackupParts, OperateError> {
         Ok(Box::new(self.backups.begin()?))
+    }
+
+    fn export(&self, from: Revision) -> Result<ExportParts, OperateError> {
+        Ok(Box::new(self.exports.begin(from)?))
     }
 
     fn accept_loss(&self, caller: Caller, generation: u64) -> Pending<'_, Result<Position, AcceptLossError>> {
@@ -370,6 +381,8 @@ impl Reports for Authority {
             clock_alarm: self.vitals.clock_in_doubt(),
             index_trouble: self.index.trouble(),
             public_key: self.public_key,
+            audit_head: Some(self.vitals.audit_head()),
+            now: self.clock.wall(),
             following: None,
         }
     }

@@ -59,6 +59,12 @@ impl ShapeTable {
         self.shapes.contains_key(shape)
     }
 
+    /// Whether `shape` has entries beyond `floor`.
+    #[must_use]
+    pub fn is_active_beyond(&self, shape: &Shape, floor: Minute) -> bool {
+        self.shapes.get(shape).is_some_and(|uses| uses.live_beyond(floor) > 0)
+    }
+
     /// The shapes that have entries beyond `floor`.
     pub fn active_beyond(&self, floor: Minute) -> impl Iterator<Item = &Shape> {
         self.shapes.iter().filter(move |(_, uses)| uses.live_beyond(floor) > 0).map(|(shape, _)| shape)

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::journal::{Action, Body, Extension, Reinstatement, Request, Revocation};
+use crate::journal::{Action, Body, CredentialChange, Extension, Reinstatement, Request, Revocation};
 use crate::revocation::ports::WriteError;
 use crate::revocation::{
     CHANGES_MAX, Delta, Entry, Fingerprint, Minute, Policy, RevocationId, SHAPES_MAX, Selector, Shape, StageError,
@@ -32,6 +32,7 @@ pub struct Stage<'a> {
     requests: Vec<(RequestKey, Remembered)>,
     request_count: u32,
     policy: Option<Policy>,
+    credentials: Option<CredentialChange>,
 }
 
 struct Touched {
@@ -66,6 +67,7 @@ impl<'a> Stage<'a> {
             requests: Vec::new(),
             request_count: 0,
             policy: None,
+            credentials: None,
         }
     }
 
@@ -142,9 +144,20 @@ impl<'a> Stage<'a> {
         self.live(self.state.key().fingerprint(selector)).is_some()
     }
 
+    /// Whether `shape` has live entries, or gets them by this revision.
+    #[must_use]
+    pub fn is_active_shape(&self, shape: &Shape) -> bool {
+        self.state.shapes().is_active_beyond(shape, self.floor) || self.shapes_added.contains(shape)
+    }
+
     /// Sets the logged policy.
     pub fn policy(&mut self, policy: Policy) {
         self.policy = Some(policy);
+    }
+
+    /// Lets credentials come or go. They are no part of the delta: replicas do not hold them.
+    pub fn credentials(&mut self, change: CredentialChange) {
+        self.credentials = Some(change);
     }
 
     /// Gives a live revocation a later expiry, because a lifetime was raised.
@@ -171,6 +184,7 @@ impl<'a> Stage<'a> {
             Body::Start { .. } | Body::Tick => {}
             Body::Policy { policy, .. } => self.policy(*policy),
             Body::Extend(extensions) => extensions.iter().for_each(|extension| self.extend(extension)),
+            Body::Credentials(change) => self.credentials(change.clone()),
             Body::Requests(requests) => {
                 for request in requests {
                     self.request(request);
@@ -183,11 +197,11 @@ impl<'a> Stage<'a> {
     ///
     /// # Errors
     /// When the delta does not fit the state, which would be a defect here.
-    pub fn finish(self) -> Result<Transition, StageError> {
+    pub fn finish(mut self) -> Result<Transition, StageError> {
         let mut delta = Delta::empty(self.state.revision().next(), self.source_time, self.floor);
         let mut shapes = ShapeChanges::default();
         let mut rows = Vec::with_capacity(self.touched.len());
-        for (fingerprint, touched) in self.touched {
+        for (fingerprint, touched) in std::mem::take(&mut self.touched) {
             let expiry = |entry: &Entry| entry.expiry;
             let after = touched.after.as_ref().map(|(entry, _)| entry);
             shapes.entry_moves(&touched.shape, touched.before.as_ref().map(expiry), after.map(expiry));
@@ -206,7 +220,18 @@ impl<'a> Stage<'a> {
         (delta.shapes_added, delta.shapes_retired) = self.state.shapes().preview(&shapes, self.floor);
         delta.policy = self.policy;
         let (delta, canonical, chain) = self.state.seal(delta)?;
-        Ok(Transition { delta, canonical, chain, rows, shapes, requests: self.requests })
+        let Self { requests, credentials, .. } = self;
+        Ok(Transition { delta, canonical, chain, rows, shapes, requests, credentials })
+    }
+
+    /// The state that the revision is decided on.
+    pub(super) fn state(&self) -> &'a State {
+        self.state
+    }
+
+    /// The expiry floor that the revision states.
+    pub(super) fn floor(&self) -> Minute {
+        self.floor
     }
 
     fn revoke(&mut self, revocation: &Revocation) -> Accepted {
@@ -254,7 +279,7 @@ impl<'a> Stage<'a> {
     }
 
     /// The entry as this revision leaves it so far, and what stands behind it.
-    fn live(&self, fingerprint: Fingerprint) -> Option<(Entry, &Live)> {
+    pub(super) fn live(&self, fingerprint: Fingerprint) -> Option<(Entry, &Live)> {
         match self.touched.get(&fingerprint) {
             Some(touched) => touched.after.as_ref().map(|(entry, live)| (entry.clone(), live)),
             None => self.state.live(fingerprint, self.floor),

@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 
-use crate::journal::{Record, Revocation, accepted_by};
+use crate::journal::{CredentialChange, Record, Revocation, accepted_by};
 use crate::revocation::{
     Ancestor, Chain, Delta, Digest, Entry, Epoch, Fingerprint, Minute, Policy, Rebuild, Revision, RevocationId,
     RevocationSet, SetKey, SetWriter, Shape, StageError, UnixMillis,
 };
 
+use super::credentials::CredentialTable;
 use super::ledger::{ByFingerprint, Live, Place};
 use super::requests::{Remembered, RequestKey, RequestWindow};
 use super::shapes::{ShapeChanges, ShapeTable};
@@ -27,6 +28,7 @@ pub struct State {
     ledger: ByFingerprint<Live>,
     shapes: ShapeTable,
     requests: RequestWindow,
+    credentials: CredentialTable,
     chain: Chain,
     /// The latest time any record stated.
     highest_time: UnixMillis,
@@ -43,6 +45,8 @@ pub struct Behind {
     pub shapes: ShapeTable,
     /// The remembered requests.
     pub requests: RequestWindow,
+    /// The credentials that are neither revoked nor expired.
+    pub credentials: CredentialTable,
     /// The chain at the set's revision.
     pub chain: Chain,
     /// The latest time any record stated.
@@ -66,6 +70,8 @@ pub struct Transition {
     pub shapes: ShapeChanges,
     /// The requests to remember.
     pub requests: Vec<(RequestKey, Remembered)>,
+    /// What happens to credentials.
+    pub credentials: Option<CredentialChange>,
 }
 
 /// An entry and what stands behind it; `None`: it is gone.
@@ -104,9 +110,9 @@ impl State {
     /// The state that a snapshot holds.
     #[must_use]
     pub fn assemble(epoch: Epoch, writer: SetWriter, set: Arc<RevocationSet>, behind: Behind) -> Self {
-        let Behind { ledger, shapes, requests, chain, highest_time, source_time } = behind;
+        let Behind { ledger, shapes, requests, credentials, chain, highest_time, source_time } = behind;
         let ancestors = Vec::new();
-        Self { epoch, ancestors, writer, set, ledger, shapes, requests, chain, highest_time, source_time }
+        Self { epoch, ancestors, writer, set, ledger, shapes, requests, credentials, chain, highest_time, source_time }
     }
 
     /// The same state in a history that descends from these epochs, the parent first.
@@ -181,6 +187,17 @@ impl State {
         &self.requests
     }
 
+    /// The credentials.
+    #[must_use]
+    pub fn credentials(&self) -> &CredentialTable {
+        &self.credentials
+    }
+
+    /// Shows the credentials to other threads from now on.
+    pub fn serve_credentials(&mut self) {
+        self.credentials.serve();
+    }
+
     /// The fingerprint of a selector in this epoch. Any thread may ask the set instead.
     #[must_use]
     pub fn key(&self) -> &SetKey {
@@ -240,6 +257,7 @@ impl State {
         for (key, request) in &transition.requests {
             self.requests.remember(*key, *request, delta.source_time);
         }
+        self.credentials.apply(transition.credentials.as_ref(), delta.floor);
         self.chain = transition.chain;
         self.highest_time = self.highest_time.max(delta.source_time);
         self.source_time = delta.source_time;

@@ -1,6 +1,8 @@
 //! The authority's decisions against a naive model that keeps every revocation, and through a real journal.
 
 mod backed_up;
+mod credentials;
 mod durable;
+mod guarded;
 mod model;
 mod restored;

@@ -4,20 +4,36 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::revocation::{Chain, UnixMillis};
+use crate::revocation::ports::AuditHead;
+use crate::revocation::{Chain, Revision, UnixMillis};
 
 use super::state::State;
 
 /// The commit thread's condition, readable from anywhere.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Vitals {
     refused: Mutex<Option<String>>,
     /// The refusal may pass: the next tick tries again.
     passing: AtomicBool,
     clock_alarm: Mutex<Option<String>>,
     last: Mutex<(Chain, UnixMillis)>,
+    audit_head: Mutex<AuditHead>,
     commits: AtomicU64,
     requests: AtomicU64,
+}
+
+impl Default for Vitals {
+    fn default() -> Self {
+        Self {
+            refused: Mutex::default(),
+            passing: AtomicBool::default(),
+            clock_alarm: Mutex::default(),
+            last: Mutex::default(),
+            audit_head: Mutex::new(AuditHead { revision: Revision(0), checksum: [0; 32] }),
+            commits: AtomicU64::default(),
+            requests: AtomicU64::default(),
+        }
+    }
 }
 
 impl Vitals {
@@ -37,6 +53,16 @@ impl Vitals {
     #[must_use]
     pub fn last(&self) -> (Chain, UnixMillis) {
         *self.last.lock()
+    }
+
+    /// The last record and its checksum.
+    #[must_use]
+    pub fn audit_head(&self) -> AuditHead {
+        *self.audit_head.lock()
+    }
+
+    pub(super) fn recorded(&self, head: AuditHead) {
+        *self.audit_head.lock() = head;
     }
 
     /// Revisions committed and requests accepted since the process began.

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::connection::Servers;
 use super::exit::{Exit, Failure};
 use super::output::{note, progress};
-use super::revoke::{hex, send};
+use super::revoke::{hex, send, tell_outcomes};
 use crate::revocation::ports::{REQUEST_BYTES_MAX, REQUEST_ITEMS_MAX};
 use crate::surface::http;
 use crate::wire::pb;
@@ -34,6 +34,7 @@ pub(super) struct Options {
     pub(super) request_id: String,
     pub(super) dry_run: bool,
     pub(super) any_issuer: bool,
+    pub(super) confirmed: bool,
 }
 
 /// Revokes what the file says.
@@ -57,9 +58,13 @@ pub(super) async fn run(path: &Path, options: &Options, servers: &Servers) -> Re
         let response = send(servers, request)
             .await
             .map_err(|failure| resume(Failure { message: name_lines(&failure.message, &chunk.lines), ..failure }))?;
+        if options.dry_run {
+            tell_outcomes(&response);
+        }
         accepted += chunk.revocations.len();
         repeated += if response.repeated_request { chunk.revocations.len() } else { 0 };
-        progress(&format!("{accepted} revocations accepted, through line {}", chunks.next_line - 1), chunks.ended);
+        let done = if options.dry_run { "would be accepted" } else { "accepted" };
+        progress(&format!("{accepted} revocations {done}, through line {}", chunks.next_line - 1), chunks.ended);
     }
     if repeated > 0 {
         note(&format!(
@@ -75,9 +80,11 @@ fn request(chunk: &Chunk, options: &Options) -> pb::RevokeRequest {
         request_id: options.request_id.clone(),
         dry_run: options.dry_run,
         any_issuer: options.any_issuer,
+        confirmed: false,
     };
     let content = Sha256::new().chain_update(ID_DOMAIN).chain_update(request.encode_to_vec()).finalize();
     request.request_id = format!("batch-{}", hex(&content));
+    request.confirmed = options.confirmed;
     request
 }
 

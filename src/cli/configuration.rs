@@ -8,7 +8,8 @@ use clap::{Args, ValueEnum};
 
 use super::exit::Failure;
 use crate::config::{
-    AgentConfig, AgentName, AgentOverrides, Overrides, ServerConfig, StatePlaces, parse_max_staleness,
+    AgentConfig, AgentName, AgentOverrides, Overrides, ServerConfig, StatePlaces, UpstreamOverrides,
+    parse_max_staleness,
 };
 use crate::replica::{PublicKey, ServerUrl};
 use crate::revocation;
@@ -46,9 +47,11 @@ pub(super) struct ServerFlags {
 /// What only an agent is told.
 #[derive(Clone, Debug, Args)]
 pub(super) struct AgentFlags {
-    /// The servers to follow, tried in turn, as in http://10.0.0.1:7009 or unix:/run/rescind.sock; at most 16.
+    /// The servers to follow, tried in turn, as in https://10.0.0.1:7009 or unix:/run/rescind.sock; at most 16.
     #[arg(long, value_name = "URL[,URL…]", env = "RESCIND_UPSTREAM", value_delimiter = ',', hide_env_values = true)]
     upstream: Vec<ServerUrl>,
+    #[command(flatten)]
+    upstream_security: UpstreamSecurity,
     /// Where the set is kept, so that the next start need not wait for a server.
     #[arg(long, value_name = "DIR", env = "RESCIND_CACHE_DIR", hide_env_values = true)]
     cache_dir: Option<PathBuf>,
@@ -70,6 +73,23 @@ pub(super) struct AgentFlags {
     /// In an emergency: go on with a stale set, whatever this agent's and the authority's policy say.
     #[arg(long, value_name = "CHOICE", conflicts_with = "when_stale")]
     override_policy: Option<Override>,
+}
+
+/// What an agent trusts and shows to those it follows.
+#[derive(Clone, Debug, Args)]
+struct UpstreamSecurity {
+    /// The certificates (PEM) of those who may sign an https:// upstream's; without it, those that the system trusts.
+    #[arg(long, value_name = "FILE", env = "RESCIND_UPSTREAM_CA_FILE", hide_env_values = true)]
+    upstream_ca_file: Option<PathBuf>,
+    /// The certificate (PEM) that is shown to upstreams that ask for one.
+    #[arg(long, value_name = "FILE", env = "RESCIND_UPSTREAM_CERTIFICATE_FILE", hide_env_values = true)]
+    upstream_certificate_file: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, value_name = "FILE", env = "RESCIND_UPSTREAM_KEY_FILE", hide_env_values = true)]
+    upstream_key_file: Option<PathBuf>,
+    /// A file that holds the API credential shown to upstreams; nobody else may be able to read it.
+    #[arg(long, value_name = "FILE", env = "RESCIND_UPSTREAM_CREDENTIAL_FILE", hide_env_values = true)]
+    upstream_credential_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -121,6 +141,7 @@ impl Process {
         let overrides = AgentOverrides {
             config: self.config,
             upstreams: flags.upstream,
+            upstream: flags.upstream_security.into(),
             listen: self.listen,
             ops_listen: self.ops_listen,
             cache_dir: flags.cache_dir,
@@ -134,6 +155,17 @@ impl Process {
             log: self.log_format.map(Into::into),
         };
         AgentConfig::load(&overrides).map_err(|error| Failure::cannot(chain(&error)))
+    }
+}
+
+impl From<UpstreamSecurity> for UpstreamOverrides {
+    fn from(flags: UpstreamSecurity) -> Self {
+        Self {
+            ca: flags.upstream_ca_file,
+            certificate: flags.upstream_certificate_file,
+            private_key: flags.upstream_key_file,
+            credential_file: flags.upstream_credential_file,
+        }
     }
 }
 
@@ -176,7 +208,7 @@ pub(super) fn run<E: std::error::Error>(
 }
 
 /// An error and its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -14,12 +14,14 @@
 //! | 5 | denied |
 
 mod agent;
+mod audit;
 mod batch;
 mod check;
 mod completions;
 mod config;
 mod configuration;
 mod connection;
+mod credential;
 mod exit;
 mod forget;
 mod journal;
@@ -73,6 +75,10 @@ enum Command {
     Journal(journal::Journal),
     /// Give up on a subscriber that went without a goodbye and will not come back.
     Forget(forget::Forget),
+    /// Make what proves to a server who one is.
+    Credential(credential::Credential),
+    /// Look at what was denied.
+    Audit(audit::Audit),
     /// Look at the configuration.
     Config(config::Config),
     /// Print a completion script for a shell.
@@ -101,6 +107,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Status(command) => block_on(command.run()),
         Command::Journal(command) => command.run(),
         Command::Forget(command) => block_on(command.run()),
+        Command::Credential(command) => command.run(),
+        Command::Audit(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Completions(command) => command.run(),
     };

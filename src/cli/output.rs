@@ -5,13 +5,18 @@ use std::io::{self, IsTerminal, Write};
 
 /// Writes answers. A reader that went away, as in `rescind list | head`, ends the program quietly.
 pub(super) fn say(text: impl std::fmt::Display) {
-    if let Err(error) = writeln!(io::stdout().lock(), "{text}") {
+    if let Err(error) = try_say(text) {
         if error.kind() == io::ErrorKind::BrokenPipe {
             std::process::exit(0);
         }
         complain(&format!("cannot write the answer: {error}"));
         std::process::exit(2);
     }
+}
+
+/// The same, leaving it to the caller what comes of a failure.
+pub(super) fn try_say(text: impl std::fmt::Display) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{text}")
 }
 
 /// Writes a table of two columns.

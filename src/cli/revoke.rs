@@ -22,6 +22,8 @@ use crate::wire::pb::revocation_service_client::RevocationServiceClient;
   rescind revoke --sub alice --iss https://a.example   all tokens of alice issued until now
   rescind revoke --sub alice --except sid=S1        sign out everywhere except session S1
   rescind revoke --kid leaked-key                   everything signed by a leaked key
+  rescind revoke --iss https://a.example --yes      everything that an issuer has issued until now
+  rescind revoke --sub alice --dry-run              only say what would be in force
   rescind revoke --batch revocations.ndjson         many, one JSON object a line")]
 pub(super) struct Revoke {
     #[command(flatten)]
@@ -43,9 +45,13 @@ pub(super) struct Revoke {
     /// Mean this value at every issuer, although several are configured.
     #[arg(long)]
     any_issuer: bool,
-    /// Decide everything, change nothing.
+    /// Decide everything, change nothing, and say what would be in force.
     #[arg(long)]
     dry_run: bool,
+    /// Confirm what reaches a whole issuer (--iss alone) or is kept for good (--never-expires, or --cutoff none where tokens
+    /// go on being issued).
+    #[arg(long)]
+    yes: bool,
     /// Wait so long, at most 60s, until every subscriber has applied it. Exit 3 when time runs out: it is durable then, and
     /// in force at the server.
     #[arg(long, value_name = "DURATION", value_parser = wait::wait, conflicts_with = "dry_run")]
@@ -132,6 +138,7 @@ impl Revoke {
                 request_id: self.request_id.clone().unwrap_or_default(),
                 dry_run: self.dry_run,
                 any_issuer: self.any_issuer,
+                confirmed: self.yes,
             };
             return batch::run(path, &options, &self.servers).await;
         }
@@ -141,6 +148,7 @@ impl Revoke {
             request_id: request_id.clone(),
             dry_run: self.dry_run,
             any_issuer: self.any_issuer,
+            confirmed: self.yes,
         };
         let response = send(&self.servers, request).await.map_err(|failure| failure.of_write(&request_id))?;
         if !self.json {
@@ -214,47 +222,119 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 }
 
 fn tell(response: &pb::RevokeResponse) {
-    for outcome in &response.outcomes {
-        let selector = outcome.selector.as_ref().map(describe).unwrap_or_default();
-        if outcome.already_expired {
-            say(format_args!("{selector} has already expired: nothing was written"));
-            continue;
-        }
-        let verb = if response.position.is_some() { "revoked" } else { "would revoke" };
-        say(format_args!("{verb} {selector}"));
-        say_fields(&outcome_fields(outcome));
-    }
+    tell_outcomes(response);
     if response.repeated_request {
         say("this request was accepted before; the above is what came of it then");
     }
-    if let Some(position) = response.position.as_ref().and_then(|message| crate::wire::position(message).ok()) {
-        say(format_args!("in force at {position}"));
+    match response.position.as_ref().map(crate::wire::position) {
+        Some(Ok(position)) => say(format_args!("in force at {position}")),
+        Some(Err(_)) => {}
+        None => say("dry run: nothing was changed"),
     }
 }
 
+/// What came, or would come, of each item.
+pub(super) fn tell_outcomes(response: &pb::RevokeResponse) {
+    for outcome in &response.outcomes {
+        let selector = outcome.selector.as_ref().map(describe).unwrap_or_default();
+        if outcome.already_expired {
+            say(format_args!("{selector} has already expired: nothing {} written", verb(response, "was", "would be")));
+            continue;
+        }
+        say(format_args!("{} {selector}", verb(response, "revoked", "would revoke")));
+        say_fields(&outcome_fields(outcome));
+    }
+}
+
+/// A dry run is in force nowhere.
+fn verb<'a>(response: &pb::RevokeResponse, done: &'a str, tried: &'a str) -> &'a str {
+    if response.position.is_some() { done } else { tried }
+}
+
 fn outcome_fields(outcome: &pb::RevocationOutcome) -> Vec<(&'static str, String)> {
-    let tested = crate::wire::tested(outcome.cutoff_on).map(crate::wire::tested_name).unwrap_or("time");
-    let cutoff = match outcome.cutoff_seconds {
-        Some(seconds) => format!("{tested} up to {}", render_time(seconds)),
-        None => "none: every matching token".to_owned(),
-    };
+    let cutoff = |seconds| cutoff_text(seconds, outcome.cutoff_on);
     let mut fields = Vec::new();
     if !outcome.id.is_empty() {
         fields.push(("id", outcome.id.clone()));
     }
-    fields.push(("cutoff", cutoff));
+    fields.push(("cutoff", cutoff(outcome.cutoff_seconds)));
     if let Some(seconds) = outcome.tokens_valid_from_seconds {
         fields.push(("tokens valid from", render_time(seconds)));
     }
-    fields.push(("kept until", outcome.expires_at_seconds.map_or_else(|| "it is reinstated".to_owned(), render_time)));
-    if outcome.merged {
-        fields.push(("note", "merged with earlier revocations of the same".to_owned()));
+    fields.push(("kept until", kept_until(outcome.expires_at_seconds)));
+    match &outcome.preview {
+        Some(preview) => {
+            fields.push(("merges with", merges_with(preview, outcome.merged)));
+            fields.push(("then in force", cutoff(preview.cutoff_seconds)));
+            fields.push(("then kept until", kept_until(preview.expires_at_seconds)));
+        }
+        None if outcome.merged => fields.push(("note", "merged with earlier revocations of the same".to_owned())),
+        None => {}
     }
     fields
+}
+
+fn cutoff_text(seconds: Option<u64>, cutoff_on: i32) -> String {
+    let tested = crate::wire::tested(cutoff_on).map(crate::wire::tested_name).unwrap_or("time");
+    match seconds {
+        Some(seconds) => format!("{tested} up to {}", render_time(seconds)),
+        None => "none: every matching token".to_owned(),
+    }
+}
+
+fn kept_until(seconds: Option<u64>) -> String {
+    seconds.map_or_else(|| "it is reinstated".to_owned(), render_time)
+}
+
+fn merges_with(preview: &pb::revocation_outcome::Preview, merged: bool) -> String {
+    let ids = preview.merges_with.join(", ");
+    match (preview.merges_with.len(), preview.merges_with_more) {
+        (0, 0) if merged => "an earlier one of the same request".to_owned(),
+        (0, 0) => "nothing: it would be the only one".to_owned(),
+        (_, 0) => ids,
+        (0, more) => format!("{more} live revocations"),
+        (_, more) => format!("{ids} and {more} more"),
+    }
 }
 
 /// `sub=alice client_id=web`.
 pub(super) fn describe(selector: &pb::Selector) -> String {
     let pairs: Vec<String> = selector.claims.iter().map(|claim| format!("{}={}", claim.name, claim.value)).collect();
     plain(&pairs.join(" ")).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dry_run_is_told_so_that_a_person_can_read_it() {
+        use pb::revocation_outcome::Preview;
+        let preview = Preview {
+            merges_with: vec!["a-1-0".into(), "a-2-0".into()],
+            merges_with_more: 3,
+            cutoff_seconds: None,
+            expires_at_seconds: Some(1_767_312_000),
+        };
+        let outcome = pb::RevocationOutcome {
+            cutoff_seconds: Some(1_767_225_600),
+            cutoff_on: 1,
+            merged: true,
+            preview: Some(preview.clone()),
+            ..Default::default()
+        };
+        let fields: Vec<String> =
+            outcome_fields(&outcome).iter().map(|(name, text)| format!("{name}: {text}")).collect();
+        let expected = [
+            "cutoff: iat up to 2026-01-01T00:00:00Z",
+            "kept until: it is reinstated",
+            "merges with: a-1-0, a-2-0 and 3 more",
+            "then in force: none: every matching token",
+            "then kept until: 2026-01-02T00:00:00Z",
+        ];
+        assert_eq!(fields, expected);
+        let alone = Preview { merges_with: vec![], merges_with_more: 0, ..preview };
+        assert_eq!(merges_with(&alone, true), "an earlier one of the same request");
+        assert_eq!(merges_with(&alone, false), "nothing: it would be the only one");
+    }
 }

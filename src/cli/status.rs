@@ -42,6 +42,10 @@ impl Status {
     }
 }
 
+fn on_or_off(is_on: bool) -> String {
+    if is_on { "on" } else { "off" }.to_owned()
+}
+
 /// An age that nobody could have measured means that there was no word yet.
 fn staleness(millis: u64) -> String {
     const NEVER: u64 = u32::MAX as u64 * 1000;
@@ -66,12 +70,18 @@ fn fields(response: &pb::GetStatusResponse) -> Vec<(&'static str, String)> {
         ("expiry floor", render_time(response.expiry_floor_seconds)),
         ("staleness", staleness(response.staleness_millis)),
         ("subscribers", response.subscribers.to_string()),
-        ("cut off", response.members_cut_off.to_string()),
         ("oldest revision", response.oldest_revision.to_string()),
         ("uptime", uptime),
         ("data", response.data_dir.clone()),
+        ("audit head", response.audit_head.clone()),
         ("public key", super::revoke::hex(&response.public_key)),
+        ("authentication", on_or_off(response.authentication)),
+        ("tls", on_or_off(response.tls)),
     ];
+    // Whoever follows knows only of those that are connected to it.
+    if response.following.is_none() {
+        fields.push(("cut off", response.members_cut_off.to_string()));
+    }
     for (name, trouble) in [
         ("WRITES REFUSED", &response.writes_refused),
         ("CLOCK IN DOUBT", &response.clock_alarm),
@@ -95,7 +105,12 @@ fn fields(response: &pb::GetStatusResponse) -> Vec<(&'static str, String)> {
         }
     }
     if response.insecure {
-        fields.push(("INSECURE", "anyone who can connect can revoke and reinstate".to_owned()));
+        let exposed = match (response.authentication, response.tls) {
+            (false, _) => "anyone who can connect can revoke and reinstate",
+            (true, false) => "whoever sees the traffic can read credentials and use them",
+            (true, true) => "started with --insecure, although TLS and authentication are on: take it off",
+        };
+        fields.push(("INSECURE", exposed.to_owned()));
     }
     fields
 }

@@ -8,7 +8,7 @@ use tonic::service::Routes;
 
 use super::exit::{Exit, Failure};
 use super::{Arguments, Command};
-use crate::revocation::ports::{CutoffChoice, ExpiryChoice, WriteError};
+use crate::revocation::ports::{CutoffChoice, ExpiryChoice, Violation, WriteError};
 use crate::revocation::{Cutoff, Hit, Shape, TestedClaim, UnixSeconds, UnknownCause, Verdict};
 use crate::surface::testing::{FakeNode, ID};
 use crate::surface::{Address, Bounds, Listener, Options, Surface};
@@ -173,6 +173,26 @@ async fn a_revoke_reaches_the_server_and_a_dry_run_says_so() {
     assert!(!asked[0].dry_run && asked[1].dry_run);
     assert_eq!(asked[0].request_id.as_ref().map(String::len), Some(32), "an id is made up");
     assert_ne!(asked[0].request_id, asked[1].request_id);
+}
+
+#[tokio::test]
+async fn yes_confirms_and_what_is_not_permitted_is_denied() {
+    let node = FakeNode::new();
+    assert_eq!(run(&node, &["revoke", "--iss", "https://a", "--yes"]).await, Ok(Exit::Done));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("batch.ndjson");
+    std::fs::write(&path, "{\"selector\":{\"iss\":\"https://a\"}}\n").unwrap();
+    let batch = ["revoke", "--batch", path.to_str().unwrap()];
+    assert_eq!(run(&node, &[&batch[..], &["--yes"]].concat()).await, Ok(Exit::Done));
+    let violation = |field: &str| Violation { field: field.into(), description: "needs the role admin".into() };
+    let violations = vec![violation("revocations[0].selector"), violation("revocations[0].never_expires")];
+    *node.write_error.lock() = Some(WriteError::NotPermitted { violations });
+    let denied = run(&node, &batch).await.unwrap_err();
+    assert_eq!(denied.exit, Exit::Denied);
+    assert!(denied.message.contains("line 1.selector: needs the role admin; line 1.never_expires"), "{denied:?}");
+    let asked = node.revokes.lock();
+    assert_eq!(asked.iter().map(|request| request.confirmed).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!(asked[1].request_id, asked[2].request_id, "confirming makes no other request of it");
 }
 
 #[tokio::test]

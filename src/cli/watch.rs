@@ -1,13 +1,17 @@
 //! `rescind watch`: follows as a subscriber does, and prints what comes.
 
 use std::fmt;
+use std::io;
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 use super::connection::Servers;
 use super::exit::{Exit, Failure};
-use super::output::{note, say};
+use super::output::{note, try_say};
 use super::revoke::hex;
 use crate::client::{Client, Event, FollowerState, FollowerStatus, Observe};
 use crate::revocation::{Delta, Shape};
@@ -23,16 +27,49 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Until it is interrupted. A server that cannot be reached is tried again.
+    /// Until it is told to end, or nobody reads what it prints; says goodbye either way. A server that cannot be reached is
+    /// tried again.
     pub(super) async fn run(self) -> Result<Exit, Failure> {
         let urls = self.servers.server.iter().map(ToString::to_string);
-        let printer = Printer { json: self.json, state: None };
+        let unread = Arc::new(Notify::new());
+        let printer = Printer { json: self.json, state: None, unread: Arc::clone(&unread) };
         let client = Client::builder(urls).name("rescind watch").observe(printer).connect();
         let client = client.map_err(|error| Failure::cannot(error.to_string()))?;
-        let interrupted = tokio::signal::ctrl_c().await;
+        let ended = tokio::select! {
+            told = told_to_end() => told,
+            () = unread.notified() => Ok(()),
+        };
         client.shutdown().await;
-        interrupted.map(|()| Exit::Done).map_err(|error| Failure::cannot(format!("cannot wait for signals: {error}")))
+        ended.map(|()| Exit::Done).map_err(|error| Failure::cannot(format!("cannot wait for signals: {error}")))
     }
+}
+
+/// Resolves at SIGINT, SIGTERM, or SIGHUP where that is not ignored, as under `nohup`.
+async fn told_to_end() -> io::Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
+    let hung_up = async {
+        match &mut hangup {
+            Some(hangup) => hangup.recv().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hung_up => {}
+    }
+    Ok(())
+}
+
+/// Whether whoever started this process made it ignore SIGHUP (proc_pid_status(5)).
+fn ignores_hangup() -> bool {
+    const SIGHUP: u32 = 1;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & (1 << (SIGHUP - 1)) != 0)
 }
 
 /// Prints a line for each revision, each snapshot and each change of state.
@@ -41,16 +78,24 @@ impl Watch {
 struct Printer {
     json: bool,
     state: Option<FollowerState>,
+    /// Told when nobody reads any more.
+    unread: Arc<Notify>,
 }
 
 impl Observe for Printer {
     fn handle_event(&mut self, event: Event<'_>, status: &FollowerStatus) {
         let is_news = self.state.replace(status.state) != Some(status.state);
         let Some(line) = Line::of(&event, status, is_news) else { return };
-        match (self.json, line.aside) {
-            (true, _) => say(line.json),
-            (false, true) => note(&line.text),
-            (false, false) => say(line.text),
+        let said = match (self.json, line.aside) {
+            (true, _) => try_say(line.json),
+            (false, true) => {
+                note(&line.text);
+                Ok(())
+            }
+            (false, false) => try_say(line.text),
+        };
+        if said.is_err() {
+            self.unread.notify_one();
         }
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::duration::SpanError;
 use super::file::{File, MaxStaleness};
-use super::{ConfigError, check_addresses, parse, read};
+use super::tls::{TlsConfig, UpstreamConfig, UpstreamOverrides};
+use super::{ConfigError, Guards, check_addresses, check_confidential, parse, read};
 use crate::replica::{ENTRIES_MAX, NAME_BYTES_MAX, PolicyInForce, PublicKey, SERVERS_MAX, ServerUrl};
 use crate::revocation::{LifetimePolicy, WhenStale};
 use crate::surface::{self, Address};
@@ -28,10 +29,16 @@ const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
 pub struct AgentConfig {
     /// The servers to follow, tried in turn: 1 to [`SERVERS_MAX`].
     pub upstreams: Vec<ServerUrl>,
-    /// Where callers connect. Loopback or a Unix socket, unless `surface.insecure`.
+    /// What it trusts and shows there.
+    pub upstream: UpstreamConfig,
+    /// Where callers connect. Loopback or a Unix socket, unless there are TLS and authentication, or `surface.insecure`.
     pub listen: Address,
-    /// Where metrics and health are. Loopback, unless `surface.insecure`.
+    /// Where metrics and health are. Loopback, unless there is TLS on it, or `surface.insecure`.
     pub ops_listen: SocketAddr,
+    /// The TLS of the listeners.
+    pub tls: Option<TlsConfig>,
+    /// Where the principals are; if there is such a file, callers are authenticated.
+    pub principals: Option<PathBuf>,
     /// Where the set is kept for the next start; nowhere, if `None`.
     pub cache_dir: Option<PathBuf>,
     /// How people recognise it among the subscribers: the name of the host, unless told otherwise.
@@ -61,6 +68,9 @@ pub struct AgentOverrides {
     pub config: Option<PathBuf>,
     /// `--upstream`, `RESCIND_UPSTREAM`.
     pub upstreams: Vec<ServerUrl>,
+    /// `--upstream-ca-file`, `--upstream-certificate-file`, `--upstream-key-file`, `--upstream-credential-file`, and their
+    /// variables.
+    pub upstream: UpstreamOverrides,
     /// `--listen`, `RESCIND_LISTEN`.
     pub listen: Option<Address>,
     /// `--ops-listen`, `RESCIND_OPS_LISTEN`.
@@ -137,6 +147,9 @@ impl AgentConfig {
 
     fn resolve(file: File, overrides: &AgentOverrides) -> Result<Self, ConfigError> {
         let shared = file.surface();
+        let tls = TlsConfig::of(&file)?;
+        let upstream = UpstreamConfig::of(&file, &overrides.upstream)?;
+        let principals = file.authentication.principals.map(|place| place.0);
         let agent = file.agent;
         let upstreams = match overrides.upstreams.as_slice() {
             [] => agent.upstreams.into_iter().map(|url| url.0).collect(),
@@ -145,15 +158,24 @@ impl AgentConfig {
         if upstreams.is_empty() || upstreams.len() > SERVERS_MAX {
             return Err(ConfigError::Upstreams { given: upstreams.len() });
         }
+        if let Some(repeated) = repeated(&upstreams) {
+            return Err(ConfigError::UpstreamRepeated(repeated.clone()));
+        }
         let listen = overrides.listen.clone().or(agent.listen.map(|listen| listen.0)).unwrap_or(AGENT_LISTEN.into());
         let ops_listen = overrides.ops_listen.or(agent.ops_listen).unwrap_or(AGENT_OPS_LISTEN);
-        check_addresses(&listen, ops_listen, overrides.insecure)?;
+        let guards =
+            Guards { tls: tls.as_ref(), is_authenticating: principals.is_some(), insecure: overrides.insecure };
+        check_addresses(&listen, ops_listen, &guards)?;
+        check_confidential(&upstreams, &upstream)?;
         let cache_dir = overrides.cache_dir.clone().or(agent.cache_dir.map(|dir| dir.0));
         let data_dir = cache_dir.as_ref().map(|dir| dir.display().to_string()).unwrap_or_default();
         Ok(Self {
             upstreams,
+            upstream,
             listen,
             ops_listen,
+            tls,
+            principals,
             cache_dir,
             name: overrides.name.clone().or(agent.name.map(|name| name.0)).unwrap_or_else(AgentName::of_host),
             public_key: overrides.public_key.or(agent.public_key.map(|key| key.0)),
@@ -166,6 +188,12 @@ impl AgentConfig {
             log: overrides.log.or(file.log.format.map(Into::into)).unwrap_or_default(),
         })
     }
+}
+
+/// The first that is there twice: one that is down would seem to be another one that is up.
+fn repeated(upstreams: &[ServerUrl]) -> Option<&ServerUrl> {
+    let earlier = |(index, url): (usize, &ServerUrl)| upstreams[..index].contains(url);
+    upstreams.iter().enumerate().find(|(index, url)| earlier((*index, url))).map(|(_, url)| url)
 }
 
 impl AgentName {

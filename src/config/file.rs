@@ -32,6 +32,9 @@ pub(super) struct File {
     pub(super) issuers: Vec<Issuer>,
     pub(super) server: Server,
     pub(super) agent: Agent,
+    pub(super) tls: Tls,
+    pub(super) authentication: Authentication,
+    pub(super) upstream: Upstream,
     pub(super) policy: Policy,
     pub(super) journal: Journal,
     pub(super) limits: Limits,
@@ -55,13 +58,41 @@ pub(super) struct Agent {
     pub(super) upstreams: Vec<Parsed<ServerUrl>>,
     pub(super) listen: Option<Parsed<Address>>,
     pub(super) ops_listen: Option<SocketAddr>,
-    pub(super) cache_dir: Option<Dir>,
+    pub(super) cache_dir: Option<Place>,
     pub(super) name: Option<Parsed<AgentName>>,
     pub(super) public_key: Option<Parsed<PublicKey>>,
     pub(super) max_staleness: Option<MaxStaleness>,
     pub(super) when_stale: Option<WhenStale>,
     pub(super) lifetime_policy: Option<LifetimePolicy>,
     pub(super) max_entries: Option<EntriesMax>,
+}
+
+/// Of a server as of an agent.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Tls {
+    pub(super) certificate: Option<Place>,
+    pub(super) private_key: Option<Place>,
+    pub(super) client_ca: Option<Place>,
+    pub(super) client_crl: Option<Place>,
+    pub(super) require_client_certificate: bool,
+    pub(super) ops: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Authentication {
+    pub(super) principals: Option<Place>,
+}
+
+/// What an agent shows to those it follows.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Upstream {
+    pub(super) ca: Option<Place>,
+    pub(super) certificate: Option<Place>,
+    pub(super) private_key: Option<Place>,
+    pub(super) credential_file: Option<Place>,
 }
 
 /// Live entries, of the authority or in an agent's memory.
@@ -102,10 +133,17 @@ pub(super) struct Journal {
     pub(super) audit_retention: Option<Span<0, { 3650 * DAY }>>,
 }
 
+/// Connections at once, of whatever kind.
+type ConnectionsMax = Whole<1, 1_000_000>;
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Limits {
-    pub(super) connections: Option<Whole<1, 1_000_000>>,
+    pub(super) connections: Option<ConnectionsMax>,
+    pub(super) connections_unproven: Option<ConnectionsMax>,
+    pub(super) connections_per_address: Option<ConnectionsMax>,
+    pub(super) connections_per_principal: Option<ConnectionsMax>,
+    pub(super) requests: Option<Whole<1, 1_000_000>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -145,11 +183,11 @@ impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Parsed<T> {
     }
 }
 
-/// A directory.
+/// A directory or a file.
 #[derive(Clone, Debug)]
-pub(super) struct Dir(pub(super) PathBuf);
+pub(super) struct Place(pub(super) PathBuf);
 
-impl<'de> Deserialize<'de> for Dir {
+impl<'de> Deserialize<'de> for Place {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         text(deserializer, "a path that is not empty", |text| !text.is_empty()).map(|text| Self(text.into()))
     }
@@ -196,7 +234,26 @@ impl File {
             issuers: self.issuers.iter().map(|issuer| issuer.0.clone()).collect(),
             hosts: self.server.hosts.iter().map(|host| host.0.clone()).collect(),
             unknown_status: unknown_status.unwrap_or(defaults.unknown_status),
-            connections_max: self.limits.connections.map_or(defaults.connections_max, |count| count.0 as usize),
+            bounds: self.limits.bounds(defaults.bounds),
+            ..defaults
+        }
+    }
+}
+
+impl Limits {
+    /// What is left out follows from how many connections there may be.
+    fn bounds(&self, defaults: surface::Bounds) -> surface::Bounds {
+        let total = self.connections.map_or(defaults.connections.total, |count| count.0 as usize);
+        let derived = surface::Limits::of(total);
+        let given = |count: Option<ConnectionsMax>, derived: usize| count.map_or(derived, |count| count.0 as usize);
+        surface::Bounds {
+            connections: surface::Limits {
+                unproven: given(self.connections_unproven, derived.unproven),
+                per_address: given(self.connections_per_address, derived.per_address),
+                per_principal: given(self.connections_per_principal, derived.per_principal),
+                ..derived
+            },
+            requests_max: self.requests.map_or(defaults.requests_max, |count| count.0 as usize),
             ..defaults
         }
     }

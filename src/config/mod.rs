@@ -9,17 +9,19 @@ mod file;
 mod server;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::replica::SERVERS_MAX;
+use crate::replica::{SERVERS_MAX, ServerUrl};
 use crate::surface::Address;
 
 pub use agent::{AgentConfig, AgentName, AgentNameError, AgentOverrides, parse_max_staleness};
 pub use duration::{DurationError, SpanError, parse_duration, render_duration};
 pub use server::{AUDIT_RETENTION, LISTEN, OPS_LISTEN, Overrides, ServerConfig, StatePlaces};
+pub use tls::{TlsConfig, UpstreamConfig, UpstreamOverrides};
 
 use file::File;
 
@@ -53,16 +55,37 @@ pub enum ConfigError {
         /// Line, key, and what was expected.
         message: String,
     },
-    /// An address that others can reach, without `--insecure`.
+    /// An address that others can reach, without what that takes and without `--insecure`.
     #[error(
-        "{key} is {address}, which others can reach, and there is no authentication yet: anyone could revoke and \
-         reinstate. Listen on loopback (127.0.0.1 or [::1]) or a Unix socket, or pass --insecure if the network is trusted"
+        "{key} is {address}, which others can reach, and there is no {lacks}. Listen on loopback (127.0.0.1 or [::1]) or a \
+         Unix socket, set {needs}, or pass --insecure if the network is trusted"
     )]
     Exposed {
         /// Which address.
         key: &'static str,
         /// What it is.
         address: Address,
+        /// What is not there.
+        lacks: &'static str,
+        /// The keys that say it.
+        needs: &'static str,
+    },
+    /// A setting that means nothing without another.
+    #[error("{key} is set and {needs} is not: it takes both")]
+    Needs {
+        /// The one that is set.
+        key: &'static str,
+        /// The one that is not.
+        needs: &'static str,
+    },
+    /// A credential would be sent where others can read it.
+    #[error(
+        "the credential would be sent to {url} in clear, where others can read it: give an https:// URL, a Unix socket, or \
+         an address on this machine"
+    )]
+    CredentialInClear {
+        /// The server.
+        url: ServerUrl,
     },
     /// Two listeners on one port.
     #[error("listen and ops_listen are both {0}; they need two ports")]
@@ -70,6 +93,9 @@ pub enum ConfigError {
     /// Nothing says where data goes.
     #[error("there is no place for data: pass --data-dir, or set STATE_DIRECTORY, XDG_STATE_HOME or HOME")]
     NoDataDir,
+    /// An agent that is told the same server twice.
+    #[error("the upstream {0} is named twice; name each server once")]
+    UpstreamRepeated(ServerUrl),
     /// An agent with nobody to follow, or too many.
     #[error(
         "an agent follows 1 to {SERVERS_MAX} servers, {given} given: pass --upstream URL[,URL…], or set agent.upstreams"
@@ -98,15 +124,51 @@ fn parse(text: &str, path: &Path) -> Result<File, ConfigError> {
     })
 }
 
-/// Refuses addresses that others can reach, unless the network is trusted, and one port for both.
-fn check_addresses(listen: &Address, ops_listen: SocketAddr, insecure: bool) -> Result<(), ConfigError> {
-    for (key, address) in [("listen", listen), ("ops_listen", &ops_listen.into())] {
-        if !insecure && !address.is_local() {
-            return Err(ConfigError::Exposed { key, address: address.clone() });
+/// What guards the listeners.
+struct Guards<'a> {
+    tls: Option<&'a TlsConfig>,
+    is_authenticating: bool,
+    /// The network is trusted.
+    insecure: bool,
+}
+
+/// Refuses addresses that others can reach without what that takes, unless the network is trusted; and one port for both.
+fn check_addresses(listen: &Address, ops_listen: SocketAddr, guards: &Guards<'_>) -> Result<(), ConfigError> {
+    let exposed = |key, address: &Address, lacks, needs| match guards.insecure || address.is_local() {
+        true => Ok(()),
+        false => Err(ConfigError::Exposed { key, address: address.clone(), lacks, needs }),
+    };
+    match (guards.tls, guards.is_authenticating) {
+        (Some(_), true) => {}
+        (None, false) => exposed(
+            "listen",
+            listen,
+            "TLS and no authentication: anyone could revoke, reinstate and read along",
+            "tls.certificate, tls.private_key and authentication.principals",
+        )?,
+        (None, true) => exposed(
+            "listen",
+            listen,
+            "TLS: anyone on the way could read credentials and the set key",
+            "tls.certificate and tls.private_key",
+        )?,
+        (Some(_), false) => {
+            exposed("listen", listen, "authentication: anyone could revoke and reinstate", "authentication.principals")?
         }
+    }
+    if !guards.tls.is_some_and(|tls| tls.ops) {
+        exposed("ops_listen", &ops_listen.into(), "TLS on the operators' port", "tls.ops")?;
     }
     if listen.tcp() == Some(ops_listen) && ops_listen.port() != 0 {
         return Err(ConfigError::SamePort(ops_listen));
     }
     Ok(())
+}
+
+/// Refuses to send a credential where others can read it.
+fn check_confidential(urls: &[ServerUrl], upstream: &UpstreamConfig) -> Result<(), ConfigError> {
+    match urls.iter().find(|url| upstream.credential_file.is_some() && !url.is_confidential()) {
+        Some(url) => Err(ConfigError::CredentialInClear { url: url.clone() }),
+        None => Ok(()),
+    }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::{self, File};
-use super::{ConfigError, check_addresses, parse, read};
+use super::{ConfigError, Guards, TlsConfig, check_addresses, parse, read};
 use crate::revocation::Policy;
 use crate::surface::{self, Address};
 use crate::telemetry::LogFormat;
@@ -17,10 +17,14 @@ pub const OPS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 /// Everything a server needs to know, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
-    /// Where callers connect. Loopback or a Unix socket, unless `surface.insecure`.
+    /// Where callers connect. Loopback or a Unix socket, unless there are TLS and authentication, or `surface.insecure`.
     pub listen: Address,
-    /// Where metrics and health are. Loopback, unless `surface.insecure`.
+    /// Where metrics and health are. Loopback, unless there is TLS on it, or `surface.insecure`.
     pub ops_listen: SocketAddr,
+    /// The TLS of the listeners.
+    pub tls: Option<TlsConfig>,
+    /// Where the principals are; if there is such a file, callers are authenticated.
+    pub principals: Option<PathBuf>,
     /// Where the journal, the index and the snapshots are.
     pub data_dir: PathBuf,
     /// The policy to log.
@@ -91,13 +95,18 @@ impl ServerConfig {
             .or(file.server.listen.as_ref().map(|listen| listen.0.clone()))
             .unwrap_or(LISTEN.into());
         let ops_listen = overrides.ops_listen.or(file.server.ops_listen).unwrap_or(OPS_LISTEN);
-        check_addresses(&listen, ops_listen, insecure)?;
+        let tls = TlsConfig::of(&file)?;
+        let principals = file.authentication.principals.clone().map(|place| place.0);
+        let guards = Guards { tls: tls.as_ref(), is_authenticating: principals.is_some(), insecure };
+        check_addresses(&listen, ops_listen, &guards)?;
         let data_dir = overrides.data_dir.clone().or(file.server.data_dir.clone()).or_else(|| places.data_dir());
         let data_dir = data_dir.filter(|dir| !dir.as_os_str().is_empty()).ok_or(ConfigError::NoDataDir)?;
         let surface = surface::Options { insecure, data_dir: data_dir.display().to_string(), ..file.surface() };
         Ok(Self {
             listen,
             ops_listen,
+            tls,
+            principals,
             data_dir,
             policy: policy(&file.policy),
             audit_retention: file.journal.audit_retention.map_or(AUDIT_RETENTION, |span| span.0),

@@ -4,6 +4,7 @@ use http::StatusCode;
 
 use super::*;
 use crate::revocation::Policy;
+use crate::security::tls::{ClientAuthority, ServerFiles};
 use crate::surface;
 
 fn places() -> StatePlaces {
@@ -34,6 +35,25 @@ fn an_empty_file_and_none_at_all_give_the_defaults() {
 }
 
 #[test]
+fn limits_follow_from_the_number_of_connections_unless_they_are_given() {
+    let bounds = |toml: &str| load(toml, &Overrides::default()).unwrap().surface.bounds;
+    let surface::Bounds { connections, requests_max, .. } = bounds("limits.connections = 400");
+    assert_eq!((connections, requests_max), (surface::Limits::of(400), 4096));
+    assert_eq!((connections.unproven, connections.per_address, connections.per_principal), (100, 300, 300));
+    let given = bounds(
+        "[limits]\nconnections = 400\nconnections_unproven = 1\nconnections_per_address = 2\n\
+         connections_per_principal = 3\nrequests = 4",
+    );
+    let expected = surface::Limits { total: 400, unproven: 1, per_address: 2, per_principal: 3 };
+    assert_eq!((given.connections, given.requests_max), (expected, 4));
+    for key in
+        ["connections", "connections_unproven", "connections_per_address", "connections_per_principal", "requests"]
+    {
+        check_refused(&format!("limits.{key} = 0"), &[key, "expected a number from 1 to 1000000, 0 given"]);
+    }
+}
+
+#[test]
 fn the_sample_holds_every_key_with_its_default() {
     let sample = load(include_str!("../../docs/rescind.toml"), &Overrides::default()).unwrap();
     let default = load("", &Overrides::default()).unwrap();
@@ -43,7 +63,20 @@ fn the_sample_holds_every_key_with_its_default() {
         data_dir: "/var/lib/rescind".into(),
         ..default.surface.clone()
     };
-    assert_eq!(sample, ServerConfig { data_dir: "/var/lib/rescind".into(), surface: examples, ..default });
+    let clients = ClientAuthority {
+        authorities: "/etc/rescind/client-ca.pem".into(),
+        revoked: Some("/etc/rescind/client-ca.crl".into()),
+        is_required: false,
+    };
+    let files = ServerFiles {
+        certificate: "/etc/rescind/server.pem".into(),
+        private_key: "/etc/rescind/server.key".into(),
+        clients: Some(clients),
+    };
+    let tls = Some(TlsConfig { files, ops: false });
+    let principals = Some("/etc/rescind/principals.toml".into());
+    let data_dir = "/var/lib/rescind".into();
+    assert_eq!(sample, ServerConfig { data_dir, surface: examples, tls, principals, ..default });
 }
 
 #[test]
@@ -61,7 +94,7 @@ fn every_key_of_the_sample_is_documented() {
             assert!(docs.contains(&name), "{name} is missing in docs/configuration.md");
         }
     }
-    assert_eq!(keys, 30, "a key was added or removed: extend the sample");
+    assert_eq!(keys, 45, "a key was added or removed: extend the sample");
 }
 
 #[test]
@@ -93,6 +126,44 @@ fn the_data_directory_is_the_first_place_that_is_named() {
     assert_eq!(dir(&places).unwrap(), Path::new("/home/me/.local/state/rescind"));
     places.home = None;
     assert!(matches!(dir(&places), Err(ConfigError::NoDataDir)));
+}
+
+const CERTIFIED: &str = "certificate = 'c'\nprivate_key = 'k'\n";
+
+#[test]
+fn beyond_loopback_takes_tls_and_authentication() {
+    let listen = "[server]\nlisten = '0.0.0.0:7009'\n";
+    let (tls, principals) = (format!("[tls]\n{CERTIFIED}"), "[authentication]\nprincipals = 'p'\n");
+    check_refused(
+        listen,
+        &["no TLS and no authentication", "tls.certificate", "authentication.principals", "--insecure"],
+    );
+    check_refused(&format!("{listen}{tls}"), &["no authentication", "set authentication.principals"]);
+    check_refused(&format!("{listen}{principals}"), &["no TLS", "set tls.certificate and tls.private_key"]);
+    let config = load(&format!("{listen}{tls}{principals}"), &Overrides::default()).unwrap();
+    assert!(!config.surface.insecure);
+    assert_eq!(config.principals.as_deref(), Some(Path::new("p")));
+}
+
+#[test]
+fn operators_beyond_loopback_take_tls_of_their_own() {
+    let ops = "[server]\nops_listen = '0.0.0.0:7010'\n[tls]\n";
+    check_refused(&format!("{ops}{CERTIFIED}"), &["ops_listen is 0.0.0.0:7010", "set tls.ops"]);
+    assert!(load(&format!("{ops}{CERTIFIED}ops = true"), &Overrides::default()).is_ok());
+}
+
+#[test]
+fn what_means_nothing_alone_names_what_is_missing() {
+    for (line, key, needs) in [
+        ("certificate = 'c'", "tls.certificate", "tls.private_key"),
+        ("private_key = 'k'", "tls.private_key", "tls.certificate"),
+        ("client_ca = 'a'", "tls.client_ca", "tls.certificate"),
+        ("client_crl = 'r'", "tls.client_crl", "tls.client_ca"),
+        ("require_client_certificate = true", "tls.require_client_certificate", "tls.client_ca"),
+        ("ops = true", "tls.ops", "tls.certificate"),
+    ] {
+        check_refused(&format!("[tls]\n{line}"), &[&format!("{key} is set and {needs} is not")]);
+    }
 }
 
 #[test]
@@ -132,6 +203,9 @@ fn each_wrong_key_and_value_is_named_with_its_line() {
         ("[policy]\nlifetime_policy = 'x'", &["line 2", "lifetime_policy", "warn", "enforce"]),
         ("[journal]\naudit_retention = '90'", &["line 2", "audit_retention", "90d"]),
         ("[limits]\nconnections = 0", &["line 2", "connections", "from 1"]),
+        ("[tls]\nkey = 'k'", &["line 2", "key", "`private_key`"]),
+        ("[tls]\ncertificate = ''", &["line 2", "certificate", "not empty"]),
+        ("[tls]\nrequire_client_certificate = 'yes'", &["line 2", "require_client_certificate", "boolean"]),
         ("[log]\nformat = 'xml'", &["line 2", "format", "text", "json"]),
         ("issuers = ['']", &["line 1", "issuers", "1 to 1024 bytes"]),
         ("issuers = 'https://a'", &["line 1", "issuers", "sequence"]),

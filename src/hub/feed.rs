@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Hub, Logged, moment};
 use crate::replication::frames::{DeltaFrame, GoAwayReason, NodeId, ToSubscriber};
-use crate::replication::source::{Head, HistoryError, Origin, Seat, SnapshotOffer, SnapshotPermit};
+use crate::replication::source::{Guest, Head, HistoryError, Origin, Seat, SnapshotOffer, SnapshotPermit};
 use crate::replication::{Cursor, Feed, LogPoint, LogRead, Moment, Signature, Source};
 use crate::revocation::{Delta, Digest, Revision};
 
@@ -74,8 +74,8 @@ impl Feed for Hub {
         moment(&self.clock)
     }
 
-    fn join(&self, address: &str) -> Result<Box<dyn Seat>, GoAwayReason> {
-        self.registry.join(address, self.clock.wall())
+    fn join(&self, guest: Guest) -> Result<Box<dyn Seat>, GoAwayReason> {
+        self.registry.join(guest, self.clock.wall())
     }
 
     fn read_history(&self, from: Revision, bytes_max: usize) -> Result<Vec<(Revision, DeltaFrame)>, HistoryError> {

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::replication::fleet::RosterFault;
 use crate::replication::frames::{Ack, GoAwayReason, Hello, NodeId, PolicyInForce, Role, Roster};
-use crate::replication::source::{Members, Seat};
+use crate::replication::source::{Guest, Members, NotItsOwner, Seat};
 use crate::replication::subscription::Mode;
 use crate::revocation::ports::Pending;
 use crate::revocation::{Revision, UnixMillis};
@@ -94,6 +94,7 @@ struct Place {
     number: u64,
     changes: watch::Receiver<u64>,
     member: Option<NodeId>,
+    principal: Option<Arc<str>>,
     admission: Option<Pending<'static, ()>>,
     goodbye: bool,
 }
@@ -133,10 +134,11 @@ impl Registry {
         self.awaiting.load(Ordering::Relaxed) > 0
     }
 
-    pub(super) fn join(self: &Arc<Self>, address: &str, since: UnixMillis) -> Result<Box<dyn Seat>, GoAwayReason> {
+    pub(super) fn join(self: &Arc<Self>, guest: Guest, since: UnixMillis) -> Result<Box<dyn Seat>, GoAwayReason> {
         if self.is_stopping() {
             return Err(GoAwayReason::Shutdown);
         }
+        let Guest { address, principal } = guest;
         let mut subscribers = self.subscribers.lock();
         if subscribers.connected.len() >= self.subscribers_max {
             return Err(GoAwayReason::Overloaded);
@@ -149,7 +151,7 @@ impl Registry {
             name: String::new(),
             version: String::new(),
             role: Role::Leaf,
-            address: address.to_owned(),
+            address,
             since,
             reconnect_reason: String::new(),
             mode: Mode::CatchingUp,
@@ -163,7 +165,7 @@ impl Registry {
         self.heard.notify_one();
         let changes = self.shard(number).subscribe();
         let (member, admission, goodbye) = (None, None, false);
-        Ok(Box::new(Place { registry: Arc::clone(self), number, changes, member, admission, goodbye }))
+        Ok(Box::new(Place { registry: Arc::clone(self), number, changes, member, principal, admission, goodbye }))
     }
 
     pub(super) fn list(&self) -> Vec<SubscriberStatus> {
@@ -251,25 +253,26 @@ impl Seat for Place {
         }
     }
 
-    fn handle_hello(&mut self, hello: &Hello) {
-        let mut address = String::new();
+    fn handle_hello(&mut self, hello: &Hello) -> Result<(), NotItsOwner> {
+        if self.member.is_none()
+            && let Some(members) = self.registry.members.get()
+        {
+            let mut guest = Guest { address: String::new(), principal: self.principal.clone() };
+            self.change(|status| guest.address.clone_from(&status.address));
+            self.admission = members.handle_hello(self.number, &guest, hello)?;
+            self.member = Some(hello.subscriber);
+        }
         self.change(|status| {
-            address.clone_from(&status.address);
             status.id = Some(hello.subscriber);
             status.name.clone_from(&hello.name);
             status.version.clone_from(&hello.version);
             status.role = hello.role;
             status.reconnect_reason.clone_from(&hello.reconnect_reason);
         });
-        if self.member.is_none()
-            && let Some(members) = self.registry.members.get()
-        {
-            self.member = Some(hello.subscriber);
-            self.admission = members.handle_hello(self.number, &address, hello);
-        }
         // Counted with the later one first: in between it is never counted by that one alone.
         self.registry.displace(hello.subscriber, self.number);
         self.registry.progress.notify_waiters();
+        Ok(())
     }
 
     fn handle_history_lost(&mut self, revisions: u64) {

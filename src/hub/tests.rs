@@ -9,7 +9,7 @@ use super::*;
 use crate::clock::ManualTime;
 use crate::replication::fleet::RosterFault;
 use crate::replication::frames::{Ack, GoAwayReason, Hello, ProtocolRange, Role, Roster};
-use crate::replication::source::Seat;
+use crate::replication::source::{Guest, NotItsOwner, Seat};
 use crate::replication::subscription::Mode;
 use crate::replication::{Cursor, Feed, LogRead, Source};
 use crate::revocation::{Chain, Delta, Digest, Minute, RevocationSet, SetWriter, SnapshotBuilder, SnapshotState};
@@ -268,9 +268,9 @@ fn hello() -> Hello {
 #[test]
 fn who_is_connected_is_known_until_the_place_is_left() {
     let (hub, _) = hub_with(Options { subscribers_max: 1, ..Options::default() });
-    let mut seat: Box<dyn Seat> = hub.join("192.0.2.1").unwrap();
-    assert_eq!(hub.join("192.0.2.2").err(), Some(GoAwayReason::Overloaded));
-    seat.handle_hello(&hello());
+    let mut seat: Box<dyn Seat> = hub.join("192.0.2.1".into()).unwrap();
+    assert_eq!(hub.join("192.0.2.2".into()).err(), Some(GoAwayReason::Overloaded));
+    seat.handle_hello(&hello()).unwrap();
     seat.handle_ack(&Ack {
         applied: Revision(4),
         digest: Digest::default(),
@@ -284,25 +284,25 @@ fn who_is_connected_is_known_until_the_place_is_left() {
     assert_eq!((listed[0].id, listed[0].address.as_str()), (Some(NodeId([8; 16])), "192.0.2.1"));
     drop(seat);
     assert_eq!(hub.subscriber_count(), 0);
-    assert!(hub.join("192.0.2.2").is_ok());
+    assert!(hub.join("192.0.2.2".into()).is_ok());
 }
 
 #[tokio::test]
 async fn the_first_of_two_with_the_same_id_is_sent_away() {
     let (hub, _) = hub();
-    let [mut first, mut second, mut other] = std::array::from_fn(|_| hub.join("here").unwrap());
-    first.handle_hello(&hello());
-    other.handle_hello(&Hello { subscriber: NodeId([9; 16]), ..hello() });
+    let [mut first, mut second, mut other] = std::array::from_fn(|_| hub.join("here".into()).unwrap());
+    first.handle_hello(&hello()).unwrap();
+    other.handle_hello(&Hello { subscriber: NodeId([9; 16]), ..hello() }).unwrap();
     assert_eq!(first.farewell(), None);
-    second.handle_hello(&hello());
+    second.handle_hello(&hello()).unwrap();
     first.changed().await;
     let farewells = [&first, &second, &other].map(|seat| seat.farewell());
     assert_eq!(farewells, [Some(GoAwayReason::Displaced), None, None]);
     drop(second);
     assert_eq!(first.farewell(), Some(GoAwayReason::Displaced), "it comes back by itself");
     drop(first);
-    let mut back = hub.join("here").unwrap();
-    back.handle_hello(&hello());
+    let mut back = hub.join("here".into()).unwrap();
+    back.handle_hello(&hello()).unwrap();
     assert_eq!(back.farewell(), None);
 }
 
@@ -310,7 +310,7 @@ async fn the_first_of_two_with_the_same_id_is_sent_away() {
 async fn subscribers_are_woken_by_what_another_thread_publishes() {
     let (hub, _) = hub();
     let running = tokio::spawn(Arc::clone(&hub).run());
-    let mut seats: Vec<_> = (0..40).map(|_| hub.join("here").unwrap()).collect();
+    let mut seats: Vec<_> = (0..40).map(|_| hub.join("here".into()).unwrap()).collect();
     for seat in &mut seats {
         // The first heartbeat.
         seat.changed().await;
@@ -327,7 +327,7 @@ async fn subscribers_are_woken_by_what_another_thread_publishes() {
         assert_eq!(seat.farewell(), Some(GoAwayReason::Shutdown));
     }
     running.await.unwrap();
-    assert_eq!(hub.join("late").err(), Some(GoAwayReason::Shutdown));
+    assert_eq!(hub.join("late".into()).err(), Some(GoAwayReason::Shutdown));
 }
 
 fn asks(hub: &Hub) -> usize {
@@ -360,7 +360,7 @@ fn all_who_wait_for_a_revision_ask_once_together() {
 #[tokio::test]
 async fn whoever_waits_is_woken_by_hello_ack_and_leave() {
     let (hub, _) = hub();
-    let mut seat = hub.join("here").unwrap();
+    let mut seat = hub.join("here".into()).unwrap();
     let ack = Ack {
         applied: Revision(1),
         digest: Digest::default(),
@@ -374,13 +374,13 @@ async fn whoever_waits_is_woken_by_hello_ack_and_leave() {
         tokio::pin!(progress);
         assert!(!progress.as_mut().enable());
         match step {
-            0 => seat.handle_hello(&hello()),
+            0 => seat.handle_hello(&hello()).unwrap(),
             1 => {
                 assert!(hub.has_laggard(Revision(1)));
                 seat.handle_ack(&ack);
                 assert!(!hub.has_laggard(Revision(1)));
             }
-            _ => drop(std::mem::replace(&mut seat, hub.join("there").unwrap())),
+            _ => drop(std::mem::replace(&mut seat, hub.join("there".into()).unwrap())),
         }
         progress.await;
     }
@@ -391,8 +391,13 @@ async fn whoever_waits_is_woken_by_hello_ack_and_leave() {
 struct Told(Mutex<Vec<(u64, bool)>>);
 
 impl Members for Told {
-    fn handle_hello(&self, _: u64, _: &str, _: &Hello) -> Option<crate::revocation::ports::Pending<'static, ()>> {
-        Some(Box::pin(std::future::ready(())))
+    fn handle_hello(
+        &self,
+        _: u64,
+        _: &Guest,
+        _: &Hello,
+    ) -> Result<Option<crate::revocation::ports::Pending<'static, ()>>, NotItsOwner> {
+        Ok(Some(Box::pin(std::future::ready(()))))
     }
 
     fn handle_ack(&self, _: u64, _: NodeId, _: &Ack) {}
@@ -413,10 +418,11 @@ fn members_are_told_how_a_seat_was_left() {
     let (hub, _) = hub();
     let told = Arc::new(Told::default());
     hub.set_members(told.clone());
-    let (mut polite, mut cut, unknown) = (hub.join("1").unwrap(), hub.join("2").unwrap(), hub.join("3").unwrap());
-    polite.handle_hello(&hello());
+    let (mut polite, mut cut, unknown) =
+        (hub.join("1".into()).unwrap(), hub.join("2".into()).unwrap(), hub.join("3".into()).unwrap());
+    polite.handle_hello(&hello()).unwrap();
     assert!(polite.admission().is_some() && polite.admission().is_none());
-    cut.handle_hello(&hello());
+    cut.handle_hello(&hello()).unwrap();
     polite.handle_goodbye();
     drop((polite, cut, unknown));
     assert_eq!(*told.0.lock(), [(1, true), (2, false)]);

@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 use crate::revocation::Revision;
 
 /// SHA-256(checksum before ‖ u64le revision ‖ bytes).
-pub(super) type Checksum = [u8; 32];
+pub type Checksum = [u8; 32];
 
 /// The checksum of the record of `revision` that follows one whose checksum is `before`.
 pub(super) fn link(before: &Checksum, revision: Revision, bytes: &[u8]) -> Checksum {

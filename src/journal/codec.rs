@@ -1,6 +1,7 @@
 //! The bytes of a record (`docs/design/journal.md`): little-endian, length-prefixed, one way to write each record.
 
 use super::carried::Carried;
+use super::credential::CredentialChange;
 use super::record::{
     Action, Body, ExpiryBasis, Extension, PEER_BYTES_MAX, PRINCIPAL_BYTES_MAX, REASON_BYTES_MAX, RECORD_BYTES_MAX,
     REQUEST_ID_BYTES_MAX, REVOCATIONS_MAX, Record, RecordError, Reinstatement, Request, Revocation,
@@ -10,8 +11,10 @@ use crate::revocation::{
     Selector, TestedClaim, UnixMillis,
 };
 
-/// The version of the encoding, the first byte of each record.
+/// The version of the encoding, the first byte of each record: the oldest that can say what the record says.
 const VERSION: u8 = 1;
+/// The version that knows of credentials, and from where a policy was changed.
+const VERSION_2: u8 = 2;
 /// The longest program version, in bytes.
 const BUILD_BYTES_MAX: usize = 255;
 /// The fewest bytes an encoded revocation, reinstatement, request or extension has, to judge a count by.
@@ -24,7 +27,7 @@ impl Record {
     /// [`RecordError`] when a field is over its limit or the delta is that of another revision.
     pub fn encode(&self) -> Result<Vec<u8>, RecordError> {
         let mut out = Vec::with_capacity(256 + self.delta.len() * 8);
-        out.push(VERSION);
+        out.push(version(&self.body));
         out.extend_from_slice(&self.revision.0.to_le_bytes());
         out.extend_from_slice(&self.chain_after.0);
         encode_body(&self.body, &mut out)?;
@@ -44,13 +47,16 @@ impl Record {
     /// [`RecordError`] when the bytes are not what [`Record::encode`] writes.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let mut reader = Reader::new(bytes);
-        match reader.u8()? {
-            VERSION => {}
-            other => return Err(RecordError::Version(other)),
+        let found = reader.u8()?;
+        if !(VERSION..=VERSION_2).contains(&found) {
+            return Err(RecordError::Version(found));
         }
         let revision = Revision(reader.u64()?);
         let chain_after = Chain(reader.array()?);
-        let body = read_body(&mut reader)?;
+        let body = read_body(&mut reader, found)?;
+        if version(&body) != found {
+            return Err(DecodeError::Invalid("record version").into());
+        }
         let length = reader.count(RECORD_BYTES_MAX, 1, "delta bytes")?;
         let delta = reader.take(length)?.to_vec();
         reader.finish()?;
@@ -59,6 +65,14 @@ impl Record {
             return Err(RecordError::ForeignDelta);
         }
         Ok(record)
+    }
+}
+
+fn version(body: &Body) -> u8 {
+    match body {
+        Body::Credentials(_) => VERSION_2,
+        Body::Policy { peer, .. } if !peer.is_empty() => VERSION_2,
+        Body::Start { .. } | Body::Tick | Body::Policy { .. } | Body::Requests(_) | Body::Extend(_) => VERSION,
     }
 }
 
@@ -94,9 +108,12 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) -> Result<(), RecordError> {
             out.extend_from_slice(&wall_time.0.to_le_bytes());
         }
         Body::Tick => out.push(1),
-        Body::Policy { policy, actor } => {
+        Body::Policy { policy, actor, peer } => {
             out.push(2);
             put_text("actor", actor, PRINCIPAL_BYTES_MAX, out)?;
+            if !peer.is_empty() {
+                put_text("peer", peer, PEER_BYTES_MAX, out)?;
+            }
             out.extend_from_slice(&policy.encode());
         }
         Body::Requests(requests) => {
@@ -119,11 +136,15 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) -> Result<(), RecordError> {
                 out.extend_from_slice(&extension.expiry.bits().to_le_bytes());
             }
         }
+        Body::Credentials(change) => {
+            out.push(5);
+            change.encode(out)?;
+        }
     }
     Ok(())
 }
 
-fn read_body(reader: &mut Reader<'_>) -> Result<Body, DecodeError> {
+fn read_body(reader: &mut Reader<'_>, version: u8) -> Result<Body, DecodeError> {
     Ok(match reader.u8()? {
         0 => Body::Start {
             build: read_text(reader, BUILD_BYTES_MAX, "build bytes")?,
@@ -132,8 +153,12 @@ fn read_body(reader: &mut Reader<'_>) -> Result<Body, DecodeError> {
         1 => Body::Tick,
         2 => {
             let actor = read_text(reader, PRINCIPAL_BYTES_MAX, "actor bytes")?;
+            let peer = match version {
+                VERSION => String::new(),
+                _ => read_text(reader, PEER_BYTES_MAX, "peer bytes")?,
+            };
             let policy = Policy::read(reader)?;
-            Body::Policy { policy, actor }
+            Body::Policy { policy, actor, peer }
         }
         3 => {
             let count = reader.count(REVOCATIONS_MAX, ITEM_BYTES_MIN, "requests")?;
@@ -151,6 +176,7 @@ fn read_body(reader: &mut Reader<'_>) -> Result<Body, DecodeError> {
             });
             Body::Extend(extensions.collect::<Result<_, DecodeError>>()?)
         }
+        5 => Body::Credentials(CredentialChange::read(reader)?),
         _ => return Err(DecodeError::Invalid("record kind")),
     })
 }
@@ -332,14 +358,14 @@ fn read_id(reader: &mut Reader<'_>) -> Result<RevocationId, DecodeError> {
 }
 
 /// u16le length ‖ bytes.
-fn put_text(what: &'static str, text: &str, limit: usize, out: &mut Vec<u8>) -> Result<(), RecordError> {
+pub(super) fn put_text(what: &'static str, text: &str, limit: usize, out: &mut Vec<u8>) -> Result<(), RecordError> {
     check(what, "bytes", text.len(), limit)?;
     out.extend_from_slice(&(text.len() as u16).to_le_bytes());
     out.extend_from_slice(text.as_bytes());
     Ok(())
 }
 
-fn read_text(reader: &mut Reader<'_>, limit: usize, what: &'static str) -> Result<String, DecodeError> {
+pub(super) fn read_text(reader: &mut Reader<'_>, limit: usize, what: &'static str) -> Result<String, DecodeError> {
     let length = usize::from(reader.u16()?);
     if length > limit {
         return Err(DecodeError::TooMany { what, limit });
@@ -356,7 +382,7 @@ fn put_count(count: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(&(count as u32).to_le_bytes());
 }
 
-fn check(what: &'static str, unit: &'static str, given: usize, limit: usize) -> Result<(), RecordError> {
+pub(super) fn check(what: &'static str, unit: &'static str, given: usize, limit: usize) -> Result<(), RecordError> {
     if given <= limit { Ok(()) } else { Err(RecordError::TooLong { what, unit, limit, given }) }
 }
 

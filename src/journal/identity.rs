@@ -10,7 +10,7 @@ use crate::revocation::{
 };
 
 /// The format that this program writes, and the latest it reads.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// What is fixed when a journal is created or restored. `Debug` hides the secrets, dropping wipes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Identity {
     pub set_key: SetKey,
     /// What the authority's signing key is made of.
     pub signing_seed: SigningSeed,
-    /// The journal's format.
+    /// The format in which the journal was created. What it has now is said beside: all records are bound to these bytes.
     pub format_version: u32,
     /// The wall clock when the oldest of these epochs began: what its first revision was decided on.
     pub created_at: UnixMillis,

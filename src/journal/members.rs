@@ -18,17 +18,18 @@ use crate::revocation::WhenStale;
 
 /// Marks the file as ours: "RSCM".
 const APPLICATION_ID: u32 = 0x5253_434d;
-/// The layout of the table. Format 1 knew nothing of those below relays.
-const FORMAT: u32 = 2;
+/// The layout of the table. Format 1 knew nothing of those below relays, format 2 nothing of principals.
+const FORMAT: u32 = 3;
 /// The most members; as many again are never read. About 150 bytes each.
 pub const MEMBERS_MAX: usize = 100_000;
 
 pub(crate) const TABLE: &str = "
     CREATE TABLE IF NOT EXISTS members (
         id BLOB PRIMARY KEY, name TEXT NOT NULL, relay INTEGER NOT NULL, max_staleness INTEGER NOT NULL,
-        deny INTEGER NOT NULL, parent BLOB, via BLOB, memory INTEGER, changes INTEGER
+        deny INTEGER NOT NULL, parent BLOB, via BLOB, memory INTEGER, changes INTEGER, owner TEXT
     ) WITHOUT ROWID, STRICT;
 ";
+const FROM_FORMAT_2: &str = "ALTER TABLE members ADD COLUMN owner TEXT;";
 const FROM_FORMAT_1: &str = "
     ALTER TABLE members ADD COLUMN parent BLOB;
     ALTER TABLE members ADD COLUMN via BLOB;
@@ -49,6 +50,8 @@ pub struct StoredMember {
     pub max_staleness: Duration,
     /// What it does beyond.
     pub when_stale: WhenStale,
+    /// The principal whose process it is, if one was asked for.
+    pub owner: Option<String>,
     /// The relay it is or was connected to; `None`: to this server.
     pub parent: Option<[u8; 16]>,
     /// The relay connected to this server that told of it.
@@ -126,9 +129,12 @@ fn open(path: &Path, first: &[StoredMember]) -> Result<Connection, Cause> {
             transaction.commit()?;
         }
         (APPLICATION_ID, FORMAT) => {}
-        (APPLICATION_ID, 1) => {
+        (APPLICATION_ID, before @ 1..FORMAT) => {
             let transaction = connection.transaction()?;
-            transaction.execute_batch(FROM_FORMAT_1)?;
+            if before == 1 {
+                transaction.execute_batch(FROM_FORMAT_1)?;
+            }
+            transaction.execute_batch(FROM_FORMAT_2)?;
             transaction.pragma_update(None, "user_version", FORMAT)?;
             transaction.commit()?;
         }
@@ -141,7 +147,7 @@ fn open(path: &Path, first: &[StoredMember]) -> Result<Connection, Cause> {
 }
 
 fn load(connection: &Connection) -> Result<Vec<StoredMember>, rusqlite::Error> {
-    let sql = "SELECT id, name, relay, max_staleness, deny, parent, via, memory, changes FROM members
+    let sql = "SELECT id, name, relay, max_staleness, deny, parent, via, memory, changes, owner FROM members
         ORDER BY id LIMIT ?1";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([MEMBERS_MAX as i64], stored)?;
@@ -157,6 +163,7 @@ pub(crate) fn stored(row: &Row<'_>) -> Result<StoredMember, rusqlite::Error> {
         relay: row.get(2)?,
         max_staleness: Duration::from_secs(row.get::<_, i64>(3)?.max(0).unsigned_abs()),
         when_stale: if deny { WhenStale::Deny } else { WhenStale::ServeStale },
+        owner: row.get(9)?,
         parent: row.get(5)?,
         via: row.get(6)?,
         heard: memory.zip(changes).map(|(memory, changes)| (memory.cast_unsigned(), changes.cast_unsigned())),
@@ -164,14 +171,15 @@ pub(crate) fn stored(row: &Row<'_>) -> Result<StoredMember, rusqlite::Error> {
 }
 
 pub(crate) fn put(transaction: &Transaction<'_>, member: &StoredMember) -> Result<(), rusqlite::Error> {
-    let sql = "INSERT OR REPLACE INTO members (id, name, relay, max_staleness, deny, parent, via, memory, changes)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    let sql =
+        "INSERT OR REPLACE INTO members (id, name, relay, max_staleness, deny, parent, via, memory, changes, owner)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     let staleness = i64::try_from(member.max_staleness.as_secs()).unwrap_or(i64::MAX);
     let deny = member.when_stale == WhenStale::Deny;
-    let StoredMember { id, name, relay, parent, via, heard, .. } = member;
+    let StoredMember { id, name, relay, owner, parent, via, heard, .. } = member;
     let (memory, changes) = heard.unzip();
     let (memory, changes) = (memory.map(u64::cast_signed), changes.map(u64::cast_signed));
-    let values = params![id, name, relay, staleness, deny, parent, via, memory, changes];
+    let values = params![id, name, relay, staleness, deny, parent, via, memory, changes, owner];
     transaction.prepare_cached(sql)?.execute(values)?;
     Ok(())
 }
@@ -202,6 +210,7 @@ mod tests {
             relay: id % 2 == 1,
             max_staleness: Duration::from_secs(u64::from(id)),
             when_stale: if id > 5 { WhenStale::Deny } else { WhenStale::ServeStale },
+            owner: (id > 5).then(|| format!("owner {id}")),
             parent: (id > 6).then_some([9; 16]),
             via: (id > 6).then_some([10; 16]),
             heard: (id == 1).then_some((u64::MAX, 3)),
@@ -231,19 +240,23 @@ mod tests {
     }
 
     #[test]
-    fn a_table_of_format_1_is_taken_over() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut table, _) = MemberTable::open(dir.path(), &[]).unwrap();
-        table.write(&[MemberChange::Put(member(6))]).unwrap();
-        let back = "ALTER TABLE members DROP COLUMN parent; ALTER TABLE members DROP COLUMN via;
-            ALTER TABLE members DROP COLUMN memory; ALTER TABLE members DROP COLUMN changes; PRAGMA user_version = 1";
-        table.connection.execute_batch(back).unwrap();
-        drop(table);
-        let (mut table, found) = MemberTable::open(dir.path(), &[]).unwrap();
-        assert_eq!(found, [member(6)]);
-        table.write(&[MemberChange::Put(member(1)), MemberChange::Put(member(7))]).unwrap();
-        drop(table);
-        assert_eq!(MemberTable::open(dir.path(), &[]).unwrap().1, [member(1), member(6), member(7)]);
+    fn tables_of_earlier_formats_are_taken_over() {
+        let back_to_2 = "ALTER TABLE members DROP COLUMN owner; PRAGMA user_version = 2;";
+        let back_to_1 = "ALTER TABLE members DROP COLUMN parent; ALTER TABLE members DROP COLUMN via;
+            ALTER TABLE members DROP COLUMN memory; ALTER TABLE members DROP COLUMN changes; PRAGMA user_version = 1;";
+        for back in [back_to_2.to_owned(), format!("{back_to_2}{back_to_1}")] {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut table, _) = MemberTable::open(dir.path(), &[]).unwrap();
+            table.write(&[MemberChange::Put(member(6))]).unwrap();
+            table.connection.execute_batch(&back).unwrap();
+            drop(table);
+            let (mut table, found) = MemberTable::open(dir.path(), &[]).unwrap();
+            let unowned = StoredMember { owner: None, ..member(6) };
+            assert_eq!(found, std::slice::from_ref(&unowned));
+            table.write(&[MemberChange::Put(member(1)), MemberChange::Put(member(7))]).unwrap();
+            drop(table);
+            assert_eq!(MemberTable::open(dir.path(), &[]).unwrap().1, [member(1), unowned, member(7)]);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::checksum::{self, Checksum};
 use super::error::{AppendError, OpenError, PruneError, ReadError};
 use super::identity::Identity;
 use super::record::Record;
-use super::{Durable, Journal, JournalReader, LiveExpiry, PruneLimits, Pruned, pruning};
+use super::{Durable, Journal, JournalReader, Linked, LiveExpiry, PruneLimits, Pruned, pruning};
 use crate::revocation::{Position, Revision};
 
 /// What the next write meets.
@@ -154,6 +154,10 @@ impl Journal for MemoryJournal {
         self.head
     }
 
+    fn checksum(&self) -> Checksum {
+        self.checksum
+    }
+
     fn append(&mut self, record: &Record) -> Result<Durable<Position>, AppendError> {
         if self.poisoned {
             return Err(self.poison());
@@ -220,7 +224,7 @@ impl Journal for MemoryJournal {
 struct MemoryReader(MemoryDisk);
 
 impl JournalReader for MemoryReader {
-    fn read(&self, from: Revision, bytes_max: usize, records_max: usize) -> Result<Vec<Record>, ReadError> {
+    fn linked(&self, from: Revision, bytes_max: usize, records_max: usize) -> Result<Vec<Linked>, ReadError> {
         let platter = self.0.platter.lock();
         let mut expected = Revision(from.0.max(1));
         let (through, mut before) = platter.pruned;
@@ -244,7 +248,8 @@ impl JournalReader for MemoryReader {
             if checksum::link(&before, expected, &stored.bytes) != stored.checksum {
                 return Err(corrupt("the record does not have its checksum"));
             }
-            records.push(Record::decode(&stored.bytes).map_err(|error| corrupt(&error.to_string()))?);
+            let record = Record::decode(&stored.bytes).map_err(|error| corrupt(&error.to_string()))?;
+            records.push(Linked { checksum: stored.checksum, record });
             before = stored.checksum;
             expected = expected.next();
         }

@@ -25,7 +25,9 @@ mod checksum;
 pub(crate) mod codec;
 #[cfg(test)]
 pub(crate) mod contract;
+mod credential;
 mod error;
+mod folder;
 mod identity;
 pub mod index;
 pub(crate) mod members;
@@ -39,7 +41,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use carried::{Carried, RevocationKey};
+pub use checksum::Checksum;
+pub use credential::{CredentialAction, CredentialChange, encode_credential, read_credential};
 pub use error::{AppendError, Cause, OpenError, PruneError, ReadError};
+pub use folder::create_private_folder;
 pub use identity::{DescendError, FORMAT_VERSION, Identity, SigningSeed, accepted_by};
 pub use index::Index;
 pub use members::{MEMBERS_MAX, MemberChange, MemberTable, MembersError, StoredMember};
@@ -83,6 +88,9 @@ pub trait Journal: Send {
     /// The last durable revision; zero when there is none.
     fn head(&self) -> Revision;
 
+    /// The checksum of the record at the head; before the first, what that one is bound to.
+    fn checksum(&self) -> Checksum;
+
     /// Makes one record durable. It must be of revision head + 1.
     ///
     /// # Errors
@@ -115,7 +123,15 @@ pub trait JournalReader: Send + Sync {
     ///
     /// # Errors
     /// [`ReadError::Pruned`] when `from` lies before the oldest record, and as for all that follow.
-    fn read(&self, from: Revision, bytes_max: usize, records_max: usize) -> Result<Vec<Record>, ReadError>;
+    fn linked(&self, from: Revision, bytes_max: usize, records_max: usize) -> Result<Vec<Linked>, ReadError>;
+
+    /// The same without the checksums.
+    ///
+    /// # Errors
+    /// As [`JournalReader::linked`].
+    fn read(&self, from: Revision, bytes_max: usize, records_max: usize) -> Result<Vec<Record>, ReadError> {
+        Ok(self.linked(from, bytes_max, records_max)?.into_iter().map(|linked| linked.record).collect())
+    }
 
     /// One record; `None` past the head.
     ///
@@ -142,6 +158,15 @@ pub trait JournalReader: Send + Sync {
     /// # Errors
     /// As [`JournalReader::oldest`].
     fn carried(&self, after: Option<RevocationKey>, max: usize) -> Result<Vec<Carried>, ReadError>;
+}
+
+/// A record with the checksum that binds it to all before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Linked {
+    /// The checksum.
+    pub checksum: Checksum,
+    /// The record.
+    pub record: Record,
 }
 
 /// How far pruning may go.

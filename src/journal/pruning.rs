@@ -82,7 +82,8 @@ impl Cut {
         match &record.body {
             Body::Requests(requests) => requests.iter().for_each(|request| self.note_undone(&request.action)),
             Body::Extend(extensions) => self.extended.extend_from_slice(extensions),
-            Body::Start { .. } | Body::Tick | Body::Policy { .. } => {}
+            // The snapshot behind which records may go holds policy and credentials.
+            Body::Start { .. } | Body::Tick | Body::Policy { .. } | Body::Credentials(_) => {}
         }
         self.last = Some(record);
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::credential::CredentialChange;
 use crate::revocation::{
     CHANGES_MAX, Chain, DecodeError, Mark, Minute, Policy, Revision, RevocationId, Selector, UnixMillis,
 };
@@ -50,11 +51,15 @@ pub enum Body {
         policy: Policy,
         /// Who changed it.
         actor: String,
+        /// From where; empty: from the configuration.
+        peer: String,
     },
     /// Requests were accepted, at least one.
     Requests(Vec<Request>),
     /// Live default expiries were extended, because a lifetime in the policy is about to be raised.
     Extend(Vec<Extension>),
+    /// Credentials came or went.
+    Credentials(CredentialChange),
 }
 
 /// One accepted request.
@@ -196,6 +201,9 @@ pub enum RecordError {
     /// The delta is that of another revision, or none.
     #[error("the delta is not that of the record's revision")]
     ForeignDelta,
+    /// A credential was created by somebody else, or at another time, than its record.
+    #[error("the credential is not the one of its record")]
+    ForeignCredential,
     /// The version of the record's format is not known.
     #[error("record format {0} is not known")]
     Version(u8),

@@ -20,7 +20,7 @@ use crate::replication::fleet::{Fleet, RosterFault};
 use crate::replication::frames::{
     Ack, Hello, NodeId, PART_BYTES, PART_ITEMS_MAX, PolicyInForce, ROSTER_MAX, Roster, Subtree,
 };
-use crate::replication::source::Members;
+use crate::replication::source::{Guest, Members, NotItsOwner};
 use crate::replication::subscription::Mode;
 use crate::revocation::ports::Pending;
 use crate::revocation::{Policy, WhenStale};
@@ -204,17 +204,22 @@ impl Seats {
 }
 
 impl Members for Seats {
-    fn handle_hello(&self, seat: u64, address: &str, hello: &Hello) -> Option<Pending<'static, ()>> {
+    fn handle_hello(
+        &self,
+        seat: u64,
+        guest: &Guest,
+        hello: &Hello,
+    ) -> Result<Option<Pending<'static, ()>>, NotItsOwner> {
         let listed = self.below.change(|book, now| {
             // What it did before, only the authority may know: until its first ack nothing is sure to bind it.
             let unsaid = PolicyInForce { when_stale: WhenStale::ServeStale, ..PolicyInForce::of(&book.logged) };
             book.fleet.make_room(now, book.logged.clock_skew_max);
-            book.fleet.handle_hello(now, self.number(seat), address, hello, unsaid)
-        });
+            book.fleet.handle_hello(now, self.number(seat), guest, hello, unsaid)
+        })?;
         if !listed {
             tracing::error!(limit = ROSTER_MAX, "a subscriber cannot be named to the authority: too many");
         }
-        None
+        Ok(None)
     }
 
     fn handle_ack(&self, seat: u64, member: NodeId, ack: &Ack) {

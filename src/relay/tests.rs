@@ -160,7 +160,7 @@ async fn a_relay_in_doubt_feeds_nobody_and_goes_on_with_another_hub() {
     authority.revoke("lost on the way");
     peer.send([authority.revoke("trudy")]).await;
     assert!(fixture.replaced(&before).await.is_none(), "a gap means doubt");
-    assert!(before.join("late").is_err(), "its subscribers are sent away");
+    assert!(before.join("late".into()).is_err(), "its subscribers are sent away");
     let _peer = fixture.welcomed(&authority).await;
     fixture.reaches(Revision(3)).await;
     assert_eq!(fixture.relay.hub().unwrap().head_point().revision, Revision(3));
@@ -232,11 +232,11 @@ async fn what_lies_below_is_told_above_at_once_while_somebody_waits() {
     let ToSubscriber::Heartbeat(word) = authority.heartbeat(fixture.wall()) else { panic!() };
     peer.send([ToSubscriber::Heartbeat(crate::replication::frames::Heartbeat { ack_now: true, ..word })]).await;
     fixture.reaches(Revision(1)).await;
-    let mut seat = fixture.relay.hub().unwrap().join("below").unwrap();
+    let mut seat = fixture.relay.hub().unwrap().join("below".into()).unwrap();
     let digest = authority_digest(&fixture);
     let ack =
         Ack { applied: Revision(1), digest, ready: true, policy: None, subtree: None, source_time: UnixMillis(0) };
-    seat.handle_hello(&hello_below());
+    seat.handle_hello(&hello_below()).unwrap();
     seat.handle_ack(&ack);
     let mut entries = Vec::new();
     let mut changes = 0;

@@ -33,9 +33,8 @@ mod residue;
 mod tests;
 mod writer;
 
-use std::fs::{DirBuilder, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use super::following::Following;
@@ -88,7 +87,7 @@ pub struct Opened {
 /// When another process uses the directory, or it cannot be used. A damaged cache is said in the log, and passed over.
 pub fn open(dir: &Path, entries_max: u64, clock: Clock) -> Result<Opened, CacheError> {
     let failed = |source| CacheError::Io { dir: dir.to_owned(), source };
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+    file::make_dir(dir).map_err(failed)?;
     let lock = lock(dir)?;
     let subscriber = member(dir)?;
     let (kept, tail) = read::main(dir, entries_max).unzip();

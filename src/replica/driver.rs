@@ -83,6 +83,7 @@ impl Driver {
             replica: Arc::clone(&replica),
             upstreams,
             link: Link::Idle,
+            leaving: JoinSet::new(),
             probing: JoinSet::new(),
             lost: String::new(),
             rebuilds: JoinSet::new(),
@@ -139,6 +140,8 @@ struct Task {
     replica: Arc<Replica>,
     upstreams: Vec<Arc<dyn Upstream>>,
     link: Link,
+    /// Says goodbye to a server that was turned away: at most one at a time.
+    leaving: JoinSet<()>,
     /// At most one server is being asked.
     probing: JoinSet<Option<Welcome>>,
     /// Why there is no connection.
@@ -167,6 +170,7 @@ impl Task {
                 }
                 subtree = next_subtree(&mut self.below) => self.following.follower.handle_subtree(self.replica.now(), subtree),
                 Some(_) = self.rebuilds.join_next() => {}
+                Some(_) = self.leaving.join_next() => {}
                 Some(answer) = self.probing.join_next() => self.handle_probed(answer),
                 input = self.link.next() => self.handle_input(input),
             }
@@ -178,6 +182,7 @@ impl Task {
         // Before the goodbye: after that, nobody misses who goes on asking here.
         self.replica.end();
         self.link.end().await;
+        while self.leaving.join_next().await.is_some() {}
         while self.rebuilds.join_next().await.is_some() {}
         // They may have to wait for the disk.
         let keepers = self.following.take_keepers();
@@ -242,7 +247,7 @@ impl Task {
                 Action::Connect { after } => self.wait(after),
                 Action::Send(frame) => self.link.send(frame),
                 Action::Disconnect { reason } => {
-                    self.link = Link::Idle;
+                    self.turn_away();
                     self.lost = reason.to_string();
                     self.replica.counters().count_break((&reason).into());
                 }
@@ -275,6 +280,15 @@ impl Task {
         let reason = std::mem::take(&mut self.lost);
         tracing::info!(server = self.server(), reason, retry_in = ?after, "not following");
         self.tell(|server| Event::Disconnected { server, reason: &reason, retry_in: after });
+    }
+
+    /// Drops the connection. A replica that holds nothing answers no miss, so nobody need miss it: the server is told,
+    /// rather than left to wait for a member that refuses it.
+    fn turn_away(&mut self) {
+        let mut link = std::mem::replace(&mut self.link, Link::Idle);
+        if self.following.follower.status().epoch.is_none() && self.leaving.is_empty() {
+            self.leaving.spawn(async move { link.end().await });
+        }
     }
 
     fn swap(&mut self, swap: &SetSwap) {

@@ -1,6 +1,7 @@
-//! Where a server is: `http://host:port` or `unix:/path`.
+//! Where a server is: `https://host:port`, `http://host:port` or `unix:/path`.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use http::Uri;
@@ -13,8 +14,10 @@ pub const SERVERS_MAX: usize = 16;
 /// The URL of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerUrl {
-    /// Over TCP: `http`, a host, and a port if it is not 80.
+    /// Over TCP, in clear: `http`, a host, and a port if it is not 80.
     Http(Uri),
+    /// Over TLS: `https`, a host, and a port if it is not 443.
+    Https(Uri),
     /// Through a Unix socket of this machine.
     Unix(SocketPath),
 }
@@ -24,8 +27,8 @@ pub enum ServerUrl {
 pub enum UrlError {
     /// It is no such URL.
     #[error(
-        "{given:?} is not the URL of a server; expected one such as http://127.0.0.1:7009, without path or query, or \
-         unix:/run/rescind.sock"
+        "{given:?} is not the URL of a server; expected one such as http://127.0.0.1:7009 or https://rescind.internal:7009, \
+         without path or query, or unix:/run/rescind.sock"
     )]
     Malformed {
         /// What was given.
@@ -48,17 +51,41 @@ impl FromStr for ServerUrl {
         let uri: Uri = trimmed.parse().map_err(|_| malformed())?;
         let bare = uri.path() == "/" && uri.query().is_none();
         let has_userinfo = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
-        if uri.scheme_str() != Some("http") || !bare || has_userinfo {
-            return Err(malformed());
+        match uri.scheme_str() {
+            Some("http") if bare && !has_userinfo => Ok(Self::Http(uri)),
+            Some("https") if bare && !has_userinfo => Ok(Self::Https(uri)),
+            _ => Err(malformed()),
         }
-        Ok(Self::Http(uri))
     }
+}
+
+impl ServerUrl {
+    /// Whether what is sent there stays between the two ends: in TLS, or on this machine.
+    #[must_use]
+    pub fn is_confidential(&self) -> bool {
+        match self {
+            Self::Https(_) | Self::Unix(_) => true,
+            Self::Http(uri) => is_loopback(host(uri)),
+        }
+    }
+}
+
+/// The host of a URL, an IPv6 address without its brackets.
+#[must_use]
+pub fn host(uri: &Uri) -> &str {
+    uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
+}
+
+/// `localhost` is loopback whatever a name server says (RFC 6761 §6.3).
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Http(uri) => f.write_str(uri.to_string().trim_end_matches('/')),
+            Self::Http(uri) | Self::Https(uri) => f.write_str(uri.to_string().trim_end_matches('/')),
             Self::Unix(path) => fmt::Display::fmt(path, f),
         }
     }
@@ -74,15 +101,35 @@ mod tests {
             ("http://127.0.0.1:7009", "http://127.0.0.1:7009"),
             ("http://[::1]:7009/", "http://[::1]:7009"),
             (" http://rescind.internal:7009", "http://rescind.internal:7009"),
+            ("https://rescind.internal:7009/", "https://rescind.internal:7009"),
             ("unix:/run/rescind.sock", "unix:/run/rescind.sock"),
         ] {
             assert_eq!(url.parse::<ServerUrl>().unwrap().to_string(), name);
         }
-        for url in ["", "127.0.0.1:7009", "https://a:1", "http://a/b", "http://a/?q", "http://u:p@a:1", "/run/a"] {
+        for url in
+            ["", "127.0.0.1:7009", "ftp://a:1", "http://a/b", "https://a/b", "http://a/?q", "http://u:p@a:1", "/run/a"]
+        {
             assert_eq!(url.parse::<ServerUrl>(), Err(UrlError::Malformed { given: url.into() }));
         }
         for url in ["unix:a", "unix://a"] {
             assert!(matches!(url.parse::<ServerUrl>(), Err(UrlError::Socket(_))), "{url}");
+        }
+    }
+
+    #[test]
+    fn secrets_stay_between_the_ends_in_tls_and_on_this_machine() {
+        for (url, expected) in [
+            ("https://192.0.2.1:7009", true),
+            ("unix:/run/rescind.sock", true),
+            ("http://127.0.0.1:7009", true),
+            ("http://[::1]:7009", true),
+            ("http://LocalHost:7009", true),
+            ("http://[::ffff:127.0.0.1]:7009", true),
+            ("http://192.0.2.1:7009", false),
+            ("http://localhost.example:7009", false),
+            ("http://127.0.0.1.example:7009", false),
+        ] {
+            assert_eq!(url.parse::<ServerUrl>().unwrap().is_confidential(), expected, "{url}");
         }
     }
 }

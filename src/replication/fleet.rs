@@ -26,6 +26,7 @@ mod roster;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use kept::Kept;
@@ -35,6 +36,7 @@ use super::frames::{
     ADDRESS_BYTES_MAX, About, Ack, Hello, NodeId, PATH_MAX, PolicyInForce, Role, RosterEntry, Subtree,
 };
 use super::moment::Moment;
+use super::source::{Guest, NotItsOwner};
 use super::subscription::Mode;
 use crate::revocation::{Revision, UnixMillis, WhenStale};
 use roster::Heard;
@@ -72,6 +74,8 @@ pub struct Fleet {
 #[derive(Clone, Debug)]
 pub struct Member {
     about: About,
+    /// The principal whose process it is; `None`: nobody was asked, when it was last here.
+    owner: Option<Arc<str>>,
     seat: Option<u64>,
     /// Seats in which somebody with this id sat before, and which are not left yet; bounded by the seats.
     earlier: BTreeMap<u64, Earlier>,
@@ -232,24 +236,32 @@ impl Fleet {
     }
 
     /// Somebody says Hello in a seat, and may do what it did before, or else `unsaid`, until its first ack. Whether it is
-    /// listed.
+    /// listed. From now on its id is the principal's who came with it first, until it goes.
+    ///
+    /// # Errors
+    /// When its id is that of another principal's process; nothing was changed.
     pub fn handle_hello(
         &mut self,
         now: Moment,
         seat: u64,
-        address: &str,
+        guest: &Guest,
         hello: &Hello,
         unsaid: PolicyInForce,
-    ) -> bool {
+    ) -> Result<bool, NotItsOwner> {
         let id = hello.subscriber;
         if self.node == Some(id) {
-            return true;
+            return Ok(true);
         }
         let known = self.members.get(&id);
+        let owner = known.and_then(|known| known.owner.clone());
+        if owner.is_some() && guest.principal.is_some() && owner != guest.principal {
+            return Err(NotItsOwner);
+        }
+        let (owner, address) = (guest.principal.clone().or(owner), &guest.address);
         if known.is_none() && self.members.len() >= self.members_max {
             self.unlisted.insert(seat);
             self.changes += 1;
-            return false;
+            return Ok(false);
         }
         let about = About {
             name: hello.name.clone(),
@@ -275,12 +287,13 @@ impl Fleet {
             member.earlier.insert(before, Earlier { acked, policy });
         }
         (member.about, member.seat, member.cut_off, member.subtree) = (about, Some(seat), None, None);
+        member.owner = owner;
         if let Some(heard) = &mut member.heard {
             self.refused -= heard.close();
         }
         self.touch(id);
         self.note_joined(id);
-        true
+        Ok(true)
     }
 
     /// The member in a seat says what it has applied.
@@ -461,6 +474,7 @@ impl Member {
         let earlier = BTreeMap::new();
         Self {
             about,
+            owner: None,
             seat: None,
             earlier,
             below: None,

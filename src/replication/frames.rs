@@ -383,11 +383,13 @@ pub enum GoAwayReason {
     Loop,
     /// Another process came with the subscriber's id.
     Displaced,
+    /// The subscriber's principal may not do what it does, or no longer.
+    Denied,
 }
 
 impl GoAwayReason {
     /// All of them, each at the place of its discriminant.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Shutdown,
         Self::Overloaded,
         Self::Protocol,
@@ -397,6 +399,7 @@ impl GoAwayReason {
         Self::OldEpoch,
         Self::Loop,
         Self::Displaced,
+        Self::Denied,
     ];
 
     /// The name used in logs and metrics.
@@ -412,6 +415,7 @@ impl GoAwayReason {
             Self::OldEpoch => "old_epoch",
             Self::Loop => "loop",
             Self::Displaced => "displaced",
+            Self::Denied => "denied",
         }
     }
 }

@@ -127,6 +127,27 @@ pub enum HistoryError {
     Unavailable(String),
 }
 
+/// What is known of a subscriber before it says anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Guest {
+    /// From where it connected.
+    pub address: String,
+    /// Who it proved to be; `None` when nobody was asked.
+    pub principal: Option<Arc<str>>,
+}
+
+/// One that was not asked who it is.
+impl From<&str> for Guest {
+    fn from(address: &str) -> Self {
+        Self { address: address.to_owned(), principal: None }
+    }
+}
+
+/// The member belongs to another principal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this member id is that of another principal's process")]
+pub struct NotItsOwner;
+
 /// What a driver of subscriptions needs besides.
 pub trait Feed: Source + Send + Sync {
     /// Now.
@@ -135,7 +156,7 @@ pub trait Feed: Source + Send + Sync {
     ///
     /// # Errors
     /// When there are too many, or the server stops.
-    fn join(&self, address: &str) -> Result<Box<dyn Seat>, GoAwayReason>;
+    fn join(&self, guest: Guest) -> Result<Box<dyn Seat>, GoAwayReason>;
     /// Deltas from a revision on, contiguous, the last of them signed. May block: call it where that hurts nobody.
     ///
     /// # Errors
@@ -162,7 +183,10 @@ pub trait Seat: Send {
     /// Why the subscription must end, if it must.
     fn farewell(&self) -> Option<GoAwayReason>;
     /// Who it is.
-    fn handle_hello(&mut self, hello: &Hello);
+    ///
+    /// # Errors
+    /// When its id is another principal's: it must go.
+    fn handle_hello(&mut self, hello: &Hello) -> Result<(), NotItsOwner>;
     /// It holds so many revisions of another epoch that were not taken over.
     fn handle_history_lost(&mut self, revisions: u64);
     /// What it has applied.
@@ -182,8 +206,16 @@ pub trait Seat: Send {
 
 /// Remembers who ought to be following, beyond their connections. Nothing here blocks.
 pub trait Members: Send + Sync {
-    /// Who sits in a seat, from now on, and from where. Returns what must be waited for before it is sent anything.
-    fn handle_hello(&self, seat: u64, address: &str, hello: &Hello) -> Option<Pending<'static, ()>>;
+    /// Who sits in a seat, from now on. Returns what must be waited for before it is sent anything.
+    ///
+    /// # Errors
+    /// When its id is another principal's: it must go, and nothing was changed.
+    fn handle_hello(
+        &self,
+        seat: u64,
+        guest: &Guest,
+        hello: &Hello,
+    ) -> Result<Option<Pending<'static, ()>>, NotItsOwner>;
     /// What the member in a seat has applied, and how it behaves when stale.
     fn handle_ack(&self, seat: u64, member: NodeId, ack: &Ack);
     /// Who is below the relay in a seat, in part.

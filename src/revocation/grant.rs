@@ -1,10 +1,14 @@
 //! What a principal may do: roles, and for those who revoke, how far.
 
+mod permit;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use super::codec::DecodeError;
+
+pub use permit::{Caution, Denial, Intent, Part, USUAL_CLAIMS};
 
 /// What a principal is trusted with. Which calls each allows is the table in `docs/access.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -3,14 +3,18 @@
 //! Surfaces parse outside bytes into these types and render the answers; whoever implements the traits decides.
 //! Waiting is expressed as a boxed future, so that the core needs no runtime.
 
+mod audit;
 mod credentials;
 mod operate;
+mod preview;
 mod propagation;
 
+pub use audit::{AuditHead, AuditHeadError, ExportPart, ExportParts, ExportedRecord};
 pub use credentials::{
     CREDENTIAL_NAME_BYTES_MAX, CREDENTIALS_MAX, Credential, CredentialError, CredentialHash, CredentialId,
     CredentialIdError, Credentials,
 };
+pub use preview::{PREVIEW_IDS_MAX, PREVIEWS_IDS_MAX, Preview};
 pub use propagation::{
     MemberChoice, NotAuthority, PROPAGATION_WAIT_MAX, Propagates, Propagation, PropagationError, SUBSCRIBERS_PAGE_MAX,
     SubscriberPage, SubscriberRow,
@@ -185,6 +189,8 @@ pub struct RevokeRequest {
     pub dry_run: bool,
     /// Accept selectors without `iss` although several issuers are configured.
     pub any_issuer: bool,
+    /// The caller knows that it revokes a whole issuer, or for good.
+    pub confirmed: bool,
 }
 
 /// What came of a [`RevokeRequest`].
@@ -213,6 +219,8 @@ pub struct Revoked {
     pub already_expired: bool,
     /// The selector already had live revocations.
     pub merged: bool,
+    /// What it would come to; in a dry run that would write it.
+    pub preview: Option<Preview>,
 }
 
 /// What to take back.
@@ -258,6 +266,12 @@ pub enum WriteError {
     /// The request is wrong, field by field.
     #[error("{}", join(.0))]
     Invalid(Vec<Violation>),
+    /// The caller's grant does not reach so far, field by field.
+    #[error("{}", join(.violations))]
+    NotPermitted {
+        /// What it does not permit.
+        violations: Vec<Violation>,
+    },
     /// Its new shapes would make more than [`super::SHAPES_MAX`] active.
     #[error("at most {} shapes can be active at once; active: {}", super::SHAPES_MAX, list(.active))]
     TooManyShapes {
@@ -458,6 +472,10 @@ pub struct Status {
     pub index_trouble: Option<String>,
     /// The key that signs deltas, heartbeats and snapshots.
     pub public_key: [u8; 32],
+    /// The last record and its checksum; `None` where there is no journal.
+    pub audit_head: Option<AuditHead>,
+    /// The wall clock.
+    pub now: UnixMillis,
     /// How it follows; `None` at the authority.
     pub following: Option<Following>,
 }

@@ -16,6 +16,11 @@ pub const TOKEN_SHA256: &str = "token_sha256";
 /// The prefix that always and only means the JOSE header (RFC 7515 §4).
 pub const HEADER_PREFIX: &str = "header.";
 
+/// Whether a claim names a key: whoever holds it mints or proves tokens as he likes, whenever he likes.
+pub(crate) fn names_a_key(name: &str) -> bool {
+    name == "header.kid" || name.starts_with("cnf.")
+}
+
 /// The token time a cutoff is compared with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TestedClaim {

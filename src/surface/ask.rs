@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use super::asker::Asker;
+use super::connections::TooManyConnections;
 use super::parse::{self, Issuers, TOKENS_MAX, with_scratch};
-use super::peer::Peer;
 use super::violations::{Path, Violations};
 use crate::revocation::Verdict;
 use crate::revocation::ports::{
-    Checks, FindError, Finds, OperateError, Operates, Propagates, PropagationError, Reports, WriteError, Writes,
+    Checks, CredentialError, Credentials, FindError, Finds, OperateError, Operates, Propagates, PropagationError,
+    Reports, WriteError, Writes,
 };
+use crate::security::access::Denial;
 use crate::wire::{self, pb};
 
 /// Tokens checked before other tasks of the thread get a turn: about 100 µs of work.
@@ -29,6 +32,8 @@ pub struct Node {
     pub operates: Arc<dyn Operates>,
     /// Its subscribers, and what they have applied.
     pub propagates: Arc<dyn Propagates>,
+    /// Its API credentials; `None`: it keeps none.
+    pub credentials: Option<Arc<dyn Credentials>>,
 }
 
 /// Why a request is refused, whatever form it came in.
@@ -46,12 +51,33 @@ pub enum Refusal {
     /// The node did not do what an operator asked for.
     #[error(transparent)]
     Operate(#[from] OperateError),
+    /// The caller may not do that.
+    #[error("{0}")]
+    Denied(Box<Denial>),
+    /// The caller has too many connections.
+    #[error(transparent)]
+    TooManyConnections(#[from] TooManyConnections),
     /// The node could not tell about its subscribers.
     #[error(transparent)]
     Propagation(#[from] PropagationError),
+    /// The credential was not created or revoked.
+    #[error(transparent)]
+    Credential(CredentialError),
+    /// A secret would be answered where others can read it.
+    #[error("a credential's secret is not sent in clear beyond this machine; use TLS, or ask on the server itself")]
+    Exposed,
     /// There is no such revocation.
     #[error("the revocation is unknown, or was pruned")]
     NotFound,
+}
+
+impl From<CredentialError> for Refusal {
+    fn from(error: CredentialError) -> Self {
+        match error {
+            CredentialError::Write(error) => Self::Write(error),
+            CredentialError::NotFound | CredentialError::TooMany => Self::Credential(error),
+        }
+    }
 }
 
 impl From<Violations> for Refusal {
@@ -66,12 +92,21 @@ pub(super) struct Desk {
     pub(super) node: Node,
     pub(super) issuers: Issuers,
     pub(super) insecure: bool,
+    pub(super) authentication: bool,
+    pub(super) tls: bool,
     pub(super) data_dir: String,
 }
 
 impl Desk {
-    pub(super) async fn revoke(&self, message: pb::RevokeRequest, peer: Peer) -> Result<pb::RevokeResponse, Refusal> {
-        let request = parse::revoke_request(message, peer.anonymous(), self.issuers)?;
+    pub(super) async fn revoke(
+        &self,
+        message: pb::RevokeRequest,
+        asker: &Asker,
+    ) -> Result<pb::RevokeResponse, Refusal> {
+        let request = parse::revoke_request(message, asker.caller(), self.issuers)?;
+        if !request.dry_run {
+            asker.count_writes(request.items.len())?;
+        }
         let reply = self.node.writes.revoke(request).await?;
         Ok(wire::revoke_response(&reply))
     }
@@ -79,11 +114,14 @@ impl Desk {
     pub(super) async fn reinstate(
         &self,
         message: pb::ReinstateRequest,
-        peer: Peer,
+        asker: &Asker,
     ) -> Result<pb::ReinstateResponse, Refusal> {
         let tokens: Vec<(usize, String)> = named_tokens(&message);
-        let request = parse::reinstate_request(message, peer.anonymous())?;
+        let request = parse::reinstate_request(message, asker.caller())?;
         let dry_run = request.dry_run;
+        if !dry_run {
+            asker.count_writes(request.items.len())?;
+        }
         let reply = self.node.writes.reinstate(request).await?;
         let mut response = wire::reinstate_response(&reply);
         if !dry_run {
@@ -161,6 +199,8 @@ impl Desk {
     pub(super) fn status(&self) -> pb::GetStatusResponse {
         pb::GetStatusResponse {
             insecure: self.insecure,
+            authentication: self.authentication,
+            tls: self.tls,
             data_dir: self.data_dir.clone(),
             ..wire::status_response(&self.node.reports.status())
         }

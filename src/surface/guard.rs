@@ -5,7 +5,8 @@
 //!   or a configured name.
 //! - No page reaches a Unix socket, so there any `Host` will do: clients put what they like.
 //! - gRPC is answered over HTTP/2 only, which browsers do not speak in clear text; there a name in `:authority` is how
-//!   honest clients call the server, so it is not judged.
+//!   honest clients call the server, so it is not judged. In TLS browsers do speak it, but a page whose name was rebound
+//!   gets no further than the certificate, which is not for that name.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;

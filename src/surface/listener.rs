@@ -1,4 +1,5 @@
-//! Listening: one port for gRPC (HTTP/2 with prior knowledge) and HTTP, and the bounds of every connection.
+//! Listening: one port for gRPC (HTTP/2 with prior knowledge) and HTTP, in clear or in TLS, and the bounds of every
+//! connection.
 //!
 //! Stopping lets every request that has begun finish, for as long as [`Bounds::stop_grace`]; then connections are cut.
 
@@ -16,17 +17,20 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::address::Address;
-use super::connections::{Connections, Midway};
+use super::budget::{Admitted, Arriving, Class, REQUESTS_MAX, Shed};
+use super::connections::{Connections, Ending, Limits, Midway, Open, Taken, UnderWay};
+use super::guard::is_grpc;
+use super::handshake::{CurrentTls, HandshakeError, shake};
 use super::peer::Peer;
 use super::preface::Prefaced;
 use super::socket::{Refused, Socket};
+use crate::security::CertificateNames;
 
 /// Requests under way on one connection. hyper's own default, which its builder drops when told nothing.
 const STREAMS_MAX: u32 = 200;
@@ -50,14 +54,18 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the first bytes of a connection and an HTTP/1 request head may take; also closes idle HTTP/1 connections.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// What has begun on a connection that is to leave may take so long; whoever answers GOAWAY needs a few round trips.
+const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 /// The pause after an accept failed for want of descriptors or memory, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The bounds of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// The most connections at once; more wait to be accepted. Each takes about 25 KiB.
-    pub connections_max: usize,
+    /// The most connections at once. Each takes about 25 KiB.
+    pub connections: Limits,
+    /// The most requests under way at once.
+    pub requests_max: usize,
     /// How long requests that have begun may take once the server stops: 10 s by default, less than the 30 s that
     /// service managers wait before they kill.
     pub stop_grace: Duration,
@@ -67,7 +75,11 @@ impl Bounds {
     /// The default bounds with so many connections.
     #[must_use]
     pub fn connections(connections_max: usize) -> Self {
-        Self { connections_max, stop_grace: Duration::from_secs(10) }
+        Self {
+            connections: Limits::of(connections_max),
+            requests_max: REQUESTS_MAX,
+            stop_grace: Duration::from_secs(10),
+        }
     }
 }
 
@@ -103,11 +115,21 @@ pub enum BindError {
 }
 
 /// A bound socket that serves nothing yet. The file of a Unix socket is removed once it is served no more, or on drop.
-#[derive(Debug)]
 pub struct Listener {
     socket: Socket,
     address: Address,
     connections: Arc<Connections>,
+    tls: Option<CurrentTls>,
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let is_secured = self.tls.is_some();
+        f.debug_struct("Listener")
+            .field("address", &self.address)
+            .field("is_secured", &is_secured)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Listener {
@@ -117,11 +139,25 @@ impl Listener {
     /// When the address is taken or cannot be bound.
     pub async fn bind(address: Address, flag: &'static str) -> Result<Self, BindError> {
         match Socket::bind(&address).await {
-            Ok((socket, address)) => Ok(Self { socket, address, connections: Arc::default() }),
+            Ok((socket, address)) => Ok(Self { socket, address, connections: Arc::default(), tls: None }),
             Err(Refused::Taken) => Err(BindError::Taken { address, flag }),
             Err(Refused::NotSocket) => Err(BindError::NotSocket { address, flag }),
             Err(Refused::Io(source)) => Err(BindError::Io { address, flag, source }),
         }
+    }
+
+    /// Speaks TLS only, with what `tls` says at each handshake. A Unix socket stays in clear: its file's permissions guard
+    /// it, and nothing leaves this machine.
+    #[must_use]
+    pub fn secured(mut self, tls: Option<CurrentTls>) -> Self {
+        self.tls = tls.filter(|_| self.address.tcp().is_some());
+        self
+    }
+
+    /// Whether it speaks TLS.
+    #[must_use]
+    pub fn is_secured(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// The address bound; tells the port when 0 was asked for.
@@ -139,7 +175,7 @@ impl Listener {
     /// Answers with `app`. Returns once `stop` is cancelled and all connections are closed, at most
     /// [`Bounds::stop_grace`] later.
     pub async fn serve(self, app: Router, bounds: Bounds, stop: CancellationToken) {
-        serve_from(self.socket, app, bounds, self.connections, stop).await;
+        accept_all(self.socket, self.tls, app, bounds, self.connections, stop).await;
     }
 }
 
@@ -153,7 +189,7 @@ pub trait Accept: Send + Sync {
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Connection, Peer)>> + Send;
 }
 
-/// What [`Listener::serve`] does with its socket. `from` is dropped before connections are waited for.
+/// What [`Listener::serve`] does with its socket, in clear. `from` is dropped before connections are waited for.
 #[doc(hidden)]
 pub async fn serve_from<A: Accept>(
     from: A,
@@ -162,26 +198,43 @@ pub async fn serve_from<A: Accept>(
     counted: Arc<Connections>,
     stop: CancellationToken,
 ) {
-    let free = Arc::new(Semaphore::new(bounds.connections_max));
+    accept_all(from, None, app, bounds, counted, stop).await;
+}
+
+async fn accept_all<A: Accept>(
+    from: A,
+    tls: Option<CurrentTls>,
+    app: Router,
+    bounds: Bounds,
+    counted: Arc<Connections>,
+    stop: CancellationToken,
+) {
+    counted.limit(bounds.connections);
+    counted.budget().limit(bounds.requests_max);
     let mut connections = JoinSet::new();
     let builder = Arc::new(builder());
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accept(&from, &free) => accepted,
+            accepted = from.accept() => accepted,
         };
         match accepted {
-            Ok((permit, connection, peer)) => {
-                let (app, builder, counted, stop) =
-                    (app.clone(), Arc::clone(&builder), Arc::clone(&counted), stop.clone());
+            Ok((connection, peer)) => {
+                // Dropped, hence closed, where there is no place.
+                let Some(open) = counted.admit(peer) else { continue };
+                let (app, builder, stop, tls) = (app.clone(), Arc::clone(&builder), stop.clone(), tls.clone());
                 connections.spawn(async move {
-                    serve_connection(connection, peer, app, &builder, &counted, stop).await;
-                    drop(permit);
+                    let far = Far { peer, names: None };
+                    match tls {
+                        None => serve_connection(connection, far, app, &builder, open, stop).await,
+                        Some(tls) => secure_connection(connection, &tls, far, app, &builder, open, stop).await,
+                    }
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "accept failed");
+                let made_room = counted.make_room();
+                tracing::warn!(%error, made_room, "accept failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -194,60 +247,131 @@ pub async fn serve_from<A: Accept>(
     }
 }
 
-async fn accept<A: Accept>(from: &A, free: &Arc<Semaphore>) -> io::Result<(OwnedSemaphorePermit, A::Connection, Peer)> {
-    let permit = Arc::clone(free).acquire_owned().await.map_err(io::Error::other)?;
-    let (connection, peer) = from.accept().await?;
-    Ok((permit, connection, peer))
+/// What is known of a connection's far end.
+struct Far {
+    peer: Peer,
+    /// Of the certificate that it has shown, if it has.
+    names: Option<Arc<CertificateNames>>,
+}
+
+/// The same behind a handshake.
+async fn secure_connection<I>(
+    io: I,
+    tls: &CurrentTls,
+    far: Far,
+    app: Router,
+    builder: &auto::Builder<TokioExecutor>,
+    open: Open,
+    stop: CancellationToken,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut watch = open.watch();
+    let shaken = tokio::select! {
+        shaken = shake(tls(), io) => shaken,
+        // However it has to end: nothing was begun.
+        _ = watch.ending() => return,
+        () = stop.cancelled() => return,
+    };
+    let peer = far.peer;
+    match shaken {
+        // In a box, so that connections in clear do not pay for its room.
+        Ok((io, names)) => Box::pin(serve_connection(io, Far { peer, names }, app, builder, open, stop)).await,
+        Err(HandshakeError::Failed { failure, why }) => {
+            open.note_handshake(failure);
+            if let Some(left_out) = open.admit_line() {
+                tracing::info!(%peer, why, left_out, "a TLS handshake failed");
+            }
+        }
+        Err(HandshakeError::Gone(error)) => tracing::debug!(%peer, %error, "left during the TLS handshake"),
+    }
 }
 
 /// Serves one connection to its end, whatever it runs over.
 async fn serve_connection<I>(
     io: I,
-    peer: Peer,
+    far: Far,
     app: Router,
     builder: &auto::Builder<TokioExecutor>,
-    counted: &Connections,
+    open: Open,
     stop: CancellationToken,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let open = counted.begin();
+    let Far { peer, names } = far;
     let midway = Midway::default();
+    let mut watch = open.watch();
     let io = Prefaced::within(io, HEAD_TIMEOUT, midway.clone());
-    let asked = midway.clone();
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let (asked, proof, budget) = (midway.clone(), open.proof(), open.budget());
+    let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        if let Some(names) = &names {
+            request.extensions_mut().insert(Arc::clone(names));
+        }
+        request.extensions_mut().insert(proof.clone());
         // HTTP/2 asks an idle connection for a sign of life; one that gives none is broken.
         let asked = (request.version() < Version::HTTP_2).then(|| asked.clone());
+        let under_way = open.begin_request();
+        // Counted here, not when the answer is first polled: what waits for a processor is under way too.
+        let admitted = budget.admit(Class::of(request.uri().path()));
         // In a box, because hyper keeps its room for as long as the response lasts.
-        Box::pin(answer(app.clone(), request.map(Body::new), asked))
+        Box::pin(answer(app.clone(), request, asked, admitted, under_way))
     });
     let connection = builder.serve_connection(TokioIo::new(io), service);
     tokio::pin!(connection);
+    // `None`: it was cut.
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        biased;
+        ended = connection.as_mut() => Some(ended),
+        ending = watch.ending() => match ending {
+            Ending::Cut => None,
+            Ending::Leave => {
+                connection.as_mut().graceful_shutdown();
+                timeout(LEAVE_WITHIN, connection).await.ok()
+            }
+        },
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            Some(connection.await)
         }
     };
     match ended {
-        Err(error) if open.note(&*error, &midway) => {
+        Some(Err(error)) if open.note(&*error, &midway) => {
             if let Some(left_out) = open.admit_line() {
                 tracing::info!(%peer, error, left_out, "a connection was closed for what came over it");
             }
         }
-        Err(error) => tracing::debug!(%peer, error, "connection ended"),
-        Ok(()) => {}
+        Some(Err(error)) => tracing::debug!(%peer, error, "connection ended"),
+        Some(Ok(())) | None => {}
     }
 }
 
-async fn answer(app: Router, request: Request<Body>, asked: Option<Midway>) -> Result<Response<Body>, Infallible> {
-    let response = app.oneshot(request).await;
+/// Answers one request, if there is room for it.
+async fn answer(
+    app: Router,
+    request: Request<Incoming>,
+    asked: Option<Midway>,
+    admitted: Result<Admitted, Shed>,
+    under_way: UnderWay,
+) -> Result<Response<Taken>, Infallible> {
+    let class = Class::of(request.uri().path());
+    // A subscription has limits of its own, in both directions, and lasts.
+    let is_lasting = class == Class::Subscription;
+    let response = match admitted {
+        Ok(admitted) => {
+            let request = match is_lasting {
+                true => request.map(Body::new),
+                false => request.map(|body| Body::new(Arriving::new(body, admitted.ticket()))),
+            };
+            let Ok(response) = app.oneshot(request).await;
+            response
+        }
+        Err(shed) => shed.response(is_grpc(request.headers())),
+    };
     if let Some(asked) = asked {
         asked.end();
     }
-    response
+    Ok(response.map(|body| Taken::new(body, under_way, !is_lasting)))
 }
 
 fn builder() -> auto::Builder<TokioExecutor> {

@@ -1,8 +1,8 @@
 //! What callers see: extract, ask, answer.
 //!
 //! ```text
-//! socket ── listener ──▶ guard ──▶ gRPC ────────▶ message ─┐
-//!                             └──▶ JSON ─ decode ▶ message ─┴▶ parse ──▶ ports ──▶ the node
+//! socket ── listener ──▶ guard ──▶ door ──▶ gRPC ────────▶ message ─┐
+//!                                      └──▶ JSON ─ decode ▶ message ─┴▶ parse ──▶ ports ──▶ the node
 //! ```
 //!
 //! Decides nothing about revocations: requests become the core's types or are refused with everything that is wrong
@@ -10,9 +10,14 @@
 
 mod address;
 mod ask;
+mod asker;
+mod budget;
 mod connections;
+mod credentials;
+mod door;
 mod grpc;
 mod guard;
+mod handshake;
 pub mod http;
 mod listener;
 mod log_limit;
@@ -30,19 +35,22 @@ mod violations;
 
 use ::http::StatusCode;
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 pub use address::{Address, AddressError};
 pub use ask::{Node, Refusal};
-pub use connections::Connections;
+pub use budget::{Budget, CLASSES, REQUESTS_MAX};
+pub use connections::{CLOSED, CONNECTIONS_MAX, Connections, Limits, Proof, REFUSED, TooManyConnections};
+pub use door::Door;
 pub use grpc::{SentAway, SubscribeService, subscribe_service};
+pub use handshake::{CurrentTls, HandshakeFailure};
 #[doc(hidden)]
 pub use listener::{Accept, serve_from};
 pub use listener::{BindError, Bounds, Listener};
-pub use peer::Peer;
+pub use peer::{Encrypted, Peer};
 pub use violations::Violations;
 
 /// The `ErrorInfo.reason` of a write that may or may not have been accepted.
@@ -61,10 +69,12 @@ pub struct Options {
     pub hosts: Vec<String>,
     /// The HTTP status of a check that cannot tell: 503 by default.
     pub unknown_status: StatusCode,
-    /// The most connections at once, 10,000 by default; more wait to be accepted. Each takes about 25 KiB.
-    pub connections_max: usize,
+    /// The bounds of the listener.
+    pub bounds: Bounds,
     /// Whether the server is exposed without authentication: told in its status.
     pub insecure: bool,
+    /// Whether the callers' port speaks TLS: told in its status.
+    pub tls: bool,
     /// Where the node keeps its data: told in its status.
     pub data_dir: String,
 }
@@ -75,8 +85,9 @@ impl Default for Options {
             issuers: Vec::new(),
             hosts: Vec::new(),
             unknown_status: StatusCode::SERVICE_UNAVAILABLE,
-            connections_max: 10_000,
+            bounds: Bounds::connections(CONNECTIONS_MAX),
             insecure: false,
+            tls: false,
             data_dir: String::new(),
         }
     }
@@ -91,16 +102,26 @@ pub struct Surface {
 }
 
 impl Surface {
-    /// The surface of `node`: gRPC, JSON, health and reflection, together with the services already in `routes`.
+    /// The surface of `node`: gRPC, JSON, health and reflection, together with the services already in `routes`. It asks
+    /// nobody who he is.
     #[must_use]
     pub fn new(node: Node, options: &Options, routes: Routes) -> Self {
+        Self::behind(Door::default(), node, options, routes)
+    }
+
+    /// The same behind a door.
+    #[must_use]
+    pub fn behind(door: Door, node: Node, options: &Options, routes: Routes) -> Self {
         let several = options.issuers.len() > 1;
         let desk = Desk {
             node,
             issuers: if several { Issuers::Several } else { Issuers::One },
             insecure: options.insecure,
+            authentication: door.asks(),
+            tls: options.tls,
             data_dir: options.data_dir.clone(),
         };
+        let asks = door.asks();
         let (routes, health) = grpc::routes(&desk, routes);
         let twins = http::Twins { desk, unknown_status: options.unknown_status };
         let app = routes
@@ -108,7 +129,10 @@ impl Surface {
             .into_axum_router()
             .merge(http::router(twins))
             .fallback(http::fallback)
-            .layer(from_fn_with_state(options.hosts.clone().into(), guard::guard));
+            .layer(from_fn_with_state(door, door::door));
+        // Where callers are asked who they are, the door knows whom to trust.
+        let app = if asks { app } else { app.layer(from_fn(connections::prove_who_is_answered)) };
+        let app = app.layer(from_fn_with_state(options.hosts.clone().into(), guard::guard));
         Self { app, health }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -14,6 +15,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::connections::prove_who_is_answered;
 use crate::revocation::ports::Reports;
 
 /// The media type of the OpenMetrics text format.
@@ -40,6 +42,7 @@ pub fn router(ops: Ops) -> Router {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .with_state(ops)
+        .layer(from_fn(prove_who_is_answered))
 }
 
 async fn metrics(State(ops): State<Ops>) -> Response {

@@ -18,6 +18,10 @@ pub enum Peer {
     Unknown,
 }
 
+/// Noted on requests whose connection is encrypted.
+#[derive(Clone, Copy, Debug)]
+pub struct Encrypted;
+
 impl Peer {
     /// The caller that an unauthenticated peer is.
     #[must_use]

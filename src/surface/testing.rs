@@ -9,9 +9,10 @@ use tokio::sync::Semaphore;
 
 use super::ask::Node;
 use crate::revocation::ports::{
-    AcceptLossError, Answer, BackupPart, BackupParts, Caller, Checks, FindError, Finds, Found, NotAuthority,
-    OperateError, Operates, Page, Pending, Query, Record, RecordState, ReinstateReply, ReinstateRequest, Reports,
-    RevokeReply, RevokeRequest, Revoked, Status, WriteError, Writes,
+    AcceptLossError, Answer, AuditHead, BackupPart, BackupParts, Caller, Checks, Credential, CredentialError,
+    CredentialId, Credentials, ExportPart, ExportParts, FindError, Finds, Found, NotAuthority, OperateError, Operates,
+    Page, Pending, Preview, Query, Record, RecordState, ReinstateReply, ReinstateRequest, Reports, RevokeReply,
+    RevokeRequest, Revoked, Status, WriteError, Writes,
 };
 use crate::revocation::{
     Claims, Cutoff, Digest, Epoch, Minute, Policy, Position, Revision, RevocationId, Selector, TestedClaim, UnixMillis,
@@ -37,6 +38,9 @@ pub(crate) struct FakeNode {
     pub(crate) revokes: Mutex<Vec<RevokeRequest>>,
     pub(crate) reinstates: Mutex<Vec<ReinstateRequest>>,
     pub(crate) queries: Mutex<Vec<Query>>,
+    pub(crate) export: Mutex<Vec<Result<ExportPart, OperateError>>>,
+    pub(crate) exported_from: Mutex<Option<Revision>>,
+    pub(crate) credentials: Mutex<Vec<Credential>>,
     pub(crate) backup: Mutex<Vec<Result<BackupPart, OperateError>>>,
 }
 
@@ -56,6 +60,9 @@ impl FakeNode {
             revokes: Mutex::default(),
             reinstates: Mutex::default(),
             queries: Mutex::default(),
+            export: Mutex::default(),
+            exported_from: Mutex::default(),
+            credentials: Mutex::default(),
             backup: Mutex::default(),
         })
     }
@@ -73,6 +80,7 @@ impl FakeNode {
             reports: self.clone(),
             operates: self.clone(),
             propagates: Arc::new(NotAuthority),
+            credentials: Some(self.clone()),
         }
     }
 }
@@ -105,6 +113,12 @@ impl Writes for FakeNode {
                 expiry: Minute::ceil(UnixSeconds(1_767_312_000)).unwrap(),
                 already_expired: false,
                 merged: false,
+                preview: request.dry_run.then(|| Preview {
+                    merges_with: vec![ID],
+                    merges_with_more: 3,
+                    cutoff: Cutoff::UNBOUNDED,
+                    expiry: Minute::NEVER,
+                }),
             };
             let outcomes = request.items.iter().enumerate().map(outcome).collect();
             let position = (!request.dry_run).then_some(HERE);
@@ -145,10 +159,38 @@ impl Operates for FakeNode {
         Ok(Box::new(self.backup.lock().clone().into_iter()))
     }
 
+    fn export(&self, from: Revision) -> Result<ExportParts, OperateError> {
+        *self.exported_from.lock() = Some(from);
+        Ok(Box::new(self.export.lock().clone().into_iter()))
+    }
+
     fn accept_loss(&self, _: Caller, generation: u64) -> Pending<'_, Result<Position, AcceptLossError>> {
         let current = EPOCH.generation;
         let past = (1..current + 1).contains(&generation);
         Box::pin(async move { if past { Ok(HERE) } else { Err(AcceptLossError::NotPast { generation, current }) } })
+    }
+}
+
+impl Credentials for FakeNode {
+    fn find(&self, id: CredentialId) -> Option<Credential> {
+        self.credentials.lock().iter().find(|credential| credential.id == id).cloned()
+    }
+
+    fn list(&self) -> Vec<Credential> {
+        self.credentials.lock().clone()
+    }
+
+    fn create(&self, _: Caller, credential: Credential) -> Pending<'_, Result<Position, CredentialError>> {
+        self.credentials.lock().push(credential);
+        Box::pin(async { Ok(HERE) })
+    }
+
+    fn revoke(&self, _: Caller, id: CredentialId) -> Pending<'_, Result<Position, CredentialError>> {
+        let mut all = self.credentials.lock();
+        let before = all.len();
+        all.retain(|credential| credential.id != id);
+        let gone = all.len() < before;
+        Box::pin(async move { if gone { Ok(HERE) } else { Err(CredentialError::NotFound) } })
     }
 }
 
@@ -175,6 +217,8 @@ impl Reports for FakeNode {
             clock_alarm: None,
             index_trouble: None,
             public_key: [7; 32],
+            audit_head: Some(AuditHead { revision: HERE.revision, checksum: [0xcd; 32] }),
+            now: UnixMillis(1_767_225_600_000),
             following: None,
         }
     }

@@ -17,6 +17,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 type Whole = Gauge<u64, AtomicU64>;
 type Real = Gauge<f64, AtomicU64>;
+/// What a metric has that is only sometimes there.
+type NoLabels = [(&'static str, &'static str); 0];
 
 /// The metrics of one process.
 #[derive(Debug)]
@@ -48,12 +50,30 @@ pub struct Metrics {
     sent_away: [Counter; SENT_AWAY.len()],
     /// Open connections on the callers' port.
     pub connections: Whole,
+    /// Of them, those that have not proven themselves.
+    pub connections_unproven: Whole,
+    /// Connections that were not let in, by reason.
+    connections_refused: [Counter; CONNECTIONS_REFUSED.len()],
+    /// Connections closed for their place or their silence, by reason.
+    connections_closed: [Counter; CONNECTIONS_CLOSED.len()],
+    /// Requests under way on the callers' port.
+    pub requests_under_way: Whole,
+    /// Requests refused because there were too many, by class.
+    requests_shed: [Counter; REQUEST_CLASSES.len()],
     /// Connections closed for what the far end did.
     pub connections_broken: Counter,
+    /// TLS handshakes that failed, by reason.
+    handshakes_failed: [Counter; HANDSHAKE_FAILURES.len()],
+    /// In how many seconds the server's certificate expires.
+    pub tls_certificate_expiry: Real,
+    /// Times that files were read again.
+    reloads: [Counter; WATCHED.len()],
+    /// Times that they could not be used.
+    reload_failures: [Counter; WATCHED.len()],
     /// Revisions that subscribers held and the restored backup lacked.
     pub history_lost_revisions: Counter,
-    /// Members that are cut off.
-    pub members_cut_off: Whole,
+    /// Members that are cut off; of the authority only.
+    members_cut_off: Family<NoLabels, Whole>,
     /// Live entries.
     pub live_entries: Whole,
     /// The most live entries that policy allows.
@@ -97,7 +117,7 @@ pub struct Metrics {
 }
 
 /// The reasons for which subscribers are sent away.
-pub const SENT_AWAY: [&str; 9] = [
+pub const SENT_AWAY: [&str; 10] = [
     "shutdown",
     "overloaded",
     "protocol",
@@ -107,7 +127,18 @@ pub const SENT_AWAY: [&str; 9] = [
     "old_epoch",
     "loop",
     "displaced",
+    "denied",
 ];
+/// The reasons for which a TLS handshake fails.
+pub const HANDSHAKE_FAILURES: [&str; 5] = ["timed_out", "plaintext", "certificate", "refused", "protocol"];
+/// What is read again when its files change.
+pub const WATCHED: [&str; 2] = ["tls", "principals"];
+/// The reasons for which a connection is not let in.
+pub const CONNECTIONS_REFUSED: [&str; 3] = ["full", "address", "principal"];
+/// The reasons for which a connection is closed.
+pub const CONNECTIONS_CLOSED: [&str; 5] = ["unproven", "displaced", "first_request", "idle", "untaken"];
+/// The classes of requests, the first to be refused first.
+pub const REQUEST_CLASSES: [&str; 5] = ["background", "subscription", "write", "check", "vital"];
 /// The reasons for which a connection to an upstream ends.
 pub const UPSTREAM_BREAKS: [&str; 14] = [
     "unreachable",
@@ -177,6 +208,8 @@ pub enum WriteOutcome {
     DryRun,
     /// Wrong.
     Invalid,
+    /// Beyond what its caller may write.
+    NotPermitted,
     /// Over `max_entries` or the shape limit, or too many waiting.
     OverLimit,
     /// Its request id was used before.
@@ -190,11 +223,12 @@ pub enum WriteOutcome {
 }
 
 impl WriteOutcome {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Accepted,
         Self::Repeated,
         Self::DryRun,
         Self::Invalid,
+        Self::NotPermitted,
         Self::OverLimit,
         Self::RequestIdReused,
         Self::NotTheAuthority,
@@ -208,6 +242,7 @@ impl WriteOutcome {
             Self::Repeated => "repeated",
             Self::DryRun => "dry_run",
             Self::Invalid => "invalid",
+            Self::NotPermitted => "not_permitted",
             Self::OverLimit => "over_limit",
             Self::RequestIdReused => "request_id_reused",
             Self::NotTheAuthority => "not_the_authority",
@@ -226,6 +261,16 @@ struct CheckLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
     reason: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FilesLabels {
+    files: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabels {
+    class: Name,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -249,14 +294,14 @@ impl Metrics {
     pub fn new(version: &'static str) -> Self {
         let mut registry = Registry::with_prefix("rescind");
         let r = &mut registry;
-        r.register("build", "The build.", Info::new([("version", version)]));
+        r.register("build", "The build", Info::new([("version", version)]));
 
         let checks = Family::<CheckLabels, Counter>::default();
-        r.register("checks", "Checks by verdict and, if unknown, cause.", checks.clone());
+        r.register("checks", "Checks by verdict and, if unknown, cause", checks.clone());
         let check =
             |verdict, cause| checks.get_or_create_owned(&CheckLabels { verdict: Name(verdict), cause: Name(cause) });
         let writes = Family::<WriteLabels, Counter>::default();
-        r.register("write_requests", "Revoke and reinstate requests by outcome.", writes.clone());
+        r.register("write_requests", "Revoke and reinstate requests by outcome", writes.clone());
 
         Self {
             not_revoked: check("not_revoked", ""),
@@ -264,53 +309,82 @@ impl Metrics {
             unknown: Cause::ALL.map(|cause| check("unknown", cause.name())),
             writes: WriteOutcome::ALL
                 .map(|outcome| writes.get_or_create_owned(&WriteLabels { outcome: Name(outcome.name()) })),
-            revocations: counter(r, "revocations", "Revocations accepted."),
-            reinstatements: counter(r, "reinstatements", "Reinstatements accepted."),
-            write_seconds: seconds(r, "write", "From the arrival of a write to its acknowledgement."),
-            commit_seconds: seconds(r, "commit", "One durable append of the journal."),
-            commit_requests: histogram(r, "commit_requests", "Requests per durable append."),
-            untimed_tokens: counter(r, "untimed_tokens", "Checked tokens without a usable tested time."),
+            revocations: counter(r, "revocations", "Revocations accepted"),
+            reinstatements: counter(r, "reinstatements", "Reinstatements accepted"),
+            write_seconds: seconds(r, "write", "From the arrival of a write to its acknowledgement"),
+            commit_seconds: seconds(r, "commit", "One durable append of the journal"),
+            commit_requests: histogram(r, "commit_requests", "Requests per durable append"),
+            untimed_tokens: counter(r, "untimed_tokens", "Checked tokens without a usable tested time"),
             beyond_horizon_tokens: counter(
                 r,
                 "beyond_horizon_tokens",
-                "Checked tokens that live longer than entries are kept.",
+                "Checked tokens that live longer than entries are kept",
             ),
-            journal_bytes: with_unit(r, "journal", Unit::Bytes, "The size of the journal on disk."),
-            subscribers: gauge(r, "subscribers", "Connected subscribers."),
-            sent_away: by_reason(r, "subscribers_sent_away", "Subscribers sent away or cut, by reason.", SENT_AWAY),
-            connections: gauge(r, "connections", "Open connections on the callers' port."),
-            connections_broken: counter(r, "connections_broken", "Connections closed for what the far end did."),
+            journal_bytes: with_unit(r, "journal", Unit::Bytes, "The size of the journal on disk"),
+            subscribers: gauge(r, "subscribers", "Connected subscribers"),
+            sent_away: by_reason(r, "subscribers_sent_away", "Subscribers sent away or cut, by reason", SENT_AWAY),
+            connections: gauge(r, "connections", "Open connections on the callers' port"),
+            connections_unproven: gauge(r, "connections_unproven", "Open connections that have not proven themselves"),
+            connections_refused: by_reason(
+                r,
+                "connections_refused",
+                "Connections that were not let in, by reason",
+                CONNECTIONS_REFUSED,
+            ),
+            connections_closed: by_reason(
+                r,
+                "connections_closed",
+                "Connections closed for their place or their silence, by reason",
+                CONNECTIONS_CLOSED,
+            ),
+            requests_under_way: gauge(r, "requests_under_way", "Requests under way on the callers' port"),
+            requests_shed: by_class(r, "requests_shed", "Requests refused because too many were under way, by class"),
+            connections_broken: counter(r, "connections_broken", "Connections closed for what the far end did"),
+            handshakes_failed: by_reason(
+                r,
+                "tls_handshake_failures",
+                "TLS handshakes on the callers' port that failed, by reason",
+                HANDSHAKE_FAILURES,
+            ),
+            tls_certificate_expiry: with_unit(
+                r,
+                "tls_certificate_expiry",
+                Unit::Seconds,
+                "In how long the server's certificate expires",
+            ),
+            reloads: by_files(r, "reloads", "Times that changed files were read again and are in force"),
+            reload_failures: by_files(r, "reload_failures", "Times that changed files could not be used"),
             history_lost_revisions: counter(
                 r,
                 "history_lost_revisions",
-                "Revisions that subscribers held and the restored backup lacked.",
+                "Revisions that subscribers held and the restored backup lacked",
             ),
-            members_cut_off: gauge(r, "members_cut_off", "Subscribers that went without a goodbye."),
-            live_entries: gauge(r, "live_entries", "Live entries."),
-            max_entries: gauge(r, "max_entries", "The most live entries that policy allows."),
-            active_shapes: gauge(r, "active_shapes", "Active shapes."),
-            position_revision: gauge(r, "position_revision", "The last revision in force."),
-            epoch_generation: gauge(r, "epoch_generation", "The generation of the epoch."),
-            index_lag_revisions: gauge(r, "index_lag_revisions", "Revisions the search index has yet to take in."),
-            staleness_seconds: with_unit(r, "staleness", Unit::Seconds, "The age of the last word from the authority."),
-            uptime_seconds: with_unit(r, "uptime", Unit::Seconds, "How long the process has run."),
-            upstream_failures: counter(r, "upstream_failures", "Times an upstream could not be reached, or was lost."),
+            members_cut_off: family(r, "members_cut_off", "Subscribers that went without a goodbye"),
+            live_entries: gauge(r, "live_entries", "Live entries"),
+            max_entries: gauge(r, "max_entries", "The most live entries that policy allows"),
+            active_shapes: gauge(r, "active_shapes", "Active shapes"),
+            position_revision: gauge(r, "position_revision", "The last revision in force"),
+            epoch_generation: gauge(r, "epoch_generation", "The generation of the epoch"),
+            index_lag_revisions: gauge(r, "index_lag_revisions", "Revisions the search index has yet to take in"),
+            staleness_seconds: with_unit(r, "staleness", Unit::Seconds, "The age of the last word from the authority"),
+            uptime_seconds: with_unit(r, "uptime", Unit::Seconds, "How long the process has run"),
+            upstream_failures: counter(r, "upstream_failures", "Times an upstream could not be reached, or was lost"),
             upstream_breaks: by_reason(
                 r,
                 "upstream_breaks",
-                "Connections to an upstream that ended, or were not made, by reason.",
+                "Connections to an upstream that ended, or were not made, by reason",
                 UPSTREAM_BREAKS,
             ),
-            snapshots_received: counter(r, "snapshots_received", "Whole sets received from upstream."),
-            divergences: counter(r, "divergences", "Times the set was found to differ from the authority's."),
-            served_stale: counter(r, "served_stale_checks", "Checks answered from a set staler than policy accepts."),
-            cache_writes: counter(r, "cache_writes", "Records and snapshots written to the cache on disk."),
-            cache_failures: counter(r, "cache_failures", "Times that the cache on disk came to be broken."),
-            cache_broken: gauge(r, "cache_broken", "1 while nothing is kept in the cache on disk."),
-            cache_bytes: with_unit(r, "cache", Unit::Bytes, "The size of the cache on disk."),
-            cache_position_revision: gauge(r, "cache_position_revision", "The last revision a restart would find."),
-            writes_refused: gauge(r, "writes_refused", "1 while writes are refused."),
-            clock_alarm: gauge(r, "clock_alarm", "1 while the clock is in doubt."),
+            snapshots_received: counter(r, "snapshots_received", "Whole sets received from upstream"),
+            divergences: counter(r, "divergences", "Times the set was found to differ from the authority's"),
+            served_stale: counter(r, "served_stale_checks", "Checks answered from a set staler than policy accepts"),
+            cache_writes: counter(r, "cache_writes", "Records and snapshots written to the cache on disk"),
+            cache_failures: counter(r, "cache_failures", "Times that the cache on disk came to be broken"),
+            cache_broken: gauge(r, "cache_broken", "1 while nothing is kept in the cache on disk"),
+            cache_bytes: with_unit(r, "cache", Unit::Bytes, "The size of the cache on disk"),
+            cache_position_revision: gauge(r, "cache_position_revision", "The last revision a restart would find"),
+            writes_refused: gauge(r, "writes_refused", "1 while writes are refused"),
+            clock_alarm: gauge(r, "clock_alarm", "1 while the clock is in doubt"),
             registry,
         }
     }
@@ -345,6 +419,37 @@ impl Metrics {
     /// Brings over whom the surface has sent away, in the order of [`SENT_AWAY`].
     pub fn set_sent_away(&self, counts: [u64; SENT_AWAY.len()]) {
         bring_over(&self.sent_away, counts);
+    }
+
+    /// Brings over why TLS handshakes failed, in the order of [`HANDSHAKE_FAILURES`].
+    pub fn set_handshakes_failed(&self, counts: [u64; HANDSHAKE_FAILURES.len()]) {
+        bring_over(&self.handshakes_failed, counts);
+    }
+
+    /// Brings over how often files were read again and how often they could not be used; `files` is one of [`WATCHED`].
+    pub fn set_reloads(&self, files: &str, done: u64, failed: u64) {
+        use std::sync::atomic::Ordering::Relaxed;
+        if let Some(index) = WATCHED.iter().position(|name| *name == files) {
+            self.reloads[index].inner().store(done, Relaxed);
+            self.reload_failures[index].inner().store(failed, Relaxed);
+        }
+    }
+
+    /// Brings over what the surface counts of connections, in the orders of [`CONNECTIONS_REFUSED`] and
+    /// [`CONNECTIONS_CLOSED`].
+    pub fn set_connections(&self, refused: [u64; CONNECTIONS_REFUSED.len()], closed: [u64; CONNECTIONS_CLOSED.len()]) {
+        bring_over(&self.connections_refused, refused);
+        bring_over(&self.connections_closed, closed);
+    }
+
+    /// Brings over how many requests the surface refused, in the order of [`REQUEST_CLASSES`].
+    pub fn set_requests_shed(&self, counts: [u64; REQUEST_CLASSES.len()]) {
+        bring_over(&self.requests_shed, counts);
+    }
+
+    /// How many members are cut off. Nobody but the authority knows: elsewhere it is not said, and there is no such metric.
+    pub fn set_members_cut_off(&self, count: u64) {
+        self.members_cut_off.get_or_create(&[]).set(count);
     }
 
     /// Brings over why a replica's connections ended, in the order of [`UPSTREAM_BREAKS`].
@@ -385,6 +490,25 @@ fn by_reason<const N: usize>(
     let family = Family::<ReasonLabels, Counter>::default();
     registry.register(name, help, family.clone());
     reasons.map(|reason| family.get_or_create_owned(&ReasonLabels { reason: Name(reason) }))
+}
+
+fn by_files(registry: &mut Registry, name: &str, help: &str) -> [Counter; WATCHED.len()] {
+    let family = Family::<FilesLabels, Counter>::default();
+    registry.register(name, help, family.clone());
+    WATCHED.map(|files| family.get_or_create_owned(&FilesLabels { files: Name(files) }))
+}
+
+fn by_class(registry: &mut Registry, name: &str, help: &str) -> [Counter; REQUEST_CLASSES.len()] {
+    let family = Family::<ClassLabels, Counter>::default();
+    registry.register(name, help, family.clone());
+    REQUEST_CLASSES.map(|class| family.get_or_create_owned(&ClassLabels { class: Name(class) }))
+}
+
+/// A gauge that is there once it is set.
+fn family(registry: &mut Registry, name: &str, help: &str) -> Family<NoLabels, Whole> {
+    let metric = Family::default();
+    registry.register(name, help, Family::clone(&metric));
+    metric
 }
 
 fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
@@ -428,7 +552,10 @@ mod tests {
 
     #[test]
     fn every_metric_and_no_other_is_documented() {
-        let rendered = Metrics::new("0").render();
+        let metrics = Metrics::new("0");
+        assert!(!metrics.render().contains("members_cut_off"), "nobody has said");
+        metrics.set_members_cut_off(0);
+        let rendered = metrics.render();
         let exported: Vec<(&str, &str)> = rendered
             .lines()
             .filter_map(|line| line.strip_prefix("# TYPE "))
@@ -456,6 +583,16 @@ mod tests {
             .collect();
         let named: Vec<(&str, &str)> = named.iter().map(|(name, kind)| (name.as_str(), *kind)).collect();
         assert_eq!(named, documented);
+    }
+
+    #[test]
+    fn an_explanation_is_one_sentence_with_one_full_stop() {
+        let rendered = Metrics::new("0").render();
+        let helps: Vec<&str> = rendered.lines().filter(|line| line.starts_with("# HELP ")).collect();
+        assert!(
+            helps.len() > 20 && helps.iter().all(|help| help.ends_with('.') && !help.ends_with("..")),
+            "{helps:#?}"
+        );
     }
 
     #[test]

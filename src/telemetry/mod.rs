@@ -6,4 +6,7 @@ mod log;
 mod metrics;
 
 pub use log::{LogError, LogFormat, start_log};
-pub use metrics::{Cause, Metrics, SENT_AWAY, UPSTREAM_BREAKS, WriteOutcome};
+pub use metrics::{
+    CONNECTIONS_CLOSED, CONNECTIONS_REFUSED, Cause, HANDSHAKE_FAILURES, Metrics, REQUEST_CLASSES, SENT_AWAY,
+    UPSTREAM_BREAKS, WATCHED, WriteOutcome,
+};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::pb;
 use super::value::{position_message, selector_message, tested_message};
 use crate::revocation::ports::{
-    Answer, Found, Page, Record, RecordState, ReinstateReply, RevokeReply, Revoked, Status,
+    Answer, Found, Page, Preview, Record, RecordState, ReinstateReply, RevokeReply, Revoked, Status,
 };
 use crate::revocation::{Cutoff, Minute, Position, RevocationId, UnixSeconds, UnknownCause, Verdict};
 
@@ -30,6 +30,16 @@ fn revocation_outcome(revoked: &Revoked) -> pb::RevocationOutcome {
         already_expired: revoked.already_expired,
         merged: revoked.merged,
         cutoff_on: tested_message(revoked.selector.tested()),
+        preview: revoked.preview.as_ref().map(preview),
+    }
+}
+
+fn preview(preview: &Preview) -> pb::revocation_outcome::Preview {
+    pb::revocation_outcome::Preview {
+        merges_with: preview.merges_with.iter().map(ToString::to_string).collect(),
+        merges_with_more: u32::try_from(preview.merges_with_more).unwrap_or(u32::MAX),
+        cutoff_seconds: cutoff_seconds(preview.cutoff),
+        expires_at_seconds: minute_seconds(preview.expiry),
     }
 }
 
@@ -158,8 +168,11 @@ pub fn status_response(status: &Status) -> pb::GetStatusResponse {
         writes_refused: status.writes_refused.clone().unwrap_or_default(),
         clock_alarm: status.clock_alarm.clone().unwrap_or_default(),
         insecure: false,
+        authentication: false,
+        tls: false,
         public_key: status.public_key.to_vec(),
         data_dir: String::new(),
+        audit_head: status.audit_head.map(|head| head.to_string()).unwrap_or_default(),
         following: status.following.as_ref().map(|following| pb::get_status_response::Following {
             upstream: following.upstream.clone(),
             state: following.state.to_owned(),

@@ -4,6 +4,8 @@
 //! holds by whoever gave it.
 
 mod answer;
+mod credential;
+mod export;
 mod propagation;
 pub mod replication;
 pub mod upstream;
@@ -12,6 +14,8 @@ mod value;
 pub use answer::{
     backup_part, check_response, found_record, page, record, reinstate_response, revoke_response, status_response,
 };
+pub use credential::{credential_record, grant_message};
+pub use export::export_part;
 pub use propagation::{propagation, subscriber_page};
 // Servers listen where replicas connect.
 pub use crate::replica::{SOCKET_PATH_BYTES_MAX, SocketPath, SocketPathError};

@@ -88,7 +88,7 @@ impl GrpcUpstream {
 #[must_use]
 pub fn endpoint(url: &ServerUrl) -> Endpoint {
     let endpoint = match url {
-        ServerUrl::Http(uri) => Endpoint::from(uri.clone()),
+        ServerUrl::Http(uri) | ServerUrl::Https(uri) => Endpoint::from(uri.clone()),
         ServerUrl::Unix(path) => Endpoint::from_shared(path.to_string()).expect("a path that was read from text"),
     };
     endpoint.user_agent(concat!("rescind/", env!("CARGO_PKG_VERSION"))).expect("a header value")

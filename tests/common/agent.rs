@@ -21,6 +21,7 @@ pub(crate) struct Agent {
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) ops: SocketAddr,
     flags: Vec<String>,
+    environment: Vec<(String, String)>,
     child: Option<Child>,
     dir: TempDir,
 }
@@ -55,12 +56,17 @@ impl Agent {
         let ops_text = ops.to_string();
         let own = ["--listen", address, "--ops-listen", &ops_text, "--upstream", &upstreams, "--name", name];
         let flags = own.iter().chain(flags).map(ToString::to_string).collect();
-        Self { name: name.to_owned(), url, listen, ops, flags, child: None, dir }
+        Self { name: name.to_owned(), url, listen, ops, flags, environment: Vec::new(), child: None, dir }
     }
 
     /// Gives it other upstreams, before it is started.
     pub(crate) fn follow(&mut self, upstreams: &[&str]) {
         self.flags[5] = upstreams.join(",");
+    }
+
+    /// What every start from now on finds in its environment.
+    pub(crate) fn set_environment(&mut self, environment: Vec<(String, String)>) {
+        self.environment = environment;
     }
 
     /// Starts it, and waits until it has caught up.
@@ -74,6 +80,7 @@ impl Agent {
         assert!(self.child.is_none(), "stop it first");
         let log = || OpenOptions::new().create(true).append(true).open(self.dir.path().join("log")).unwrap();
         let mut command = command(&["agent"]);
+        command.envs(self.environment.iter().cloned());
         command.args(&self.flags).stdin(Stdio::null()).stdout(log()).stderr(log());
         self.child = Some(command.spawn().unwrap());
         self.wait_for("/livez");

@@ -6,9 +6,12 @@
 
 pub(crate) mod agent;
 pub(crate) mod caller;
+pub(crate) mod disk;
 pub(crate) mod http;
 pub(crate) mod http2;
 pub(crate) mod liar;
+pub(crate) mod load;
+pub(crate) mod power;
 pub(crate) mod proxy;
 pub(crate) mod server;
 
@@ -42,6 +45,12 @@ pub(crate) fn python() -> Option<PathBuf> {
         skip("RESCIND_TEST_PYTHON is not set; `make test` sets it");
     }
     python
+}
+
+/// How many rounds a test of faults runs: `RESCIND_FAULT_ROUNDS`, else `usual`.
+pub(crate) fn rounds(usual: usize) -> usize {
+    let given = std::env::var("RESCIND_FAULT_ROUNDS").ok();
+    given.map_or(usual, |rounds| rounds.parse().expect("RESCIND_FAULT_ROUNDS is a number"))
 }
 
 /// Says loudly that a test did not run.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::disk::Disk;
 use super::{http, wait_until};
 
 /// The binary under test.
@@ -27,6 +28,7 @@ pub(crate) struct Server {
     pub(crate) ops: SocketAddr,
     pub(crate) data_dir: PathBuf,
     flags: Vec<String>,
+    environment: Vec<(String, String)>,
     log: PathBuf,
     child: Option<Child>,
     /// Last: emptied after the process is gone.
@@ -46,6 +48,14 @@ impl Server {
         server
     }
 
+    /// One whose data is on a watched disk.
+    pub(crate) fn start_on(disk: &Disk) -> Self {
+        let mut server = Self::prepare(Some(&disk.files().join("data")), &[]);
+        server.set_environment(disk.environment());
+        server.restart();
+        server
+    }
+
     /// The server, not started.
     pub(crate) fn prepare(data_dir: Option<&Path>, flags: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("rescind-test-").tempdir().unwrap();
@@ -54,10 +64,16 @@ impl Server {
             ops: free_port(),
             data_dir: data_dir.map_or_else(|| dir.path().join("data"), Path::to_owned),
             flags: flags.iter().map(ToString::to_string).collect(),
+            environment: Vec::new(),
             log: dir.path().join("log"),
             child: None,
             _dir: dir,
         }
+    }
+
+    /// What every start from now on finds in its environment.
+    pub(crate) fn set_environment(&mut self, environment: Vec<(String, String)>) {
+        self.environment = environment;
     }
 
     /// Starts it with the same data and ports, and waits until it is ready.
@@ -134,6 +150,7 @@ impl Server {
         let mut command = command(&["serve"]);
         command.args(["--listen", &self.listen.to_string(), "--ops-listen", &self.ops.to_string()]);
         command.arg("--data-dir").arg(&self.data_dir).args(&self.flags);
+        command.envs(self.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(log()).stderr(log());
         command
     }

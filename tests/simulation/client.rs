@@ -71,7 +71,15 @@ impl Client {
         let request = if chance(random, 0.65) {
             let items = subjects.iter().map(|subject| revocation(*subject, random)).collect();
             let any_issuer = false;
-            Request::Revoke(RevokeRequest { caller, request_id, body_hash, items, dry_run: false, any_issuer })
+            Request::Revoke(RevokeRequest {
+                caller,
+                request_id,
+                body_hash,
+                items,
+                dry_run: false,
+                any_issuer,
+                confirmed: true,
+            })
         } else {
             let undo = match self.known.take().filter(|_| chance(random, 0.5)) {
                 Some((id, subject)) => {

@@ -56,7 +56,7 @@ impl Connection {
     pub fn open(client: usize, server: usize, hub: Arc<Hub>, liar: Option<Liar>) -> Option<Self> {
         let subscription = Subscription::new(hub.now());
         let mode = subscription.mode();
-        let mut seat = hub.join("sim").ok()?;
+        let mut seat = hub.join("sim".into()).ok()?;
         seat.handle_mode(mode);
         Some(Self {
             client,
@@ -153,7 +153,9 @@ impl Connection {
         };
         let acks = matches!(frame, ToServer::Ack(_));
         if let Some(hello) = hello.as_ref().filter(|_| self.subscription.awaits_hello()) {
-            self.seat.handle_hello(hello);
+            if self.seat.handle_hello(hello).is_err() {
+                return self.subscription.begin_go_away(GoAwayReason::Denied, "another principal's");
+            }
             if let Some(admission) = self.seat.admission() {
                 runtime.block_on(admission);
             }

@@ -168,6 +168,7 @@ impl Authority {
             items: items.collect(),
             dry_run: false,
             any_issuer: false,
+            confirmed: true,
         });
         running.manual.step();
         let reply = asked.poll().expect("a step decides what is queued").expect("nothing refuses it");

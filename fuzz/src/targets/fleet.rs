@@ -4,11 +4,13 @@
 //! never forgotten but by a goodbye, a relay that told of it, or somebody who asks for that.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rescind::replication::Moment;
 use rescind::replication::fleet::{Fleet, Forgot, Place};
-use rescind::replication::frames::{NodeId, PolicyInForce, Role, ToServer};
+use rescind::replication::frames::{Hello, NodeId, PolicyInForce, Role, ToServer};
+use rescind::replication::source::Guest;
 use rescind::replication::subscription::Mode;
 use rescind::revocation::{Revision, UnixMillis, WhenStale};
 
@@ -44,15 +46,15 @@ pub fn fleet(bytes: &[u8]) {
                     let role = if input.coin() { Role::Leaf } else { Role::Relay };
                     let mut hello = sound_hello(None, role);
                     hello.subscriber = NodeId([input.byte() % 8 + 1; 16]);
-                    seats.insert(seat, hello.subscriber);
                     fleet.make_room(now, SKEW);
-                    fleet.handle_hello(now, seat, "127.0.0.1:1", &hello, policy(&mut input));
+                    if greet(&mut fleet, now, seat, &hello, &mut input) {
+                        seats.insert(seat, hello.subscriber);
+                    }
                 }
             }
             1 | 2 => match (decode_from_subscriber(input.long_block()), sitting) {
-                (Some(ToServer::Hello(hello)), None) => {
+                (Some(ToServer::Hello(hello)), None) if greet(&mut fleet, now, seat, &hello, &mut input) => {
                     seats.insert(seat, hello.subscriber);
-                    fleet.handle_hello(now, seat, "127.0.0.1:1", &hello, policy(&mut input));
                 }
                 (Some(ToServer::Ack(ack)), Some(member)) => fleet.handle_ack(seat, member, &ack),
                 (Some(ToServer::Roster(roster)), Some(member)) => {
@@ -87,6 +89,14 @@ pub fn fleet(bytes: &[u8]) {
         }
         check(&mut fleet);
     }
+}
+
+/// Somebody says Hello, asked who he is or not; whether he may sit down.
+fn greet(fleet: &mut Fleet, now: Moment, seat: u64, hello: &Hello, input: &mut Input<'_>) -> bool {
+    let principal = ["payments", "orders"].get(usize::from(input.byte() % 3)).map(|name| Arc::from(*name));
+    let guest = Guest { address: "127.0.0.1:1".to_owned(), principal };
+    let unsaid = policy(input);
+    fleet.handle_hello(now, seat, &guest, hello, unsaid).is_ok()
 }
 
 fn policy(input: &mut Input<'_>) -> PolicyInForce {

@@ -244,7 +244,7 @@ fn journal(add: Add<'_>) {
     for (name, body) in [
         ("start", Body::Start { build: "0.1.0".to_owned(), wall_time: UnixMillis(T0) }),
         ("tick", Body::Tick),
-        ("policy", Body::Policy { policy: Policy::default(), actor: "root".to_owned() }),
+        ("policy", Body::Policy { policy: Policy::default(), actor: "root".to_owned(), peer: String::new() }),
         ("requests", Body::Requests(requests)),
         ("extend", Body::Extend(vec![extension])),
     ] {

@@ -21,13 +21,18 @@ pub fn config_server(bytes: &[u8]) {
     match loaded {
         Ok(config) => {
             note_accepted();
-            assert!(config.surface.insecure || config.listen.is_local(), "nobody else can reach it by mistake");
-            assert!(config.surface.insecure || config.ops_listen.ip().to_canonical().is_loopback());
+            let guarded = config.tls.is_some() && config.principals.is_some();
+            assert!(
+                config.surface.insecure || guarded || config.listen.is_local(),
+                "nobody else can reach it by mistake"
+            );
+            let ops_in_clear = config.tls.as_ref().is_none_or(|tls| !tls.ops);
+            assert!(config.surface.insecure || !ops_in_clear || config.ops_listen.ip().to_canonical().is_loopback());
             assert!(!config.data_dir.as_os_str().is_empty());
             assert!((1..=1_000_000_000).contains(&config.policy.max_entries));
             assert!((5..=30 * 86_400).contains(&config.policy.max_staleness.as_secs()));
             assert!(config.policy.max_token_lifetime.as_secs() <= 400 * 86_400);
-            assert!((1..=1_000_000).contains(&config.surface.connections_max));
+            assert!((1..=1_000_000).contains(&config.surface.bounds.connections.total));
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }

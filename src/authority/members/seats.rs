@@ -3,13 +3,18 @@
 use super::{MEMBERS_MAX, Roster};
 use crate::replication::fleet::RosterFault;
 use crate::replication::frames::{self, Ack, Hello, NodeId, PolicyInForce};
-use crate::replication::source::Members;
+use crate::replication::source::{Guest, Members, NotItsOwner};
 use crate::replication::subscription::Mode;
 use crate::revocation::WhenStale;
 use crate::revocation::ports::Pending;
 
 impl Members for Roster {
-    fn handle_hello(&self, seat: u64, address: &str, hello: &Hello) -> Option<Pending<'static, ()>> {
+    fn handle_hello(
+        &self,
+        seat: u64,
+        guest: &Guest,
+        hello: &Hello,
+    ) -> Result<Option<Pending<'static, ()>>, NotItsOwner> {
         // One that does not say may have started with break-glass.
         let unsaid = |logged: PolicyInForce| match hello.policy {
             Some(policy) => policy.looser(logged),
@@ -19,13 +24,14 @@ impl Members for Roster {
         let unsaid = unsaid(logged);
         let ((listed, stored), admission) = self.shared.change_and_wait(|book, now| {
             book.fleet.make_room(now, skew);
-            let listed = book.fleet.handle_hello(now, seat, address, hello, unsaid);
+            let listed = book.fleet.handle_hello(now, seat, guest, hello, unsaid);
             (listed, book.is_stored(hello.subscriber))
         });
+        let listed = listed?;
         if !listed {
             tracing::error!(limit = MEMBERS_MAX, "a subscriber is not remembered: too many members");
         }
-        (listed && !stored).then_some(admission)
+        Ok((listed && !stored).then_some(admission))
     }
 
     fn handle_ack(&self, seat: u64, member: NodeId, ack: &Ack) {

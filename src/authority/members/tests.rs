@@ -73,7 +73,7 @@ fn ack(policy: PolicyInForce) -> Ack {
 }
 
 async fn join(roster: &Roster, seat: u64, id: u8) -> bool {
-    let admission = roster.handle_hello(seat, "address", &hello(id));
+    let admission = roster.handle_hello(seat, &"address".into(), &hello(id)).unwrap();
     let waited = admission.is_some();
     if let Some(admission) = admission {
         admission.await;
@@ -126,7 +126,7 @@ async fn one_that_does_not_say_what_it_does_is_taken_to_serve_stale_until_its_fi
     let world = World::new();
     let roster = world.start();
     let silent = Hello { policy: None, ..hello(8) };
-    roster.handle_hello(1, "address", &silent).unwrap().await;
+    roster.handle_hello(1, &"address".into(), &silent).unwrap().unwrap().await;
     let policy = |roster: &Roster| roster.list(None, 1)[0].about.policy;
     assert_eq!(policy(&roster), PolicyInForce { when_stale: WhenStale::ServeStale, ..DENY }, "break-glass, perhaps");
     roster.handle_ack(1, NodeId([8; 16]), &ack(DENY));
@@ -219,6 +219,7 @@ async fn a_full_table_serves_who_comes_and_says_so_until_their_goodbye() {
         relay: false,
         max_staleness: DENY.max_staleness,
         when_stale: DENY.when_stale,
+        owner: None,
         parent: None,
         via: None,
         heard: None,
@@ -264,7 +265,7 @@ fn told(begins: bool, complete: u64, entries: Vec<RosterEntry>) -> frames::Roste
 /// A relay in seat 1, and 2 and 3 below it.
 async fn relay(roster: &Roster) {
     let relay = Hello { role: Role::Relay, ..hello(1) };
-    if let Some(admission) = roster.handle_hello(1, "address", &relay) {
+    if let Some(admission) = roster.handle_hello(1, &"address".into(), &relay).unwrap() {
         admission.await;
     }
 }

@@ -1,8 +1,10 @@
 //! The authority's snapshot on disk: everything a restart needs to go on from one revision.
 //!
 //! Blocks of u32le length ‖ u32le CRC-32C ‖ bytes: the header, rows sorted by fingerprint, an empty block, remembered
-//! requests, an empty block, the footer. The footer holds the counts and the SHA-256 of all bytes before it, so a file
-//! that was not written to its end is none. Written beside, synced, then renamed.
+//! requests, an empty block, credentials by id, an empty block, the footer. The footer holds the counts and the SHA-256 of
+//! all bytes before it, so a file that was not written to its end is none. Written beside, synced, then renamed.
+//!
+//! Format 1 knew of no credentials, and has neither their section nor their count; it is read as holding none.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -11,14 +13,19 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::rows::LiveRow;
+use crate::authority::credentials::Kept;
 use crate::authority::requests::{Remembered, RequestKey};
+use crate::journal::{encode_credential, read_credential};
+use crate::revocation::ports::Credential;
 use crate::revocation::{
     Chain, DecodeError, Digest, Epoch, Fingerprint, Minute, Policy, Reader, Revision, SHAPES_MAX, Shape, UnixMillis,
 };
 
 const MAGIC: &[u8; 16] = b"rescind-snapshot";
 /// The format that this build writes, and the newest it reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
+/// The last format without credentials.
+const FORMAT_1: u32 = 1;
 /// Blocks are begun anew past this many bytes.
 const BLOCK_BYTES: usize = 256 << 10;
 /// The largest row: as many revocations as a stack holds, each with four exceptions of eight long names, about 4.3 MiB.
@@ -125,12 +132,12 @@ impl SnapshotWriter {
         if self.block.len() >= BLOCK_BYTES { self.end_block() } else { Ok(()) }
     }
 
-    /// Adds the remembered requests, oldest first, and makes the file durable under its name.
+    /// Adds the remembered requests, oldest first; after the last row.
     ///
     /// # Errors
-    /// When writing, syncing or renaming fails; the file beside is then left to be overwritten.
-    pub fn finish(
-        mut self,
+    /// When writing fails.
+    pub fn requests(
+        &mut self,
         requests: impl Iterator<Item = (UnixMillis, RequestKey, Remembered)>,
     ) -> Result<(), SnapshotFileError> {
         self.end_section()?;
@@ -145,10 +152,28 @@ impl SnapshotWriter {
                 self.end_block()?;
             }
         }
+        self.end_section()
+    }
+
+    /// Adds the credentials and makes the file durable under its name.
+    ///
+    /// # Errors
+    /// When writing, syncing or renaming fails; the file beside is then left to be overwritten.
+    pub fn finish(mut self, credentials: &Kept) -> Result<(), SnapshotFileError> {
+        let mut sorted: Vec<_> = credentials.values().collect();
+        sorted.sort_unstable_by_key(|credential| credential.id);
+        for credential in sorted {
+            let encoded = encode_credential(credential, &mut self.block);
+            encoded.map_err(|error| SnapshotFileError::Damaged { path: self.path.clone(), what: error.to_string() })?;
+            if self.block.len() >= BLOCK_BYTES {
+                self.end_block()?;
+            }
+        }
         self.end_section()?;
-        let mut footer = Vec::with_capacity(48);
+        let mut footer = Vec::with_capacity(56);
         footer.extend_from_slice(&self.rows.to_le_bytes());
         footer.extend_from_slice(&self.requests.to_le_bytes());
+        footer.extend_from_slice(&(credentials.len() as u64).to_le_bytes());
         footer.extend_from_slice(&self.hash.clone().finalize());
         self.write(&footer)?;
         let Self { path, partial, out, .. } = self;
@@ -188,6 +213,16 @@ pub struct SnapshotReader {
     at: usize,
     last: Option<Fingerprint>,
     rows: u64,
+    format: u32,
+}
+
+/// What a snapshot holds behind its rows.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Tail {
+    /// The remembered requests, oldest first.
+    pub requests: Vec<(UnixMillis, RequestKey, Remembered)>,
+    /// The credentials, by id.
+    pub credentials: Vec<Credential>,
 }
 
 impl SnapshotReader {
@@ -207,6 +242,7 @@ impl SnapshotReader {
             at: 0,
             last: None,
             rows: 0,
+            format: FORMAT,
         };
         if reader.array::<16>()? != *MAGIC {
             return Err(reader.damaged("it does not begin like one"));
@@ -215,6 +251,7 @@ impl SnapshotReader {
         if format > FORMAT {
             return Err(SnapshotFileError::NewerFormat { path: path.to_owned(), found: format });
         }
+        reader.format = format;
         reader.next_block()?;
         reader.header = Header::decode(&reader.block).map_err(|error| reader.damaged(error))?;
         reader.at = reader.block.len();
@@ -246,11 +283,11 @@ impl SnapshotReader {
         Ok(Some(row))
     }
 
-    /// After the last row: the remembered requests, once the whole file has proved sound.
+    /// After the last row: what is behind, once the whole file has proved sound.
     ///
     /// # Errors
     /// When the file is damaged or was not written to its end.
-    pub fn finish(mut self) -> Result<Vec<(UnixMillis, RequestKey, Remembered)>, SnapshotFileError> {
+    pub fn finish(mut self) -> Result<Tail, SnapshotFileError> {
         let mut requests = Vec::new();
         while self.next_block()? {
             let mut reader = Reader::new(&self.block);
@@ -258,15 +295,29 @@ impl SnapshotReader {
                 requests.push(read_request(&mut reader).map_err(|error| self.damaged(error))?);
             }
         }
+        let has_credentials = self.format > FORMAT_1;
+        let mut credentials: Vec<Credential> = Vec::new();
+        while has_credentials && self.next_block()? {
+            let mut reader = Reader::new(&self.block);
+            while reader.remaining() > 0 {
+                let credential = read_credential(&mut reader).map_err(|error| self.damaged(error))?;
+                if credentials.last().is_some_and(|last| last.id >= credential.id) {
+                    return Err(self.damaged("credentials are out of order"));
+                }
+                credentials.push(credential);
+            }
+        }
         let expected: [u8; 32] = self.hash.clone().finalize().into();
-        let (rows, count, hash) = (self.array()?, self.array()?, self.array::<32>()?);
-        if u64::from_le_bytes(rows) != self.rows || u64::from_le_bytes(count) != requests.len() as u64 {
-            return Err(self.damaged("it holds another number of rows or requests than it says"));
+        let mut count = || self.array().map(u64::from_le_bytes);
+        let counts = (count()?, count()?, if has_credentials { count()? } else { 0 });
+        let hash = self.array::<32>()?;
+        if counts != (self.rows, requests.len() as u64, credentials.len() as u64) {
+            return Err(self.damaged("it holds another number of rows, requests or credentials than it says"));
         }
         if hash != expected {
             return Err(self.damaged("its SHA-256 differs"));
         }
-        Ok(requests)
+        Ok(Tail { requests, credentials })
     }
 
     /// Reads the next block; false when it is the empty one that ends a section.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use crate::hub::Image;
 use crate::revocation::{Fingerprint, Revision, RevocationSet, SetKey, SetWriter, UnixMillis};
 
+use super::credentials::{CredentialTable, Kept};
 use super::requests::{REMEMBERED_FOR, REMEMBERED_MAX, Remembered, RequestKey, RequestWindow};
 use super::shapes::{ShapeChanges, ShapeTable};
 use super::state::{Behind, Row, State, Transition};
@@ -23,7 +24,7 @@ use super::state::{Behind, Row, State, Transition};
 use image::Packer;
 use worker::Worker;
 
-pub use file::{Header, SnapshotFileError, SnapshotReader, SnapshotWriter};
+pub use file::{Header, SnapshotFileError, SnapshotReader, SnapshotWriter, Tail};
 pub use rows::LiveRow;
 
 /// A snapshot is cut when the deltas since the one before pass an eighth of its size, within these bounds: so that a
@@ -101,6 +102,7 @@ struct Job {
     path: PathBuf,
     header: Header,
     changes: Changes,
+    credentials: Arc<Kept>,
     key: SetKey,
 }
 
@@ -154,7 +156,8 @@ impl Snapshotter {
         let header = state.header();
         let path = self.folder.join(format!("{:020}.snapshot", header.revision.0));
         let base = self.base.clone();
-        let job = Job { base, path, header, changes: overlay.take(), key: state.key().clone() };
+        let credentials = Arc::clone(state.credentials().kept());
+        let job = Job { base, path, header, changes: overlay.take(), credentials, key: state.key().clone() };
         if let Err(job) = self.worker.begin(job) {
             overlay.put_back(job.changes);
         }
@@ -241,7 +244,9 @@ pub fn load(path: &Path, key: &SetKey) -> Result<Loaded, SnapshotFileError> {
     }
     behind.shapes = ShapeTable::default();
     behind.shapes.apply(&shapes, header.floor);
-    behind.requests = window(reader.finish()?);
+    let Tail { requests, credentials } = reader.finish()?;
+    behind.requests = window(requests);
+    behind.credentials = CredentialTable::of(credentials);
     let image = Arc::new(packer.finish().map_err(&damaged)?);
     let (writer, set) = image::load(&image, key).map_err(&damaged)?;
     if !behind.shapes.active().eq(header.shapes.iter()) {
@@ -287,10 +292,11 @@ fn merge(job: &Job) -> Result<Ready, SnapshotFileError> {
         merged.changed(*fingerprint, row)?;
     }
     let Merged { packer, expired, .. } = merged;
-    let earlier = base.map(SnapshotReader::finish).transpose()?.unwrap_or_default();
+    let earlier = base.map(SnapshotReader::finish).transpose()?.unwrap_or_default().requests;
     // The rows must add up to the digest that the state had: otherwise the file is not put in place.
     let image = Arc::new(packer.finish().map_err(|what| job.wrong(what))?);
-    writer.finish(remembered(&earlier, job))?;
+    writer.requests(remembered(&earlier, job))?;
+    writer.finish(&job.credentials)?;
     let bytes = std::fs::metadata(&job.path).map_or(0, |metadata| metadata.len());
     let (revision, entries) = (job.header.revision, image.header.entries);
     Ok(Ready { revision, before, entries, expired, image, path: job.path.clone(), bytes })

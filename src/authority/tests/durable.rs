@@ -71,6 +71,11 @@ impl Server {
         Ok(Self { queue, thread: Some(thread), set, published, vitals })
     }
 
+    /// As `request` says.
+    pub(super) fn ask_to_revoke(&self, request: RevokeRequest) -> Result<RevokeReply, WriteError> {
+        self.ask(|answer| Work::Revoke(request, answer)).map(now)
+    }
+
     fn ask<T>(&self, work: impl FnOnce(Answer<T>) -> Work) -> Result<Decided<T>, WriteError> {
         let (answer, decided) = oneshot::channel();
         self.queue.send(work(answer)).unwrap();
@@ -85,7 +90,15 @@ impl Server {
     ) -> Result<Decided<RevokeReply>, WriteError> {
         let body_hash = [items.len() as u8; 32];
         let request_id = id.map(str::to_owned);
-        let request = RevokeRequest { caller: caller(), request_id, body_hash, items, dry_run, any_issuer: false };
+        let request = RevokeRequest {
+            caller: caller(),
+            request_id,
+            body_hash,
+            items,
+            dry_run,
+            any_issuer: false,
+            confirmed: true,
+        };
         self.ask(|answer| Work::Revoke(request, answer))
     }
 
@@ -135,7 +148,7 @@ fn now<T>(decided: Decided<T>) -> T {
     }
 }
 
-fn caller() -> Caller {
+pub(super) fn caller() -> Caller {
     Caller { principal: "tester".into(), peer: "127.0.0.1".into(), grant: Grant::everything() }
 }
 
@@ -243,8 +256,15 @@ fn requests_that_gather_never_outgrow_their_record() {
             let (answer, decided) = oneshot::channel();
             let items = vec![item("sub", "alice"); 10_000];
             let (caller, body_hash) = (caller(), [0; 32]);
-            let request =
-                RevokeRequest { caller, request_id: None, body_hash, items, dry_run: false, any_issuer: false };
+            let request = RevokeRequest {
+                caller,
+                request_id: None,
+                body_hash,
+                items,
+                dry_run: false,
+                any_issuer: false,
+                confirmed: true,
+            };
             server.queue.send(Work::Revoke(request, answer)).unwrap();
             decided
         })

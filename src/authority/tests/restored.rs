@@ -206,8 +206,8 @@ fn a_loss_is_accepted_once_by_a_record_that_configuration_does_not_undo() {
     );
     let reader = crate::journal::Journal::reader(&journal.unwrap().journal).unwrap();
     match reader.record(at.revision).unwrap().unwrap().body {
-        crate::journal::Body::Policy { policy, actor } => {
-            assert_eq!((policy.losses_accepted, actor.as_str()), (1, "tester"));
+        crate::journal::Body::Policy { policy, actor, peer } => {
+            assert_eq!((policy.losses_accepted, actor.as_str(), peer.as_str()), (1, "tester", "127.0.0.1"));
         }
         other => panic!("{other:?}"),
     }

@@ -1,6 +1,7 @@
 //! Precedence and refusals of an agent's configuration.
 
 use super::*;
+use crate::security::tls::{ClientFiles, ClientIdentity};
 
 const MINIMAL: &str = "[agent]\nupstreams = ['http://10.0.0.1:7009']\n";
 
@@ -34,16 +35,29 @@ fn upstreams_alone_are_enough() {
 }
 
 #[test]
+fn a_server_is_named_once() {
+    for url in ["http://a:1", "unix:/run/a"] {
+        check_refused(&format!("agent.upstreams = ['{url}', 'http://b:1', '{url}']"), &["named twice", url]);
+    }
+    check_refused("agent.upstreams = ['http://a:1', 'http://A:1/']", &["named twice"]);
+}
+
+#[test]
 fn the_sample_holds_every_key() {
     let sample = load(include_str!("../../../docs/rescind.toml"), &AgentOverrides::default()).unwrap();
     let default = load(MINIMAL, &AgentOverrides::default()).unwrap();
-    assert_eq!(urls(&sample), ["http://10.0.0.1:7009", "http://10.0.0.2:7009"]);
+    assert_eq!(urls(&sample), ["https://10.0.0.1:7009", "https://10.0.0.2:7009"]);
     assert_eq!((&sample.listen, sample.ops_listen), (&default.listen, default.ops_listen));
     assert_eq!(sample.max_entries, default.max_entries);
     assert_eq!(sample.cache_dir.as_deref(), Some(Path::new("/var/cache/rescind")));
     assert_eq!(sample.name.as_str(), "gateway-1");
     assert!(sample.public_key.is_some() && sample.max_staleness.is_some() && sample.when_stale.is_some());
     assert_eq!(sample.lifetime_policy, Some(LifetimePolicy::Enforce));
+    let identity =
+        ClientIdentity { certificate: "/etc/rescind/agent.pem".into(), private_key: "/etc/rescind/agent.key".into() };
+    let files = ClientFiles { authorities: Some("/etc/rescind/ca.pem".into()), identity: Some(identity) };
+    assert_eq!(sample.upstream, UpstreamConfig { files, credential_file: Some("/etc/rescind/credential".into()) });
+    assert!(sample.tls.is_some() && sample.principals.is_some(), "listeners are shared with a server");
     assert_eq!(sample.surface.hosts, ["rescind.internal"], "what callers are answered with is shared with a server");
 }
 
@@ -88,7 +102,10 @@ fn half_a_local_policy_leaves_the_other_half_to_the_authority() {
 fn an_agent_has_1_to_16_upstreams() {
     check_refused("", &["1 to 16 servers, 0 given", "--upstream", "agent.upstreams"]);
     check_refused("[agent]\nupstreams = []", &["0 given"]);
-    let list = |count: usize| format!("[agent]\nupstreams = [{}]", "'http://a:1',".repeat(count));
+    let list = |count: usize| {
+        let urls: String = (1..=count).map(|port| format!("'http://a:{port}',")).collect();
+        format!("[agent]\nupstreams = [{urls}]")
+    };
     check_refused(&list(17), &["17 given"]);
     assert_eq!(load(&list(16), &AgentOverrides::default()).unwrap().upstreams.len(), 16);
 }
@@ -122,7 +139,7 @@ fn each_wrong_key_and_value_is_named_with_its_line() {
     ] {
         check_refused(&format!("{MINIMAL}{line}"), &[&["rescind.toml", "line 3"], parts].concat());
     }
-    check_refused("[agent]\nupstreams = ['https://a:1']", &["line 2", "upstreams", "http://127.0.0.1:7009"]);
+    check_refused("[agent]\nupstreams = ['ftp://a:1']", &["line 2", "upstreams", "http://127.0.0.1:7009"]);
     check_refused("[agent]\nupstreams = ['unix:a']", &["line 2", "absolute path"]);
 }
 
@@ -132,4 +149,35 @@ fn a_local_staleness_has_the_range_of_the_logged_one() {
     assert!(parse_max_staleness("4s").unwrap_err().to_string().contains("4s given"));
     assert!(parse_max_staleness("31d").unwrap_err().to_string().contains("31d given"));
     assert!(parse_max_staleness("5").is_err());
+}
+
+#[test]
+fn what_is_shown_upstream_is_whole_and_a_flag_beats_the_file() {
+    for (line, parts) in [
+        ("certificate = 'c'", ["upstream.certificate is set", "--upstream-key-file"]),
+        ("private_key = 'k'", ["upstream.private_key is set", "--upstream-certificate-file"]),
+    ] {
+        check_refused(&format!("{MINIMAL}[upstream]\n{line}"), &parts);
+    }
+    let upstream = UpstreamOverrides { certificate: Some("flag".into()), ..UpstreamOverrides::default() };
+    let overrides = AgentOverrides { upstream, ..AgentOverrides::default() };
+    let config = load(&format!("{MINIMAL}[upstream]\ncertificate = 'c'\nprivate_key = 'k'"), &overrides).unwrap();
+    let expected = ClientIdentity { certificate: "flag".into(), private_key: "k".into() };
+    assert_eq!(config.upstream.files, ClientFiles { authorities: None, identity: Some(expected) });
+}
+
+#[test]
+fn a_credential_is_not_sent_in_clear() {
+    let with = |url: &str| format!("[agent]\nupstreams = ['unix:/a', '{url}']\n[upstream]\ncredential_file = 'c'");
+    check_refused(&with("http://10.0.0.1:7009"), &["credential", "http://10.0.0.1:7009 in clear", "https://"]);
+    for url in ["https://10.0.0.1:7009", "http://127.0.0.1:7009"] {
+        assert!(load(&with(url), &AgentOverrides::default()).is_ok(), "{url}");
+    }
+}
+
+#[test]
+fn an_agent_beyond_loopback_takes_tls_and_authentication_as_a_server_does() {
+    let exposed = format!("{MINIMAL}listen = '0.0.0.0:7019'\n[tls]\ncertificate = 'c'\nprivate_key = 'k'\n");
+    check_refused(&exposed, &["no authentication"]);
+    assert!(load(&format!("{exposed}[authentication]\nprincipals = 'p'"), &AgentOverrides::default()).is_ok());
 }

@@ -4,11 +4,14 @@ use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
+use crate::journal::CredentialAction;
 use crate::journal::contract::sample;
-use crate::revocation::{Cutoff, Delta, Fingerprint, Minute};
+use crate::revocation::grant::Roles;
+use crate::revocation::ports::{Credential, CredentialHash, CredentialId};
+use crate::revocation::{Cutoff, Delta, Fingerprint, Grant, Minute, UnixSeconds};
 
 /// How many bytes each sample record has, and their SHA-256: written by an independent encoder made from the document.
-const GOLDEN: [(usize, &str); 7] = [
+const GOLDEN: [(usize, &str); 11] = [
     (108, "af3f0831fdf09ac13ed161d2de964202beaa3b34678a4b78aa8efe0ea2f362f9"),
     (165, "848cea2c0c3feafdc6440c24978fdfed14d69b880f93b8fe4880f256fd71f248"),
     (283, "00e580f3ee8fddf87094f069c03ae0b45f77f714d999b2910687beb16d9de728"),
@@ -16,6 +19,10 @@ const GOLDEN: [(usize, &str); 7] = [
     (248, "f866ada49e798ed10ab06a17cd52a42436ab6b5c5e18bccb954c2bb0c5654d6d"),
     (137, "2526039eada21b8347ccb540ac733da4fd841b556176f4554e68270f36d76329"),
     (93, "c04ce963ac9db412d6e8ffa975ce839e426534bcdd21e3ad3f7704100d8e1d11"),
+    (176, "aa6200de1d5ce9bfb1f13b039b84d7b4dad74072032b539b12fdc8c46c8e80a0"),
+    (234, "5949381f1a5317c1a53be1904ccf69faf2486f960134ae71cc6cc7d04a36b9ed"),
+    (195, "ff93f03c7fd3834ffa5f8eca8f19e61d318526b74565ab7aecf1a8522ac62b0c"),
+    (142, "b8753682104352bec28224ea4afbaa6b4ed6a74cf6a23c7caf97359bdee64725"),
 ];
 
 /// A record small enough to state every byte of it: `docs/design/journal.md` walks through the same one.
@@ -73,8 +80,12 @@ fn bytes_cut_short_or_added_to_are_refused() {
 #[test]
 fn an_unknown_version_is_named() {
     let mut bytes = sample::ticking(Revision(1)).encode().unwrap();
+    for unknown in [0, 3] {
+        bytes[0] = unknown;
+        assert_eq!(Record::decode(&bytes), Err(RecordError::Version(unknown)));
+    }
     bytes[0] = 2;
-    assert_eq!(Record::decode(&bytes), Err(RecordError::Version(2)));
+    assert!(Record::decode(&bytes).is_err(), "there is one way to write each record");
 }
 
 #[test]
@@ -194,10 +205,58 @@ fn any_body() -> impl Strategy<Value = Body> {
         Just(Body::Tick),
         ("\\PC{0,50}", any::<u64>())
             .prop_map(|(build, wall_time)| Body::Start { build, wall_time: UnixMillis(wall_time) }),
-        "\\PC{0,50}".prop_map(|actor| Body::Policy { policy: Policy::default(), actor }),
+        ("\\PC{0,50}", "\\PC{0,30}").prop_map(|(actor, peer)| Body::Policy { policy: Policy::default(), actor, peer }),
         prop::collection::vec(request, 0..4).prop_map(Body::Requests),
         prop::collection::vec(extension, 0..4).prop_map(Body::Extend),
+        any_credential_change().prop_map(Body::Credentials),
     ]
+}
+
+fn any_credential_change() -> impl Strategy<Value = CredentialChange> {
+    let names = || prop::option::of(prop::collection::vec("\\PC{1,40}", 0..4));
+    let grant =
+        (0u16..128, names(), names(), any::<Option<u32>>()).prop_map(|(roles, issuers, claims, writes_per_minute)| {
+            Grant { roles: Roles::from_bits(roles).unwrap(), issuers, claims, writes_per_minute }
+        });
+    let secret = (any::<[u8; 8]>(), any::<[u8; 16]>(), any::<[u8; 32]>(), any::<Option<u64>>());
+    let created = ("\\PC{1,30}", grant, secret);
+    let action = prop_oneof![
+        created.prop_map(Ok),
+        prop::collection::vec(any::<[u8; 8]>().prop_map(CredentialId), 0..5).prop_map(Err),
+    ];
+    let facts = ("\\PC{0,30}", "\\PC{0,30}", any::<u64>().prop_map(UnixMillis));
+    (facts, action).prop_map(|((principal, peer, received_at), action)| {
+        let action = match action {
+            Ok((name, grant, (id, salt, digest, expires))) => CredentialAction::Create(Box::new(Credential {
+                id: CredentialId(id),
+                name,
+                grant,
+                hash: CredentialHash { salt, digest },
+                expires_at: expires.map(UnixSeconds),
+                created_at: received_at,
+                created_by: principal.clone(),
+            })),
+            Err(ids) => CredentialAction::Revoke(ids),
+        };
+        CredentialChange { principal, peer, received_at, action }
+    })
+}
+
+#[test]
+fn a_credential_of_another_record_is_refused() {
+    let mut credential = sample::credential(Revision(1), 3);
+    let encode = |credential: &Credential| {
+        let action = CredentialAction::Create(Box::new(credential.clone()));
+        sample::changing_credentials(Revision(1), action).encode()
+    };
+    assert!(encode(&credential).is_ok());
+    credential.created_by = "somebody else".into();
+    assert_eq!(encode(&credential), Err(RecordError::ForeignCredential));
+    let mut long = sample::credential(Revision(1), 3);
+    long.grant.claims = Some(vec!["c".into(); 33]);
+    assert!(matches!(encode(&long), Err(RecordError::TooLong { what: "grant", given: 33, limit: 32, .. })));
+    long = Credential { name: "n".repeat(129), ..sample::credential(Revision(1), 3) };
+    assert!(matches!(encode(&long), Err(RecordError::TooLong { what: "credential name", .. })));
 }
 
 fn any_record() -> impl Strategy<Value = Record> {
@@ -231,11 +290,13 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_the_decoders_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), kind in 0u8..6) {
+    fn no_bytes_make_the_decoders_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), kind in 0u8..7) {
         let _ = Record::decode(&bytes);
         let _ = decode_carried(&bytes);
         // A plausible beginning, so that the body is reached.
-        let begun = [&[VERSION][..], &[0; 40], &[kind], &bytes].concat();
-        let _ = Record::decode(&begun);
+        for version in [VERSION, VERSION_2] {
+            let begun = [&[version][..], &[0; 40], &[kind], &bytes].concat();
+            let _ = Record::decode(&begun);
+        }
     }
 }

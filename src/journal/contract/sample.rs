@@ -1,9 +1,14 @@
 //! Records to test with. Record n is written on day n.
 
-use crate::journal::{Action, Body, ExpiryBasis, Extension, Record, Reinstatement, Request, Revocation};
+use crate::journal::{
+    Action, Body, CredentialAction, CredentialChange, ExpiryBasis, Extension, Record, Reinstatement, Request,
+    Revocation,
+};
+use crate::revocation::grant::Role;
+use crate::revocation::ports::{Credential, CredentialHash, CredentialId};
 use crate::revocation::{
-    Chain, Cutoff, Delta, Fingerprint, Mark, Minute, Policy, Revision, RevocationId, Selector, TestedClaim, UnixMillis,
-    UnixSeconds,
+    Chain, Cutoff, Delta, Fingerprint, Grant, Mark, Minute, Policy, Revision, RevocationId, Selector, TestedClaim,
+    UnixMillis, UnixSeconds,
 };
 
 pub(crate) const DAY_MS: u64 = 24 * 3_600_000;
@@ -82,7 +87,30 @@ pub(crate) fn full_revocation() -> Revocation {
     }
 }
 
-/// Records 1 to 7, of every kind.
+/// A credential in which every optional part is there, created by the record of `revision`.
+pub(crate) fn credential(revision: Revision, id: u8) -> Credential {
+    Credential {
+        id: CredentialId([id; 8]),
+        name: format!("gateway-{id}"),
+        grant: Grant {
+            roles: [Role::Check, Role::Revoke].into_iter().collect(),
+            issuers: Some(vec!["https://idp".into(), "other".into()]),
+            claims: Some(vec!["sub".into()]),
+            writes_per_minute: Some(60),
+        },
+        hash: CredentialHash { salt: [3; 16], digest: [4; 32] },
+        expires_at: Some(UnixSeconds(2_000_000_000)),
+        created_at: UnixMillis(revision.0.saturating_mul(DAY_MS)),
+        created_by: format!("admin-{}", revision.0 % 3),
+    }
+}
+
+pub(crate) fn changing_credentials(revision: Revision, action: CredentialAction) -> Record {
+    let (principal, received_at) = (format!("admin-{}", revision.0 % 3), UnixMillis(revision.0.saturating_mul(DAY_MS)));
+    record(revision, Body::Credentials(CredentialChange { principal, peer: "192.0.2.1".into(), received_at, action }))
+}
+
+/// Records 1 to 11, of every kind.
 pub(crate) fn one_of_each() -> Vec<Record> {
     let id = RevocationId { epoch_prefix: 0xabcd_ef01, revision: Revision(3), index: 1 };
     let by_selector = Reinstatement {
@@ -96,13 +124,22 @@ pub(crate) fn one_of_each() -> Vec<Record> {
         Request { request_id: None, ..request(Revision(4), Action::Reinstate(vec![by_selector])) },
         request(Revision(4), Action::Revoke(vec![revocation("carol")])),
     ];
+    let plain = Credential {
+        grant: Grant { roles: [Role::Admin].into_iter().collect(), ..Grant::default() },
+        expires_at: None,
+        ..credential(Revision(10), 8)
+    };
     vec![
         record(Revision(1), Body::Start { build: "1.2.3".into(), wall_time: UnixMillis(99) }),
-        record(Revision(2), Body::Policy { policy: Policy::default(), actor: "root".into() }),
+        record(Revision(2), Body::Policy { policy: Policy::default(), actor: "root".into(), peer: String::new() }),
         revoking(Revision(3), 2),
         record(Revision(4), Body::Requests(mixed)),
         undoing(Revision(5), &[id]),
         extending(Revision(6), id, 123_456),
         ticking(Revision(7)),
+        record(Revision(8), Body::Policy { policy: Policy::default(), actor: "root".into(), peer: "192.0.2.1".into() }),
+        changing_credentials(Revision(9), CredentialAction::Create(Box::new(credential(Revision(9), 7)))),
+        changing_credentials(Revision(10), CredentialAction::Create(Box::new(plain))),
+        changing_credentials(Revision(11), CredentialAction::Revoke(vec![CredentialId([7; 8]), CredentialId([8; 8])])),
     ]
 }

@@ -19,8 +19,8 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,6 +35,7 @@ pub use self::restore::{RestoreError, Restoring, copy_private};
 use super::carried::RevocationKey;
 use super::checksum::{self, Checksum};
 use super::error::{AppendError, OpenError, PruneError, ReadError};
+use super::folder::create_private_folder;
 use super::identity::Identity;
 use super::record::Record;
 use super::{Durable, Journal, JournalReader, LiveExpiry, PruneLimits, Pruned, pruning};
@@ -84,8 +85,7 @@ impl EmbeddedJournal {
     /// # Errors
     /// See [`OpenError`]. Nothing is repaired.
     pub fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(dir).map_err(|error| fault::system_fault(error, dir))?;
+        create_private_folder(dir).map_err(|error| fault::system_fault(error, dir))?;
         let lock_path = dir.join("lock");
         let lock = lock(dir, &lock_path)?;
         let path = dir.join("journal.sqlite");
@@ -95,6 +95,7 @@ impl EmbeddedJournal {
         let identity = schema::load_identity(&connection, &path)?;
         let (head, checksum) =
             verify(&connection, options.verify_after).map_err(|error| fault::verify_fault(error, &path))?;
+        schema::upgrade(&connection).map_err(|error| fault::open_fault(error, &path))?;
         let checkpoints = Checkpoints::start(&path).map_err(|error| fault::system_fault(error, &path))?;
         let (poisoned, release_after) = (None, None);
         let journal = Self {
@@ -131,7 +132,13 @@ impl EmbeddedJournal {
         error
     }
 
-    fn check_writable(&self) -> Result<(), AppendError> {
+    fn check_writable(&mut self) -> Result<(), AppendError> {
+        if self.poisoned.is_none()
+            && let Some(reason) = self.checkpoints.failed_sync()
+        {
+            let error = AppendError::Poisoned(format!("copying the write-ahead log: {reason}"));
+            return Err(self.poison(error));
+        }
         self.poisoned.as_ref().map_or(Ok(()), |reason| Err(AppendError::Poisoned(reason.clone())))
     }
 
@@ -150,6 +157,10 @@ impl Journal for EmbeddedJournal {
 
     fn head(&self) -> Revision {
         self.head
+    }
+
+    fn checksum(&self) -> Checksum {
+        self.checksum
     }
 
     fn append(&mut self, record: &Record) -> Result<Durable<Position>, AppendError> {

@@ -7,12 +7,12 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::fault::read_fault;
 use super::schema::{PruneAnchor, load_anchor, open_reader};
-use crate::journal::JournalReader;
 use crate::journal::carried::{Carried, RevocationKey};
 use crate::journal::checksum::{self, Checksum};
 use crate::journal::codec::decode_carried;
 use crate::journal::error::ReadError;
 use crate::journal::record::Record;
+use crate::journal::{JournalReader, Linked};
 use crate::revocation::Revision;
 
 /// A reading end with a connection of its own.
@@ -38,18 +38,18 @@ impl Reader {
 }
 
 impl JournalReader for Reader {
-    fn read(&self, from: Revision, bytes_max: usize, records_max: usize) -> Result<Vec<Record>, ReadError> {
+    fn linked(&self, from: Revision, bytes_max: usize, records_max: usize) -> Result<Vec<Linked>, ReadError> {
         let connection = self.connection.lock();
         // One transaction, so that nothing is pruned between the look at the bounds and the reading.
         let transaction = connection.unchecked_transaction().map_err(|error| read_fault(error, from))?;
         let mut records = Vec::new();
         let mut bytes_left = bytes_max;
-        walk(&transaction, from, |record, bytes| {
+        walk(&transaction, from, |linked, bytes| {
             if !records.is_empty() && bytes > bytes_left {
                 return false;
             }
             bytes_left = bytes_left.saturating_sub(bytes);
-            records.push(record);
+            records.push(linked);
             records.len() < records_max
         })?;
         Ok(records)
@@ -74,7 +74,7 @@ impl JournalReader for Reader {
 pub(super) fn walk(
     connection: &Connection,
     from: Revision,
-    mut visit: impl FnMut(Record, usize) -> bool,
+    mut visit: impl FnMut(Linked, usize) -> bool,
 ) -> Result<Checksum, ReadError> {
     let Bounds { anchor, head } = bounds(connection)?;
     let mut expected = Revision(from.0.max(1));
@@ -109,7 +109,7 @@ pub(super) fn walk(
             return Err(corrupt(format!("the record says it is {}", record.revision)));
         }
         before = checksum;
-        if !visit(record, bytes.len()) {
+        if !visit(Linked { checksum, record }, bytes.len()) {
             break;
         }
         expected = expected.next();

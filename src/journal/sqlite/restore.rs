@@ -6,15 +6,16 @@
 //!
 //! The backup is only read. Until the last step there is no journal in the new directory, and no server starts there.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
 use super::{fault, reader, schema, settle, verify};
 use crate::journal::error::OpenError;
+use crate::journal::folder::create_private_folder;
 use crate::journal::identity::{DescendError, Identity};
 use crate::revocation::Revision;
 
@@ -160,6 +161,7 @@ impl Drop for Restoring {
 fn rewrite(connection: &mut Connection, identity: &Identity) -> Result<(), rusqlite::Error> {
     let transaction = connection.transaction()?;
     schema::store_identity(&transaction, identity)?;
+    schema::upgrade(&transaction)?;
     transaction.commit()?;
     connection.pragma_update(None, "journal_mode", "DELETE")
 }
@@ -181,7 +183,7 @@ fn lock_backup(backup: &Path) -> Result<Option<File>, RestoreError> {
 
 fn make_empty(dir: &Path) -> Result<(), RestoreError> {
     let told = |source| io_error(dir, source);
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(told)?;
+    create_private_folder(dir).map_err(told)?;
     match fs::read_dir(dir).map_err(told)?.next() {
         None => Ok(()),
         Some(_) => Err(RestoreError::NotEmpty { path: dir.to_owned() }),

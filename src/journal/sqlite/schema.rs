@@ -20,6 +20,9 @@ pub(super) const APPLICATION_ID: u32 = 0x5253_434a;
 /// Waiting for a lock that a foreign tool holds; our own connections never wait for each other.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The oldest format that is read. It lacks records of credentials and is otherwise format 2.
+const FORMAT_MIN: u32 = 1;
+
 /// The checksum stands before the bytes so that it can be read without walking through them.
 const TABLES: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID, STRICT;
@@ -76,7 +79,7 @@ pub(super) fn open_connection(path: &Path) -> Result<Connection, rusqlite::Error
 }
 
 /// Refuses what is not ours or not yet ours.
-fn check_header(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+pub(super) fn check_header(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
     let application_id = match number("application_id") {
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
@@ -89,10 +92,21 @@ fn check_header(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     }
     let found = number("user_version").map_err(|error| open_fault(error, path))?;
     match found {
-        FORMAT_VERSION => Ok(()),
+        FORMAT_MIN..=FORMAT_VERSION => Ok(()),
         0 => Err(OpenError::Foreign { path: path.to_owned() }),
         _ => Err(OpenError::NewerFormat { path: path.to_owned(), found, supported: FORMAT_VERSION }),
     }
+}
+
+/// Says in the file that it has the present format; durable with the next commit or checkpoint. An older program refuses
+/// it from then on, whether or not there is a record that it could not read.
+pub(super) fn upgrade(connection: &Connection) -> Result<(), rusqlite::Error> {
+    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found < FORMAT_VERSION {
+        tracing::info!(from = found, to = FORMAT_VERSION, "the journal is upgraded");
+        connection.pragma_update(None, "user_version", FORMAT_VERSION)?;
+    }
+    Ok(())
 }
 
 /// Makes a complete database beside `path` and renames it there: a file at `path` is never half made.

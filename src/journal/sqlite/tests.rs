@@ -118,10 +118,32 @@ fn a_directory_in_use_is_refused_and_named() {
 #[test]
 fn a_newer_format_is_refused_naming_both() {
     let dir = filled(1);
-    tamper(dir.path(), "PRAGMA user_version = 2");
+    tamper(dir.path(), "PRAGMA user_version = 3");
     let refused = open(dir.path()).unwrap_err();
-    assert!(matches!(refused, OpenError::NewerFormat { found: 2, supported: 1, .. }), "{refused:?}");
-    assert!(refused.to_string().contains("format 2") && refused.to_string().contains("up to format 1"));
+    assert!(matches!(refused, OpenError::NewerFormat { found: 3, supported: 2, .. }), "{refused:?}");
+    assert!(refused.to_string().contains("format 3") && refused.to_string().contains("up to format 2"));
+}
+
+#[test]
+fn a_journal_of_format_1_is_upgraded_once_it_proved_sound() {
+    let dir = filled(3);
+    let format = || -> u32 {
+        let connection = Connection::open(dir.path().join("journal.sqlite")).unwrap();
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+    };
+    tamper(dir.path(), "PRAGMA user_version = 1; UPDATE records SET checksum = zeroblob(32) WHERE revision = 3");
+    assert!(matches!(open(dir.path()), Err(OpenError::Corrupt { .. })));
+    assert_eq!(format(), 1, "nothing is changed in what is damaged");
+    let dir = filled(3);
+    tamper(dir.path(), "PRAGMA user_version = 1");
+    let before = read_all(&*open(dir.path()).unwrap().reader().unwrap());
+    let mut journal = open(dir.path()).unwrap();
+    assert_eq!(read_all(&*journal.reader().unwrap()), before);
+    let all = sample::one_of_each();
+    append_all(&mut journal, &all[3..]);
+    drop(journal);
+    let connection = Connection::open(dir.path().join("journal.sqlite")).unwrap();
+    assert_eq!(connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0)), Ok(2));
 }
 
 #[test]

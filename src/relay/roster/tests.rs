@@ -133,17 +133,15 @@ impl World {
     fn arrive(&mut self, node: usize, id: NodeId, role: Role) -> u64 {
         let (seat, now) = (self.number(), self.now());
         if node == 0 {
-            assert!(self.authority.handle_hello(
-                now,
-                seat,
-                "",
-                &hello(id, role),
-                PolicyInForce::of(&Policy::default())
-            ));
+            assert!(
+                self.authority
+                    .handle_hello(now, seat, &"".into(), &hello(id, role), PolicyInForce::of(&Policy::default()))
+                    .unwrap()
+            );
             self.authority.handle_ack(seat, id, &ack());
         } else {
             let seats = &self.relays[node - 1].seats;
-            assert!(seats.handle_hello(seat, "", &hello(id, role)).is_none());
+            assert!(seats.handle_hello(seat, &"".into(), &hello(id, role)).unwrap().is_none());
             seats.handle_ack(seat, id, &ack());
         }
         seat
@@ -315,7 +313,7 @@ fn everybody_is_told_in_parts() {
     let seats = below.seats(EPOCH);
     for seat in 1..=400u64 {
         let hello = hello(NodeId(u128::from(seat).to_be_bytes()), Role::Leaf);
-        assert!(seats.handle_hello(seat, "10.0.0.1:1", &hello).is_none());
+        assert!(seats.handle_hello(seat, &"10.0.0.1:1".into(), &hello).unwrap().is_none());
     }
     below.begin();
     (1..=200u64).for_each(|seat| seats.handle_leave(seat, NodeId(u128::from(seat).to_be_bytes()), true));
@@ -346,20 +344,20 @@ fn too_many_that_are_cut_off_are_left_to_the_authority() {
     let mut authority = new_authority();
     let now = Moment { boot: Duration::ZERO, wall: UnixMillis(0) };
     let relay = hello(node_id(1), Role::Relay);
-    assert!(authority.handle_hello(now, 1, "", &relay, PolicyInForce::LOOSEST));
+    assert!(authority.handle_hello(now, 1, &"".into(), &relay, PolicyInForce::LOOSEST).unwrap());
     let mut hear = |below: &Below| {
         told(below).iter().for_each(|part| authority.handle_roster(now, 1, node_id(1), part).unwrap());
         (authority.members().count(), authority.cut_off())
     };
     let id = |seat: u64| NodeId(u128::from(seat).to_be_bytes());
     let many = CUT_OFF_MAX + 2;
-    (1..=many).for_each(|seat| drop(seats.handle_hello(seat, "", &hello(id(seat), Role::Leaf))));
+    (1..=many).for_each(|seat| drop(seats.handle_hello(seat, &"".into(), &hello(id(seat), Role::Leaf)).unwrap()));
     (2..=many).for_each(|seat| seats.handle_leave(seat, id(seat), false));
     assert_eq!(hear(&below), (many as usize + 1, many - 1));
     time.advance(REFRESH_INTERVAL);
     assert_eq!(told(&below), []);
     // One that went a moment ago may not have been heard of.
-    drop(seats.handle_hello(many + 1, "", &hello(id(many + 1), Role::Leaf)));
+    drop(seats.handle_hello(many + 1, &"".into(), &hello(id(many + 1), Role::Leaf)).unwrap());
     seats.handle_leave(many + 1, id(many + 1), false);
     assert_eq!(hear(&below), (many as usize + 2, many));
     time.advance(REFRESH_INTERVAL);
@@ -384,7 +382,7 @@ fn large_entries_stay_below_what_a_message_may_be() {
             reconnect_reason: "x".repeat(256),
             ..hello(NodeId(u128::from(seat).to_be_bytes()), Role::Relay)
         };
-        assert!(seats.handle_hello(seat, &"x".repeat(300), &hello).is_none());
+        assert!(seats.handle_hello(seat, &"x".repeat(300).as_str().into(), &hello).unwrap().is_none());
         let policy = Some(PolicyInForce { max_staleness: Duration::from_secs(u64::MAX), ..PolicyInForce::LOOSEST });
         seats.handle_ack(seat, hello.subscriber, &Ack { applied: Revision(u64::MAX), policy, ..ack() });
     }

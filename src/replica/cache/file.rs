@@ -8,9 +8,9 @@
 //!
 //! The format belongs to protocol version 1: a signature of another version would not verify.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::{self, Read as _, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -47,6 +47,16 @@ pub(super) fn create(path: &Path) -> io::Result<File> {
 /// Makes a file anew.
 pub(super) fn create_empty(path: &Path) -> io::Result<File> {
     File::options().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+/// Makes a directory, and those above it that are missing, for its owner only and durably.
+pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    for made in missing.iter().rev() {
+        sync_dir(made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
 }
 
 /// Makes names durable.

@@ -1,6 +1,7 @@
 //! What of members outlives the process.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Below, Fleet, Heard, Member};
 use crate::replication::frames::{About, NodeId, PolicyInForce, Role};
@@ -18,6 +19,8 @@ pub struct Kept {
     pub role: Role,
     /// What it does when stale.
     pub policy: PolicyInForce,
+    /// The principal whose process it is, if one was asked for.
+    pub owner: Option<Arc<str>>,
     /// The relay it is or was connected to, if not to this process.
     pub parent: Option<NodeId>,
     /// The relay in a seat here that told of it.
@@ -29,7 +32,7 @@ pub struct Kept {
 impl Fleet {
     /// Takes back what was kept over a restart: all of them are cut off from now on.
     pub fn restore(&mut self, now: Moment, kept: impl IntoIterator<Item = Kept>) {
-        for Kept { id, name, role, policy, parent, via, heard } in kept {
+        for Kept { id, name, role, policy, owner, parent, via, heard } in kept {
             let mut member = Member {
                 about: About {
                     name,
@@ -44,6 +47,7 @@ impl Fleet {
                     mode: None,
                     source_time: UnixMillis(0),
                 },
+                owner,
                 seat: None,
                 earlier: BTreeMap::new(),
                 below: parent.map(|parent| Below { via, parent, present: false, report: 0, stay: 0 }),
@@ -69,6 +73,7 @@ impl Fleet {
         let (parent, via) = (member.parent(), member.below.and_then(|below| below.via));
         let via = via.filter(|_| parent.is_some());
         let heard = member.heard.as_ref().and_then(Heard::to_keep);
-        Some(Kept { id, name: name.clone(), role: *role, policy: *policy, parent, via, heard })
+        let owner = member.owner.clone();
+        Some(Kept { id, name: name.clone(), role: *role, policy: *policy, owner, parent, via, heard })
     }
 }

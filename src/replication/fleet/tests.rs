@@ -53,7 +53,7 @@ fn fleet() -> Fleet {
 }
 
 fn join(fleet: &mut Fleet, seat: u64, id: NodeId, role: Role, name: &str) {
-    assert!(fleet.handle_hello(at(0), seat, "10.0.0.1:1", &hello(id, role, name), DENY));
+    assert!(fleet.handle_hello(at(0), seat, &"10.0.0.1:1".into(), &hello(id, role, name), DENY).unwrap());
 }
 
 fn part(memory: u64, begins: bool, complete: Option<u64>) -> Roster {
@@ -395,7 +395,7 @@ fn whoever_cannot_be_listed_is_counted() {
         Roster { entries: vec![entry(1, R1, 1, true), entry(2, R1, 2, true)], unlisted: 3, ..part(1, true, Some(2)) };
     fleet.handle_roster(at(1), 1, R1, &both).unwrap();
     assert_eq!((fleet.unlisted_below(), place(&fleet, 2)), (4, None));
-    assert!(!fleet.handle_hello(at(1), 9, "", &hello(leaf(9), Role::Leaf, ""), DENY));
+    assert!(!fleet.handle_hello(at(1), 9, &"".into(), &hello(leaf(9), Role::Leaf, ""), DENY).unwrap());
     assert_eq!(fleet.subtree().subscribers, 2 + 4 + 1);
     fleet.handle_leave(at(1), 9, leaf(9), false);
     assert_eq!(fleet.unlisted(), 1, "nobody remembers it");
@@ -475,4 +475,32 @@ fn a_relay_that_counts_without_end_is_counted_up_to_the_end() {
     let mut fleet = self::fleet();
     acknowledge(&mut fleet, 2, u64::MAX, 10, u64::MAX);
     assert_eq!(fleet.subtree().subscribers, u64::MAX);
+}
+
+#[test]
+fn an_id_is_that_of_the_principal_who_came_with_it_first_until_it_goes() {
+    let mut fleet = Fleet::new(None, 10);
+    let guest = |principal: Option<&str>| Guest { principal: principal.map(Into::into), ..Guest::from("10.0.0.1") };
+    let come = |fleet: &mut Fleet, seat, principal| {
+        fleet.handle_hello(at(seat), seat, &guest(principal), &hello(leaf(1), Role::Leaf, "a"), DENY)
+    };
+    assert_eq!(come(&mut fleet, 1, None), Ok(true), "nobody was asked yet");
+    assert_eq!(come(&mut fleet, 2, Some("gate")), Ok(true));
+    fleet.handle_leave(at(3), 1, leaf(1), false);
+    fleet.take_changed();
+    assert_eq!(come(&mut fleet, 4, Some("mallory")), Err(NotItsOwner));
+    assert!(fleet.take_changed().is_empty(), "nothing was changed");
+    assert_eq!(fleet.members().next().map(|(_, member)| member.place()), Some(Place::Seat(2)));
+    fleet.handle_leave(at(5), 2, leaf(1), false);
+    assert_eq!(come(&mut fleet, 6, Some("mallory")), Err(NotItsOwner), "it is cut off, and still the gate's");
+
+    let kept = fleet.kept(leaf(1)).unwrap();
+    let mut restarted = Fleet::new(None, 10);
+    restarted.restore(at(7), [kept]);
+    assert_eq!(come(&mut restarted, 8, Some("mallory")), Err(NotItsOwner), "over a restart, too");
+    assert_eq!(come(&mut restarted, 9, None), Ok(true), "of a server that asks nobody");
+    restarted.handle_leave(at(9), 9, leaf(1), false);
+    assert_eq!(come(&mut restarted, 10, Some("gate")), Ok(true));
+    restarted.handle_leave(at(11), 10, leaf(1), true);
+    assert_eq!(come(&mut restarted, 12, Some("mallory")), Ok(true), "it has said goodbye");
 }

@@ -1,6 +1,6 @@
 //! What an operator asks of a node, beside its condition.
 
-use super::{Caller, Pending, Position, WriteError};
+use super::{Caller, ExportParts, Pending, Position, Revision, WriteError};
 
 /// Done for operators.
 pub trait Operates: Send + Sync {
@@ -9,6 +9,12 @@ pub trait Operates: Send + Sync {
     /// # Errors
     /// [`OperateError::Busy`] while another one is being made, [`OperateError::Unsupported`] where there is no journal.
     fn backup(&self) -> Result<BackupParts, OperateError>;
+
+    /// The records of the journal from `from` on, or from the oldest if that is zero, up to where it stands now.
+    ///
+    /// # Errors
+    /// [`OperateError::Busy`] while as many as may be are under way, [`OperateError::Unsupported`] where there is no journal.
+    fn export(&self, from: Revision) -> Result<ExportParts, OperateError>;
 
     /// Gives up, durably and at every replica, what epochs up to `generation` revoked and the present one lacks. Says
     /// where that is in force; accepting the same again changes nothing.
@@ -50,12 +56,18 @@ pub enum BackupPart {
 /// Why an operator's request was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OperateError {
-    /// Another one is under way.
-    #[error("another backup is being made")]
+    /// As many as may be are under way.
+    #[error("as many backups or exports as may be made at once are under way")]
     Busy,
     /// Not now.
     #[error("cannot be done now: {0}")]
     Unavailable(String),
+    /// What was asked for is gone.
+    #[error("records before revision {oldest} have been pruned")]
+    Pruned {
+        /// The oldest that is kept.
+        oldest: Revision,
+    },
     /// Not by this node.
     #[error("this node cannot do that; ask the authority")]
     Unsupported,

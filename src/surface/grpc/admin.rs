@@ -9,22 +9,25 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::errors::status;
-use crate::revocation::ports::{AcceptLossError, BackupParts, OperateError};
+use crate::revocation::Revision;
+use crate::revocation::ports::{AcceptLossError, OperateError};
 use crate::surface::ask::{Desk, Refusal};
-use crate::surface::peer::Peer;
+use crate::surface::asker::Asker;
+use crate::surface::credentials::is_private;
 use crate::surface::violations::Violations;
 use crate::wire::pb;
 use crate::wire::pb::admin_service_server::AdminService;
 
-/// Parts of a backup on their way to the transport: 1 MiB.
-const BACKUP_PARTS: usize = 4;
-/// A caller that takes nothing of its backup for so long is cut: others wait for their turn.
-const BACKUP_STALLED_AFTER: Duration = Duration::from_secs(60);
+/// Parts of a backup or an export on their way to the transport: 1 MiB, unless records are longer.
+const PARTS: usize = 4;
+/// A caller that takes nothing for so long is cut: others wait for their turn.
+const STALLED_AFTER: Duration = Duration::from_secs(60);
 
 pub(super) struct Service(pub(super) Desk);
 
 #[tonic::async_trait]
 impl AdminService for Service {
+    type ExportJournalStream = ReceiverStream<Result<pb::ExportJournalResponse, Status>>;
     type BackupStream = ReceiverStream<Result<pb::BackupResponse, Status>>;
 
     async fn get_status(&self, _: Request<pb::GetStatusRequest>) -> Result<Response<pb::GetStatusResponse>, Status> {
@@ -35,7 +38,7 @@ impl AdminService for Service {
         &self,
         request: Request<pb::AcceptLossRequest>,
     ) -> Result<Response<pb::AcceptLossResponse>, Status> {
-        let caller = Peer::of(request.extensions()).anonymous();
+        let caller = Asker::of(request.extensions()).map_err(|refusal| status(&refusal))?.caller();
         let accepted = self.0.node.operates.accept_loss(caller, request.get_ref().generation).await;
         let position = accepted.map_err(|error| status(&refusal(error)))?;
         Ok(Response::new(pb::AcceptLossResponse { position: Some(crate::wire::position_message(position)) }))
@@ -43,8 +46,45 @@ impl AdminService for Service {
 
     async fn backup(&self, _: Request<pb::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
         let parts = self.0.node.operates.backup().map_err(|error| status(&error.into()))?;
-        let (out, parts_out) = mpsc::channel(BACKUP_PARTS);
-        tokio::spawn(pump(parts, out));
+        let (out, parts_out) = mpsc::channel(PARTS);
+        tokio::spawn(pump(parts, out, crate::wire::backup_part));
+        Ok(Response::new(ReceiverStream::new(parts_out)))
+    }
+
+    async fn create_credential(
+        &self,
+        request: Request<pb::CreateCredentialRequest>,
+    ) -> Result<Response<pb::CreateCredentialResponse>, Status> {
+        let caller = Asker::of(request.extensions()).map_err(|refusal| status(&refusal))?.caller();
+        let is_private = is_private(request.extensions());
+        let created = self.0.create_credential(request.into_inner(), caller, is_private).await;
+        created.map(Response::new).map_err(|refusal| status(&refusal))
+    }
+
+    async fn list_credentials(
+        &self,
+        request: Request<pb::ListCredentialsRequest>,
+    ) -> Result<Response<pb::ListCredentialsResponse>, Status> {
+        self.0.list_credentials(request.get_ref()).map(Response::new).map_err(|refusal| status(&refusal))
+    }
+
+    async fn revoke_credential(
+        &self,
+        request: Request<pb::RevokeCredentialRequest>,
+    ) -> Result<Response<pb::RevokeCredentialResponse>, Status> {
+        let caller = Asker::of(request.extensions()).map_err(|refusal| status(&refusal))?.caller();
+        let revoked = self.0.revoke_credential(request.into_inner(), caller).await;
+        revoked.map(Response::new).map_err(|refusal| status(&refusal))
+    }
+
+    async fn export_journal(
+        &self,
+        request: Request<pb::ExportJournalRequest>,
+    ) -> Result<Response<Self::ExportJournalStream>, Status> {
+        let from = Revision(request.get_ref().from_revision);
+        let parts = self.0.node.operates.export(from).map_err(|error| status(&error.into()))?;
+        let (out, parts_out) = mpsc::channel(PARTS);
+        tokio::spawn(pump(parts, out, crate::wire::export_part));
         Ok(Response::new(ReceiverStream::new(parts_out)))
     }
 
@@ -66,7 +106,11 @@ fn refusal(error: AcceptLossError) -> Refusal {
 }
 
 /// Hands on one part after the other, until the last one, an error, or a caller that left or stalls.
-async fn pump(mut parts: BackupParts, out: mpsc::Sender<Result<pb::BackupResponse, Status>>) {
+async fn pump<P: Send + 'static, M>(
+    mut parts: Box<dyn Iterator<Item = Result<P, OperateError>> + Send>,
+    out: mpsc::Sender<Result<M, Status>>,
+    message_of: fn(P) -> M,
+) {
     loop {
         let read = spawn_blocking(move || {
             let part = parts.next();
@@ -84,8 +128,8 @@ async fn pump(mut parts: BackupParts, out: mpsc::Sender<Result<pb::BackupRespons
             }
         };
         let Some(part) = part else { return };
-        let message = part.map(crate::wire::backup_part).map_err(|error| status(&error.into()));
-        if !matches!(timeout(BACKUP_STALLED_AFTER, out.send(message)).await, Ok(Ok(()))) {
+        let message = part.map(message_of).map_err(|error| status(&error.into()));
+        if !matches!(timeout(STALLED_AFTER, out.send(message)).await, Ok(Ok(()))) {
             return;
         }
     }

@@ -1,20 +1,16 @@
 //! Every refusal as a gRPC status: the code, a message for people, and `google.rpc` details for programs.
 //!
-//! `ErrorInfo.reason` names the refusal; `BadRequest` the wrong fields; `QuotaFailure` the limit; `RetryInfo` when a
+//! `ErrorInfo.reason` names the refusal; `BadRequest` the fields that are wrong or not permitted; `QuotaFailure` the limit; `RetryInfo` when a
 //! retry makes sense.
-
-use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use crate::revocation::ports::{FindError, OperateError, PropagationError, WriteError};
+use crate::revocation::ports::{CredentialError, FindError, OperateError, PropagationError, WriteError};
+use crate::security::access::{Denial, DenialReason};
 use crate::surface::ask::Refusal;
-use crate::surface::reason::{DOMAIN, reason};
+use crate::surface::reason::{DOMAIN, RETRY_DELAY, reason};
 use crate::surface::violations::Violations;
-
-/// When a refused but harmless request may be tried again.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// The status that tells a refusal.
 pub(crate) fn status(refusal: &Refusal) -> Status {
@@ -26,6 +22,11 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
             WriteError::Invalid(violations) => {
                 let violations = Violations::from(violations.clone());
                 return status(&Refusal::Invalid(violations));
+            }
+            WriteError::NotPermitted { violations } => {
+                let violations = Violations::from(violations.clone());
+                invalid(&mut details, &violations);
+                return Status::with_error_details(Code::PermissionDenied, violations.to_string(), details);
             }
             WriteError::TooManyShapes { .. } => quota(&mut details, "shapes", error),
             WriteError::TooManyEntries { .. } => quota(&mut details, "max_entries", error),
@@ -47,6 +48,7 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
         Refusal::Operate(error) => match error {
             OperateError::Busy => retry(&mut details),
             OperateError::Unavailable(_) => Code::Unavailable,
+            OperateError::Pruned { .. } => Code::FailedPrecondition,
             OperateError::Unsupported => Code::Unimplemented,
         },
         Refusal::Propagation(error) => match error {
@@ -58,6 +60,11 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
             PropagationError::UnknownMember => Code::NotFound,
             PropagationError::MemberConnected | PropagationError::NotAuthority => Code::FailedPrecondition,
         },
+        Refusal::Denied(denial) => denied(&mut details, denial),
+        Refusal::TooManyConnections(_) => quota(&mut details, "connections", refusal),
+        Refusal::Credential(CredentialError::TooMany) => quota(&mut details, "credentials", refusal),
+        Refusal::Credential(CredentialError::NotFound | CredentialError::Write(_)) => Code::NotFound,
+        Refusal::Exposed => Code::FailedPrecondition,
         Refusal::NotFound => Code::NotFound,
     };
     Status::with_error_details(code, refusal.to_string(), details)
@@ -69,9 +76,25 @@ fn invalid(details: &mut ErrorDetails, violations: &Violations) -> Code {
     Code::InvalidArgument
 }
 
-fn quota(details: &mut ErrorDetails, subject: &str, error: &WriteError) -> Code {
+fn quota(details: &mut ErrorDetails, subject: &str, error: &impl std::fmt::Display) -> Code {
     details.add_quota_failure_violation(subject, error.to_string());
     Code::ResourceExhausted
+}
+
+fn denied(details: &mut ErrorDetails, denial: &Denial) -> Code {
+    if let Some(retry_after) = denial.retry_after {
+        details.set_retry_info(Some(retry_after));
+    }
+    match denial.reason {
+        DenialReason::TooManyRequests | DenialReason::TooManyWrites { .. } => Code::ResourceExhausted,
+        DenialReason::NoSuchCall => Code::Unimplemented,
+        DenialReason::Role { .. } | DenialReason::Member => Code::PermissionDenied,
+        DenialReason::Missing
+        | DenialReason::Malformed
+        | DenialReason::Unknown
+        | DenialReason::Expired
+        | DenialReason::Conflict => Code::Unauthenticated,
+    }
 }
 
 fn retry(details: &mut ErrorDetails) -> Code {
@@ -93,6 +116,7 @@ mod tests {
         for (refusal, code, reason) in [
             (Refusal::Invalid(wrong().into()), Code::InvalidArgument, "INVALID_REQUEST"),
             (WriteError::Invalid(wrong()).into(), Code::InvalidArgument, "INVALID_REQUEST"),
+            (WriteError::NotPermitted { violations: wrong() }.into(), Code::PermissionDenied, "NOT_PERMITTED"),
             (WriteError::TooManyShapes { active: vec![shape] }.into(), Code::ResourceExhausted, "TOO_MANY_SHAPES"),
             (WriteError::TooManyEntries { limit: 7 }.into(), Code::ResourceExhausted, "TOO_MANY_ENTRIES"),
             (WriteError::RequestIdReused.into(), Code::AlreadyExists, "REQUEST_ID_REUSED"),
@@ -108,7 +132,12 @@ mod tests {
                 "NOT_THE_AUTHORITY",
             ),
             (FindError::NotTheAuthority { upstream: "u".into() }.into(), Code::FailedPrecondition, "NOT_THE_AUTHORITY"),
-            (OperateError::Busy.into(), Code::Unavailable, "BACKUP_BUSY"),
+            (OperateError::Busy.into(), Code::Unavailable, "OPERATION_BUSY"),
+            (OperateError::Pruned { oldest: Revision(7) }.into(), Code::FailedPrecondition, "REVISION_PRUNED"),
+            (CredentialError::TooMany.into(), Code::ResourceExhausted, "TOO_MANY_CREDENTIALS"),
+            (CredentialError::NotFound.into(), Code::NotFound, "UNKNOWN_CREDENTIAL"),
+            (CredentialError::Write(WriteError::Overloaded).into(), Code::Unavailable, "OVERLOADED"),
+            (Refusal::Exposed, Code::FailedPrecondition, "PLAINTEXT"),
             (OperateError::Unavailable("disk full".into()).into(), Code::Unavailable, "OPERATION_UNAVAILABLE"),
             (OperateError::Unsupported.into(), Code::Unimplemented, "UNSUPPORTED"),
             (PropagationError::Invalid(wrong()).into(), Code::InvalidArgument, "INVALID_REQUEST"),

@@ -6,6 +6,7 @@ mod errors;
 mod replication;
 mod revocation;
 
+pub(super) use errors::status;
 pub use replication::{SentAway, SubscribeService, subscribe_service};
 
 use tonic::server::NamedService as _;

@@ -17,6 +17,7 @@ mod handoff;
 mod listing;
 mod pack;
 mod sent_away;
+mod standing;
 
 #[cfg(test)]
 mod tests;
@@ -40,10 +41,12 @@ use tower::Service;
 use crate::replication::source::Feeds;
 use crate::replication::subscription::STALLED_AFTER;
 use crate::revocation::ports::{NotAuthority, Pending, Propagates};
+use crate::surface::asker::Asker;
 use crate::surface::peer::Peer;
 use crate::wire::pb;
 use body::FrameBody;
 use sent_away::Subscriber;
+use standing::Standing;
 
 pub use sent_away::SentAway;
 
@@ -63,7 +66,7 @@ const SUBSCRIBE_PATH: &str = "/rescind.v1.ReplicationService/Subscribe";
 const LIST_PATH: &str = "/rescind.v1.ReplicationService/ListSubscribers";
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
-/// Serves `rescind.v1.ReplicationService` from the feed of the moment. Add it to the surface's routes.
+/// Serves `rescind.v1.ReplicationService` from the feed of the moment, to everybody. Add it to the surface's routes.
 #[must_use]
 pub fn subscribe_service(feeds: impl Feeds + 'static) -> SubscribeService {
     let propagates = Arc::new(NotAuthority);
@@ -74,6 +77,7 @@ pub fn subscribe_service(feeds: impl Feeds + 'static) -> SubscribeService {
         tasks: TaskTracker::new(),
         sent_away,
         history: Arc::new(Semaphore::new(HISTORY_READS_MAX)),
+        guarded: false,
         stalled_after: STALLED_AFTER,
     }
 }
@@ -87,6 +91,8 @@ pub struct SubscribeService {
     sent_away: Arc<SentAway>,
     /// The right to read the history.
     history: Arc<Semaphore>,
+    /// Requests must have come through the door.
+    guarded: bool,
     /// A subscriber that takes nothing for so long is cut.
     stalled_after: Duration,
 }
@@ -96,6 +102,12 @@ impl SubscribeService {
     #[must_use]
     pub fn listing(self, propagates: Arc<dyn Propagates>) -> Self {
         Self { propagates, ..self }
+    }
+
+    /// The same, to those only whom the surface's door let in.
+    #[must_use]
+    pub fn guarded(self) -> Self {
+        Self { guarded: true, ..self }
     }
 
     /// Who was sent away and why, since it began.
@@ -116,7 +128,13 @@ impl SubscribeService {
             return tonic::Status::unavailable("nothing can be served yet: this replica holds no verified set")
                 .into_http();
         };
-        let subscriber = Subscriber::new(self.sent_away(), Peer::of(request.extensions()).to_string());
+        let asker = match Asker::of(request.extensions()) {
+            Ok(asker) => asker,
+            Err(_) if !self.guarded => Asker::anybody(Peer::of(request.extensions())),
+            Err(refusal) => return super::errors::status(&refusal).into_http(),
+        };
+        let subscriber = Subscriber::new(self.sent_away(), asker.peer().to_string());
+        let standing = Standing::of(&asker);
         let decoder = ProstCodec::<pb::SubscribeResponse, pb::SubscribeRequest>::raw_decoder(BufferSettings::new(
             INBOUND_BUFFER_BYTES,
             YIELD_BYTES,
@@ -124,7 +142,7 @@ impl SubscribeService {
         let inbound = Streaming::new_request(decoder, request.into_body(), None, Some(INBOUND_BYTES_MAX));
         let (out, frames) = handoff::handoff();
         let history = Arc::clone(&self.history);
-        self.tasks.spawn(driver::drive(feed, subscriber, inbound, out, history, self.stalled_after));
+        self.tasks.spawn(driver::drive(feed, subscriber, standing, inbound, out, history, self.stalled_after));
         Response::builder()
             .header(header::CONTENT_TYPE, GRPC)
             .body(Body::new(FrameBody::new(frames)))

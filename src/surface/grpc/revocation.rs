@@ -4,7 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::errors::status;
 use crate::surface::ask::Desk;
-use crate::surface::peer::Peer;
+use crate::surface::asker::Asker;
 use crate::wire::pb;
 use crate::wire::pb::revocation_service_server::RevocationService;
 
@@ -13,16 +13,16 @@ pub(super) struct Service(pub(super) Desk);
 #[tonic::async_trait]
 impl RevocationService for Service {
     async fn revoke(&self, request: Request<pb::RevokeRequest>) -> Result<Response<pb::RevokeResponse>, Status> {
-        let peer = Peer::of(request.extensions());
-        self.0.revoke(request.into_inner(), peer).await.map(Response::new).map_err(|refusal| status(&refusal))
+        let asker = Asker::of(request.extensions()).map_err(|refusal| status(&refusal))?;
+        self.0.revoke(request.into_inner(), &asker).await.map(Response::new).map_err(|refusal| status(&refusal))
     }
 
     async fn reinstate(
         &self,
         request: Request<pb::ReinstateRequest>,
     ) -> Result<Response<pb::ReinstateResponse>, Status> {
-        let peer = Peer::of(request.extensions());
-        self.0.reinstate(request.into_inner(), peer).await.map(Response::new).map_err(|refusal| status(&refusal))
+        let asker = Asker::of(request.extensions()).map_err(|refusal| status(&refusal))?;
+        self.0.reinstate(request.into_inner(), &asker).await.map(Response::new).map_err(|refusal| status(&refusal))
     }
 
     async fn get_revocation(

@@ -50,8 +50,9 @@ pub(crate) fn revoke_request(json: &[u8]) -> Result<pb::RevokeRequest, DecodeErr
             request_id: fields.string("request_id", violations).unwrap_or_default(),
             dry_run: fields.boolean("dry_run", violations).unwrap_or_default(),
             any_issuer: fields.boolean("any_issuer", violations).unwrap_or_default(),
+            confirmed: fields.boolean("confirmed", violations).unwrap_or_default(),
         };
-        fields.finish("revocations, request_id, dry_run, any_issuer", violations);
+        fields.finish("revocations, request_id, dry_run, any_issuer, confirmed", violations);
         Some(request)
     })
 }

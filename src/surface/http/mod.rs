@@ -18,7 +18,7 @@ mod tests;
 mod time;
 mod tree;
 
-pub(crate) use problem::Problem;
+pub(crate) use problem::{Problem, overloaded};
 pub(super) use routes::{Twins, fallback, router};
 // The command line speaks the same JSON in its batches and its output.
 pub use decode::{DecodeError, revocation};

@@ -1,15 +1,20 @@
 //! Refusals as problem details (RFC 9457).
 
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
 use super::decode::DecodeError;
-use crate::revocation::ports::{FindError, OperateError, PropagationError, WriteError};
+use crate::revocation::ports::{CredentialError, FindError, OperateError, PropagationError, WriteError};
+use crate::security::access::DenialReason;
 use crate::surface::ask::Refusal;
-use crate::surface::reason::reason;
+use crate::surface::budget::Late;
+use crate::surface::reason::{OVERLOADED, reason};
 use crate::surface::violations::Violations;
+
+/// When a refused but harmless request may be tried again.
+const RETRY_SECONDS: u64 = 1;
 
 /// A problem details answer. Its `type` is `urn:rescind:problem:` and the refusal's reason.
 #[derive(Clone, Debug)]
@@ -18,23 +23,36 @@ pub(crate) struct Problem {
     reason: &'static str,
     detail: String,
     violations: Violations,
-    retry: bool,
+    /// In whole seconds.
+    retry_after: Option<u64>,
+    challenge: bool,
 }
 
 impl Problem {
     /// A problem without wrong fields.
     pub(crate) fn new(status: StatusCode, reason: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, reason, detail: detail.into(), violations: Violations::default(), retry: false }
+        Self {
+            status,
+            reason,
+            detail: detail.into(),
+            violations: Violations::default(),
+            retry_after: None,
+            challenge: false,
+        }
     }
 
     fn invalid(violations: Violations) -> Self {
+        Self::of_fields(StatusCode::BAD_REQUEST, "INVALID_REQUEST", violations)
+    }
+
+    fn of_fields(status: StatusCode, reason: &'static str, violations: Violations) -> Self {
         let violations = violations.renamed(json_field);
         let detail = violations.to_string();
-        Self { violations, ..Self::new(StatusCode::BAD_REQUEST, "INVALID_REQUEST", detail) }
+        Self { violations, ..Self::new(status, reason, detail) }
     }
 
     fn and_retry(self) -> Self {
-        Self { retry: true, ..self }
+        Self { retry_after: Some(RETRY_SECONDS), ..self }
     }
 
     /// The HTTP status.
@@ -52,6 +70,9 @@ impl From<Refusal> for Problem {
             Refusal::Invalid(violations) => Self::invalid(violations),
             Refusal::Write(error) => match error {
                 WriteError::Invalid(violations) => Self::invalid(violations.into()),
+                WriteError::NotPermitted { violations } => {
+                    Self::of_fields(StatusCode::FORBIDDEN, reason, violations.into())
+                }
                 WriteError::TooManyShapes { .. } | WriteError::TooManyEntries { .. } => {
                     problem(StatusCode::INSUFFICIENT_STORAGE)
                 }
@@ -71,6 +92,7 @@ impl From<Refusal> for Problem {
             Refusal::Operate(error) => match error {
                 OperateError::Busy => problem(StatusCode::SERVICE_UNAVAILABLE).and_retry(),
                 OperateError::Unavailable(_) => problem(StatusCode::SERVICE_UNAVAILABLE),
+                OperateError::Pruned { .. } => problem(StatusCode::GONE),
                 OperateError::Unsupported => problem(StatusCode::NOT_IMPLEMENTED),
             },
             Refusal::Propagation(error) => match error {
@@ -79,9 +101,47 @@ impl From<Refusal> for Problem {
                 PropagationError::UnknownMember => problem(StatusCode::NOT_FOUND),
                 PropagationError::MemberConnected | PropagationError::NotAuthority => problem(StatusCode::CONFLICT),
             },
+            Refusal::Denied(denial) => Self {
+                retry_after: denial.retry_after.map(|wait| wait.as_millis().div_ceil(1000).max(1) as u64),
+                challenge: denial.reason.is_unauthenticated(),
+                ..problem(denied(denial.reason))
+            },
+            Refusal::TooManyConnections(_) => problem(StatusCode::TOO_MANY_REQUESTS),
+            Refusal::Credential(CredentialError::TooMany) => problem(StatusCode::INSUFFICIENT_STORAGE),
+            Refusal::Credential(CredentialError::NotFound | CredentialError::Write(_)) => {
+                problem(StatusCode::NOT_FOUND)
+            }
+            Refusal::Exposed => problem(StatusCode::CONFLICT),
             Refusal::NotFound => problem(StatusCode::NOT_FOUND),
         }
     }
+}
+
+fn denied(reason: DenialReason) -> StatusCode {
+    match reason {
+        DenialReason::Missing
+        | DenialReason::Malformed
+        | DenialReason::Unknown
+        | DenialReason::Expired
+        | DenialReason::Conflict => StatusCode::UNAUTHORIZED,
+        DenialReason::Role { .. } | DenialReason::Member => StatusCode::FORBIDDEN,
+        DenialReason::NoSuchCall => StatusCode::NOT_FOUND,
+        DenialReason::TooManyRequests | DenialReason::TooManyWrites { .. } => StatusCode::TOO_MANY_REQUESTS,
+    }
+}
+
+impl From<Late> for Problem {
+    fn from(late: Late) -> Self {
+        match late {
+            Late::Slow => Self::new(StatusCode::REQUEST_TIMEOUT, "BODY_TIMEOUT", late.detail()),
+            Late::Displaced | Late::Large => overloaded(late.detail()),
+        }
+    }
+}
+
+/// There is no room now.
+pub(crate) fn overloaded(detail: String) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, OVERLOADED, detail).and_retry()
 }
 
 impl From<DecodeError> for Problem {
@@ -109,8 +169,11 @@ impl IntoResponse for Problem {
         let mut response = (self.status, body.to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.retry {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if self.challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"rescind\""));
         }
         response
     }

@@ -9,7 +9,7 @@ use crate::wire::{self, pb};
 #[must_use]
 pub fn revoke(response: &pb::RevokeResponse) -> Value {
     let outcome = |outcome: &pb::RevocationOutcome| {
-        json!({
+        let mut members = json!({
             "id": text(&outcome.id),
             "selector": outcome.selector.as_ref().map(selector),
             "cutoff": time(outcome.cutoff_seconds),
@@ -18,7 +18,16 @@ pub fn revoke(response: &pb::RevokeResponse) -> Value {
             "expires_at": time(outcome.expires_at_seconds),
             "already_expired": outcome.already_expired,
             "merged": outcome.merged,
-        })
+        });
+        if let Some(preview) = &outcome.preview {
+            members["preview"] = json!({
+                "merges_with": preview.merges_with,
+                "merges_with_more": preview.merges_with_more,
+                "cutoff": time(preview.cutoff_seconds),
+                "expires_at": time(preview.expires_at_seconds),
+            });
+        }
+        members
     };
     json!({
         "position": position(response.position.as_ref()),
@@ -119,6 +128,9 @@ pub fn status(response: &pb::GetStatusResponse) -> Value {
         "writes_refused": text(&response.writes_refused),
         "clock_alarm": text(&response.clock_alarm),
         "insecure": response.insecure,
+        "authentication": response.authentication,
+        "tls": response.tls,
+        "audit_head": text(&response.audit_head),
         "public_key": hex(&response.public_key),
         "data_dir": response.data_dir,
         "following": response.following.as_ref().map(following),

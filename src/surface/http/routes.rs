@@ -1,7 +1,5 @@
 //! The endpoints: take the body, ask, answer.
 
-use std::time::Duration;
-
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -16,12 +14,10 @@ use super::problem::Problem;
 use super::{decode, render};
 use crate::revocation::ports::REQUEST_BYTES_MAX;
 use crate::surface::ask::Desk;
+use crate::surface::asker::Asker;
+use crate::surface::budget::{BODY_WITHIN, Late};
 use crate::surface::guard::is_grpc;
-use crate::surface::peer::Peer;
 use crate::wire::pb;
-
-/// How long a body may take to arrive, so that no connection is held by a trickle.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the endpoints need.
 #[derive(Clone)]
@@ -55,16 +51,16 @@ async fn method_not_allowed() -> Problem {
 }
 
 async fn revoke(State(twins): State<Twins>, request: Request) -> Result<Response, Problem> {
-    let peer = Peer::of(request.extensions());
+    let asker = Asker::of(request.extensions())?;
     let message = decode::revoke_request(&body(request).await?)?;
-    let response = twins.desk.revoke(message, peer).await?;
+    let response = twins.desk.revoke(message, &asker).await?;
     Ok(answer(StatusCode::OK, &render::revoke(&response)))
 }
 
 async fn reinstate(State(twins): State<Twins>, request: Request) -> Result<Response, Problem> {
-    let peer = Peer::of(request.extensions());
+    let asker = Asker::of(request.extensions())?;
     let message = decode::reinstate_request(&body(request).await?)?;
-    let response = twins.desk.reinstate(message, peer).await?;
+    let response = twins.desk.reinstate(message, &asker).await?;
     Ok(answer(StatusCode::OK, &render::reinstate(&response)))
 }
 
@@ -93,17 +89,17 @@ async fn body(request: Request) -> Result<axum::body::Bytes, Problem> {
         let detail = "the Content-Type must be application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "CONTENT_TYPE", detail));
     }
-    match timeout(BODY_TIMEOUT, to_bytes(request.into_body(), REQUEST_BYTES_MAX)).await {
+    match timeout(BODY_WITHIN, to_bytes(request.into_body(), REQUEST_BYTES_MAX)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) if is_length_limit(&error) => {
             let detail = format!("a body has at most {REQUEST_BYTES_MAX} bytes");
             Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", detail))
         }
-        Ok(Err(_)) => Err(Problem::new(StatusCode::BAD_REQUEST, "BODY_UNREADABLE", "the body could not be read")),
-        Err(_) => {
-            let detail = format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs());
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "BODY_TIMEOUT", detail))
-        }
+        Ok(Err(error)) => Err(Late::of(&error).map_or_else(
+            || Problem::new(StatusCode::BAD_REQUEST, "BODY_UNREADABLE", "the body could not be read"),
+            Problem::from,
+        )),
+        Err(_) => Err(Late::Slow.into()),
     }
 }
 

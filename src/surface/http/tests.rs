@@ -7,7 +7,7 @@ use http::{Request, StatusCode};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::revocation::ports::{CutoffChoice, ExpiryChoice, FindError, Target, WriteError};
+use crate::revocation::ports::{CutoffChoice, ExpiryChoice, FindError, Target, Violation, WriteError};
 use crate::revocation::{Cutoff, Hit, Shape, TestedClaim, UnixSeconds, UnknownCause, Verdict};
 use crate::surface::testing::{FakeNode, HERE};
 use crate::surface::{Options, Surface};
@@ -39,12 +39,13 @@ async fn a_revocation_reaches_the_node_as_through_grpc() {
               "expires_in_seconds": 3600, "exceptions": [{ "sid": "s1" }], "reason": "lost phone" },
             { "token": "opaque", "unbounded": true, "never_expires": true },
         ],
-        "request_id": "r1", "dry_run": false, "any_issuer": true,
+        "request_id": "r1", "dry_run": false, "any_issuer": true, "confirmed": true,
     });
     let (status, reply) = answer(&node, "/v1/revocations", request).await;
     assert_eq!(status, StatusCode::OK, "{reply}");
     let asked = node.revokes.lock().remove(0);
     assert_eq!((asked.request_id.as_deref(), asked.any_issuer, asked.dry_run), (Some("r1"), true, false));
+    assert!(asked.confirmed);
     assert_eq!(asked.items[0].target.selector().pairs().collect::<Vec<_>>(), [("admin", "true"), ("sub", "42")]);
     assert_eq!(asked.items[0].cutoff, CutoffChoice::At(UnixSeconds(1_767_225_601)), "a fraction rounds up");
     assert_eq!(asked.items[0].target.selector().tested(), TestedClaim::AuthTime);
@@ -60,6 +61,35 @@ async fn a_revocation_reaches_the_node_as_through_grpc() {
             "cutoff": "2026-01-01T00:00:00Z", "cutoff_on": "auth_time", "tokens_valid_from": "2026-01-01T00:00:01Z",
             "expires_at": "2026-01-02T00:00:00Z", "already_expired": false, "merged": false,
         })
+    );
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_what_would_be_in_force() {
+    let request = json!({ "revocations": [{ "selector": { "sub": "a" } }], "dry_run": true });
+    let (status, reply) = answer(&FakeNode::new(), "/v1/revocations", request).await;
+    assert_eq!((status, &reply["position"]), (StatusCode::OK, &Value::Null));
+    assert_eq!(
+        reply["outcomes"][0]["preview"],
+        json!({ "merges_with": ["abababab-42-0"], "merges_with_more": 3, "cutoff": null, "expires_at": null })
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_permitted_is_forbidden_field_by_field() {
+    let node = FakeNode::new();
+    let violation = |field: &str| Violation { field: field.into(), description: "needs the role admin".into() };
+    let violations = vec![violation("revocations[0].selector"), violation("revocations[1].never_expires")];
+    *node.write_error.lock() = Some(WriteError::NotPermitted { violations });
+    let request = json!({ "revocations": [{ "selector": { "sub": "a" } }] });
+    let (status, problem) = answer(&node, "/v1/revocations", request).await;
+    assert_eq!((status, &problem["type"]), (StatusCode::FORBIDDEN, &"urn:rescind:problem:not-permitted".into()));
+    assert_eq!(
+        problem["violations"],
+        json!([
+            { "field": "revocations[0].selector", "description": "needs the role admin" },
+            { "field": "revocations[1].never_expires", "description": "needs the role admin" },
+        ])
     );
 }
 

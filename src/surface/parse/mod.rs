@@ -4,6 +4,7 @@
 //! forms obey the same rules. What only the log can decide (limits on live entries, times relative to its now) is left
 //! to the node.
 
+mod credential;
 mod propagation;
 mod query;
 mod reinstate;
@@ -22,6 +23,7 @@ use crate::revocation::ports::{REASON_BYTES_MAX, REQUEST_BYTES_MAX, REQUEST_ID_B
 use crate::revocation::{Position, TestedClaim};
 use crate::wire::{self, pb};
 
+pub(crate) use credential::{CredentialChoice, Wanted, credential_choice, credentials_after, wanted_credential};
 pub(crate) use propagation::{await_propagation, forget, subscribers};
 pub(crate) use query::{id_query, list_query};
 pub(crate) use reinstate::reinstate_request;

@@ -35,13 +35,15 @@ pub(crate) fn revoke_request(
         Some(item)
     });
     let items: Vec<Revoke> = items.collect();
-    let (dry_run, any_issuer) = (message.dry_run, message.any_issuer);
+    let pb::RevokeRequest { dry_run, any_issuer, confirmed, .. } = message;
     violations.or(Some(()))?;
-    Ok(RevokeRequest { caller, request_id, body_hash: hash(message), items, dry_run, any_issuer })
+    Ok(RevokeRequest { caller, request_id, body_hash: hash(message), items, dry_run, any_issuer, confirmed })
 }
 
 fn hash(mut message: pb::RevokeRequest) -> [u8; 32] {
     message.request_id.clear();
+    // Whoever is told to confirm sends the same request again.
+    message.confirmed = false;
     for revocation in &mut message.revocations {
         if let Some(pb::revocation::Target::Selector(selector)) = &mut revocation.target {
             sort_claims(selector);

@@ -205,6 +205,7 @@ fn the_same_request_hashes_the_same_whatever_the_order_of_its_claims() {
     assert_eq!(one, hash(pb::RevokeRequest { request_id: "r1".into(), ..request(vec![with_selector(&pairs)]) }));
     assert_ne!(one, hash(request(vec![with_selector(&pairs[..1])])));
     assert_ne!(one, hash(pb::RevokeRequest { any_issuer: true, ..request(vec![with_selector(&pairs)]) }));
+    assert_eq!(one, hash(pb::RevokeRequest { confirmed: true, ..request(vec![with_selector(&pairs)]) }));
     let reason = pb::Revocation { reason: "why".into(), ..with_selector(&pairs) };
     assert_ne!(one, hash(request(vec![reason])));
 }

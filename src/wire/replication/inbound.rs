@@ -237,6 +237,7 @@ fn go_away_reason(reason: i32) -> Result<GoAwayReason, FrameError> {
         Ok(Reason::OldEpoch) => GoAwayReason::OldEpoch,
         Ok(Reason::Loop) => GoAwayReason::Loop,
         Ok(Reason::Displaced) => GoAwayReason::Displaced,
+        Ok(Reason::Denied) => GoAwayReason::Denied,
         Ok(Reason::Unspecified) => return Err(FrameError::Missing("go_away.reason")),
         Err(_) => return Err(FrameError::Invalid("go_away.reason")),
     })

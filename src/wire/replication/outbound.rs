@@ -220,6 +220,7 @@ fn go_away_reason(reason: GoAwayReason) -> pb::go_away::Reason {
         GoAwayReason::OldEpoch => Reason::OldEpoch,
         GoAwayReason::Loop => Reason::Loop,
         GoAwayReason::Displaced => Reason::Displaced,
+        GoAwayReason::Denied => Reason::Denied,
     }
 }
 

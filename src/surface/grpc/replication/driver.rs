@@ -11,8 +11,9 @@ use tonic::{Code, Status, Streaming};
 use super::handoff::Giver;
 use super::pack::pack;
 use super::sent_away::Subscriber;
-use crate::replication::frames::{DeltaFrame, GoAwayReason, Held, ToServer};
-use crate::replication::source::{HistoryError, Seat};
+use super::standing::Standing;
+use crate::replication::frames::{DeltaFrame, GoAwayReason, Held, Hello, ToServer};
+use crate::replication::source::{Guest, HistoryError, Seat};
 use crate::replication::subscription::Mode;
 use crate::replication::{Feed, Source, Step, Subscription};
 use crate::revocation::Revision;
@@ -41,6 +42,7 @@ enum Inbound {
 pub(super) fn drive(
     feed: Arc<dyn Feed>,
     mut subscriber: Subscriber,
+    mut standing: Option<Box<Standing>>,
     mut inbound: Streaming<pb::SubscribeRequest>,
     out: Giver,
     history: Arc<Semaphore>,
@@ -48,7 +50,8 @@ pub(super) fn drive(
 ) -> impl Future<Output = ()> + Send {
     async move {
         let mut subscription = Subscription::new(feed.now());
-        let mut seat = match feed.join(&subscriber.address) {
+        let principal = standing.as_ref().map(|standing| standing.principal());
+        let mut seat = match feed.join(Guest { address: subscriber.address.clone(), principal }) {
             Ok(seat) => seat,
             Err(reason) => {
                 subscription.begin_go_away(reason, "no place");
@@ -71,6 +74,11 @@ pub(super) fn drive(
             if let Some(reason) = seat.farewell() {
                 subscription.begin_farewell(reason);
             }
+            if let Some(why) = standing.as_mut().and_then(|standing| standing.lost()) {
+                // Nothing more is sent to it, not even what was about to be.
+                (standing, ahead, listening) = (None, None, false);
+                subscription.begin_go_away(GoAwayReason::Denied, &why);
+            }
             let step = ahead.take().unwrap_or_else(|| subscription.poll(feed.now(), source(&feed)));
             note_mode(&mut mode, &subscription, seat.as_mut());
             let came = match step {
@@ -78,7 +86,7 @@ pub(super) fn drive(
                     // What came must not wait behind a frame; nor the frame behind whoever sends without end.
                     let listen = listening && !heard;
                     let until = *deadline.get_or_insert_with(|| Instant::now() + stalled_after);
-                    match room(&out, listen.then_some(&mut inbound), until).await {
+                    match room(&out, listen.then_some(&mut inbound), standing.as_deref_mut(), until).await {
                         Room::Made => {
                             deadline = None;
                             let (chunk, next) = pack(frame, || subscription.poll(feed.now(), source(&feed)));
@@ -89,6 +97,10 @@ pub(super) fn drive(
                         Room::Came(came) => {
                             ahead = Some(Step::Send(frame));
                             Some(came)
+                        }
+                        Room::Asked => {
+                            ahead = Some(Step::Send(frame));
+                            None
                         }
                         Room::Stalled => return cut(&subscription, &subscriber),
                         Room::Left => return,
@@ -104,6 +116,7 @@ pub(super) fn drive(
                     tokio::select! {
                         came = next(&mut inbound), if listening => Some(came),
                         () = seat.changed() => None,
+                        () = changed(standing.as_deref_mut()) => None,
                         () = sleep(pause) => None,
                         () = out.left() => return,
                     }
@@ -127,7 +140,7 @@ pub(super) fn drive(
                         Inbound::Frame(ToServer::Hello(hello)) => hello.held,
                         _ => None,
                     };
-                    listening &= handle(came, &mut subscription, seat.as_mut(), &feed).await;
+                    listening &= handle(came, &mut subscription, seat.as_mut(), standing.as_deref_mut(), &feed).await;
                     note_history_lost(held, &subscription, seat.as_mut(), &feed, &subscriber);
                 }
                 None => {}
@@ -155,6 +168,8 @@ enum Room {
     Made,
     /// Something came first.
     Came(Inbound),
+    /// Its right to be here may be lost.
+    Asked,
     /// The subscriber took nothing for too long.
     Stalled,
     /// It is gone.
@@ -162,7 +177,12 @@ enum Room {
 }
 
 /// Waits for room. What the subscriber sends comes first, or a stream of frames would starve its acks.
-async fn room(out: &Giver, inbound: Option<&mut Streaming<pb::SubscribeRequest>>, until: Instant) -> Room {
+async fn room(
+    out: &Giver,
+    inbound: Option<&mut Streaming<pb::SubscribeRequest>>,
+    standing: Option<&mut Standing>,
+    until: Instant,
+) -> Room {
     let came = async {
         match inbound {
             Some(inbound) => next(inbound).await,
@@ -171,12 +191,20 @@ async fn room(out: &Giver, inbound: Option<&mut Streaming<pb::SubscribeRequest>>
     };
     tokio::select! {
         biased;
+        () = changed(standing) => Room::Asked,
         came = came => Room::Came(came),
         room = timeout_at(until, out.room()) => match room {
             Ok(Ok(())) => Room::Made,
             Ok(Err(_)) => Room::Left,
             Err(_) => Room::Stalled,
         }
+    }
+}
+
+async fn changed(standing: Option<&mut Standing>) {
+    match standing {
+        Some(standing) => standing.changed().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -204,17 +232,25 @@ fn broken(status: &Status) -> Inbound {
 }
 
 /// Hands in what came; whether more may follow.
-async fn handle(came: Inbound, subscription: &mut Subscription, seat: &mut dyn Seat, feed: &Arc<dyn Feed>) -> bool {
+async fn handle(
+    came: Inbound,
+    subscription: &mut Subscription,
+    seat: &mut dyn Seat,
+    standing: Option<&mut Standing>,
+    feed: &Arc<dyn Feed>,
+) -> bool {
     match came {
         Inbound::Frame(frame) => {
             let acks = matches!(frame, ToServer::Ack(_));
-            // Whoever only asks, or is sent away at once, is no member that could be missed.
             if let ToServer::Hello(hello) = &frame
                 && subscription.awaits_hello()
-                && !hello.probe
-                && Subscription::refusal(hello, feed.origin()).is_none()
             {
-                seat.handle_hello(hello);
+                // Whoever only asks, or is sent away at once, is no member that could be missed.
+                let is_member = !hello.probe && Subscription::refusal(hello, feed.origin()).is_none();
+                if let Err(why) = greet(hello, is_member, seat, standing) {
+                    subscription.begin_go_away(GoAwayReason::Denied, &why);
+                    return false;
+                }
                 if let Some(admission) = seat.admission() {
                     admission.await;
                 }
@@ -235,6 +271,22 @@ async fn handle(came: Inbound, subscription: &mut Subscription, seat: &mut dyn S
             false
         }
         Inbound::Goodbye | Inbound::Broken => false,
+    }
+}
+
+/// Why somebody may not come as whom and what he says.
+fn greet(
+    hello: &Hello,
+    is_member: bool,
+    seat: &mut dyn Seat,
+    mut standing: Option<&mut Standing>,
+) -> Result<(), String> {
+    if let Some(standing) = &mut standing {
+        standing.handle_hello(hello)?;
+    }
+    match if is_member { seat.handle_hello(hello) } else { Ok(()) } {
+        Ok(()) => Ok(()),
+        Err(error) => Err(standing.map_or_else(|| error.to_string(), |standing| standing.refuse_member())),
     }
 }
 

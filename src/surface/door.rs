@@ -1,0 +1,139 @@
+//! The door in front of every call: finds out who asks, and turns away those who may not.
+//!
+//! It stands before the routes, so that no service can be reached around it. What is no call is answered here and goes no
+//! further, so that a route that is missing in the table of calls is closed, not open.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::header::AUTHORIZATION;
+
+use super::ask::Refusal;
+use super::asker::Asker;
+use super::connections::Proof;
+use super::guard::is_grpc;
+use super::http::{Problem, fallback};
+use super::log_limit::LogLimit;
+use super::peer::Peer;
+use crate::security::CertificateNames;
+use crate::security::access::{Access, Brought, Denial, Identity};
+use crate::security::audit::Denials;
+use crate::security::call::Call;
+
+/// How callers are let in. Clones are the same door.
+#[derive(Clone, Debug, Default)]
+pub struct Door {
+    /// `None`: everybody may do everything.
+    access: Option<Arc<Access>>,
+    denied: Arc<Denied>,
+}
+
+#[derive(Debug, Default)]
+struct Denied {
+    denials: Arc<Denials>,
+    logged: LogLimit,
+}
+
+impl Door {
+    /// A door that asks, and notes whom it turns away.
+    #[must_use]
+    pub fn asking(access: Arc<Access>, denials: Arc<Denials>) -> Self {
+        Self { access: Some(access), denied: Arc::new(Denied { denials, logged: LogLimit::default() }) }
+    }
+
+    /// Whether callers are asked who they are.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.access.is_some()
+    }
+
+    /// What there is to know of who is let in; `None` when nobody is asked.
+    pub(super) fn access(&self) -> Option<&Arc<Access>> {
+        self.access.as_ref()
+    }
+
+    /// Counts writes of somebody who was let in.
+    pub(super) fn count_writes(&self, identity: &Identity, count: usize, peer: Peer) -> Result<(), Refusal> {
+        let Some(access) = &self.access else { return Ok(()) };
+        access.count_writes(identity, count).map_err(|denial| self.refuse(denial, peer))
+    }
+
+    /// Notes a denial; what is answered.
+    pub(super) fn refuse(&self, denial: Denial, peer: Peer) -> Refusal {
+        self.denied.denials.note(denial.clone(), peer.to_string());
+        if let Some(left_out) = self.denied.logged.admit() {
+            let (reason, call) = (denial.reason.name(), denial.call.map(Call::name));
+            tracing::info!(who = %denial.claimed, %peer, call, reason, left_out, "a request was denied");
+        }
+        Refusal::Denied(Box::new(denial))
+    }
+
+    /// Who sends a request that may be answered; `None` when that is for everybody.
+    fn admit(&self, access: &Access, call: Call, request: &Request) -> Result<Option<Arc<Identity>>, Refusal> {
+        let peer = Peer::of(request.extensions());
+        access.admit(call, brought(request)).map_err(|denial| self.refuse(denial, peer))
+    }
+
+    /// Somebody who is known is told that there is no such call; others are not told even that.
+    fn no_such_call(&self, access: &Access, request: &Request) -> Result<(), Refusal> {
+        let peer = Peer::of(request.extensions());
+        let identity = access.identify(brought(request)).map_err(|denial| self.refuse(denial, peer))?;
+        let _ = self.refuse(Denial::no_such_call(&identity), peer);
+        Ok(())
+    }
+}
+
+/// Answers those who may not; hands on the others, with who they are.
+pub(super) async fn door(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+    let peer = Peer::of(request.extensions());
+    let asker = match (door.access.clone(), Call::at(request.uri().path())) {
+        (None, _) => Asker::anybody(peer),
+        (Some(access), Some(call)) => match door.admit(&access, call, &request) {
+            Ok(Some(identity)) => {
+                if let Err(refusal) = prove(&request, &identity) {
+                    return answer(&request, refusal);
+                }
+                Asker::known(identity, door, peer)
+            }
+            Ok(None) => return next.run(request).await,
+            Err(refusal) => return answer(&request, refusal),
+        },
+        (Some(access), None) => {
+            return match door.no_such_call(&access, &request) {
+                Ok(()) => fallback(request).await,
+                Err(refusal) => answer(&request, refusal),
+            };
+        }
+    };
+    // The secret goes no further than it is needed.
+    request.headers_mut().remove(AUTHORIZATION);
+    request.extensions_mut().insert(asker);
+    next.run(request).await
+}
+
+fn brought(request: &Request) -> Brought<'_> {
+    let mut authorizations = request.headers().get_all(AUTHORIZATION).into_iter();
+    let authorization = authorizations.next().map(http::HeaderValue::as_bytes);
+    let is_repeated = authorizations.next().is_some();
+    let certificate = request.extensions().get::<Arc<CertificateNames>>().map(AsRef::as_ref);
+    Brought { certificate, authorization, is_repeated }
+}
+
+/// The connection is this principal's from now on, if it is nobody's yet.
+fn prove(request: &Request, identity: &Identity) -> Result<(), Refusal> {
+    let proof = request.extensions().get::<Proof>();
+    Ok(proof.map_or(Ok(()), |proof| proof.prove(identity.name()))?)
+}
+
+/// In the form that the caller speaks.
+fn answer(request: &Request, refusal: Refusal) -> Response {
+    if is_grpc(request.headers()) {
+        return super::grpc::status(&refusal).into_http::<axum::body::Body>();
+    }
+    Problem::from(refusal).into_response()
+}
+
+#[cfg(test)]
+mod tests;
