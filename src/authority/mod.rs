@@ -10,6 +10,7 @@
 //! [`recover`] brings the state back and commits a start record; [`Authority::start`] serves it.
 //! Does not know protocols: requests come as [`crate::revocation::ports`] values, subscribers are behind [`Publish`].
 
+pub mod audit;
 pub mod backup;
 mod commit;
 mod credentials;

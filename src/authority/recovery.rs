@@ -11,8 +11,8 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::hub::Image;
 use crate::journal::{
-    Body, EmbeddedJournal, ExpiryBasis, Extension, Identity, Journal, JournalReader, OpenError,
-    Options as JournalOptions, ReadError, Record, RevocationKey, create_private_folder,
+    Body, CredentialAction, CredentialChange, EmbeddedJournal, ExpiryBasis, Extension, Identity, Journal,
+    JournalReader, OpenError, Options as JournalOptions, ReadError, Record, RevocationKey, create_private_folder,
 };
 use crate::revocation::ports::{AuditHead, WriteError};
 use crate::revocation::{Minute, Policy, Revision, Selector, UnixSeconds};
@@ -192,6 +192,7 @@ pub(super) fn recover_from(
     let keeper = Timekeeper::new(options.clock.clone(), state.floor(), state.highest_time());
     let snapshotter = snapshotter(base)?;
     let mut recovered = Recovered { state, journal, reader, keeper, overlay, snapshotter, options, has_past, image };
+    recovered.drop_credentials()?;
     recovered.commit_start()?;
     recovered.commit_policy()?;
     Ok(recovered)
@@ -244,6 +245,20 @@ fn replay(state: &mut State, reader: &dyn JournalReader, overlay: &mut Overlay) 
 }
 
 impl Recovered {
+    /// Before anything else of a history that was restored without its credentials.
+    fn drop_credentials(&mut self) -> Result<(), WriteError> {
+        let mut ids: Vec<_> = self.state.credentials().kept().keys().copied().collect();
+        if !self.journal.drops_credentials() || ids.is_empty() {
+            return Ok(());
+        }
+        ids.sort_unstable();
+        tracing::warn!(count = ids.len(), "the backup's credentials are revoked");
+        let received_at = self.keeper.observe(&self.state.policy()).wall;
+        let (principal, peer, action) = ("restore".to_owned(), String::new(), CredentialAction::Revoke(ids));
+        let change = CredentialChange { principal, peer, received_at, action };
+        self.commit(|stage| stage.credentials(change.clone()), Body::Credentials(change.clone()))
+    }
+
     fn commit_start(&mut self) -> Result<(), WriteError> {
         let wall_time = self.keeper.observe(&self.state.policy()).wall;
         let body = Body::Start { build: self.options.build.clone(), wall_time };

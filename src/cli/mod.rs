@@ -73,10 +73,10 @@ enum Command {
     Status(status::Status),
     /// Back up, restore or verify a journal.
     Journal(journal::Journal),
+    /// Make, list and revoke API credentials.
+    Credential(credential::Credential),
     /// Give up on a subscriber that went without a goodbye and will not come back.
     Forget(forget::Forget),
-    /// Make what proves to a server who one is.
-    Credential(credential::Credential),
     /// Look at what was denied.
     Audit(audit::Audit),
     /// Look at the configuration.
@@ -106,8 +106,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Watch(command) => block_on(command.run()),
         Command::Status(command) => block_on(command.run()),
         Command::Journal(command) => command.run(),
+        Command::Credential(command) => block_on(command.run()),
         Command::Forget(command) => block_on(command.run()),
-        Command::Credential(command) => command.run(),
         Command::Audit(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Completions(command) => command.run(),

@@ -62,6 +62,7 @@ async fn execute(arguments: &[&str]) -> Result<Exit, Failure> {
         Command::List(command) => command.run().await,
         Command::Status(command) => command.run().await,
         Command::Journal(command) => command.perform().await,
+        Command::Credential(command) => command.run().await,
         other => panic!("not a command for a server: {other:?}"),
     }
 }
@@ -312,4 +313,67 @@ async fn a_loss_is_accepted_with_yes_only_and_for_a_generation_that_is_past() {
     assert_eq!(run(&node, &["journal", "accept-loss", "--generation", "1", "--yes"]).await, Ok(Exit::Done));
     let refused = run(&node, &["journal", "accept-loss", "--generation", "9", "--yes"]).await.unwrap_err();
     assert_eq!((refused.exit, refused.message.contains("is not past")), (Exit::CannotTell, true), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_credential_is_made_once_listed_and_revoked() {
+    let node = FakeNode::new();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("gateway");
+    let out = file.display().to_string();
+    let create = ["credential", "create", "--name", "gateway", "--role", "check", "--role=revoke", "--expires-in=1h"];
+    assert_eq!(run(&node, &[&create[..], &["--issuer=idp", "--out", &out]].concat()).await, Ok(Exit::Done));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let presented: crate::security::credential::Presented = text.trim_end().parse().unwrap();
+    let kept = node.credentials.lock()[0].clone();
+    assert!(presented.id == kept.id && presented.secret.agrees(&kept.hash));
+    assert_eq!(kept.grant.issuers, Some(vec!["idp".to_owned()]));
+    assert_eq!(kept.expires_at, Some(UnixSeconds(1_767_225_600 + 3600)), "by the server's clock");
+    assert_eq!(run(&node, &["credential", "list", "--json"]).await, Ok(Exit::Done));
+
+    let again = run(&node, &[&create[..], &["--out", &out]].concat()).await.unwrap_err();
+    assert_eq!((again.exit, node.credentials.lock().len()), (Exit::CannotTell, 1), "nothing is made in vain");
+
+    assert_eq!(run(&node, &create).await, Ok(Exit::Done));
+    assert_eq!(run(&node, &["credential", "revoke", &kept.id.to_string()]).await, Ok(Exit::Done));
+    assert_eq!(run(&node, &["credential", "revoke", "--name", "gateway"]).await, Ok(Exit::Done));
+    assert_eq!(node.credentials.lock().len(), 0);
+    let none = run(&node, &["credential", "revoke", "--name", "gateway"]).await.unwrap_err();
+    assert_eq!(none.exit, Exit::CannotTell);
+    check_refused(&["credential", "create", "--name", "a"], "--role");
+    check_refused(&["credential", "create", "--name=a", "--role=root"], "root");
+    check_refused(&["credential", "revoke"], "ID");
+}
+
+#[tokio::test]
+async fn an_export_that_breaks_off_says_where_to_go_on() {
+    use crate::journal::{Checksum, contract::sample, link};
+    use crate::revocation::ports::{ExportPart, ExportedRecord, OperateError};
+    use crate::revocation::{Position, Revision};
+
+    let node = FakeNode::new();
+    let mut before: Checksum = [0; 32];
+    let mut records = sample::one_of_each().into_iter().map(|record| {
+        let bytes = record.encode().unwrap();
+        before = link(&before, record.revision, &bytes);
+        ExportedRecord { checksum: before, bytes }
+    });
+    let head = Position { epoch: [1; 16], revision: Revision(11) };
+    let begin = ExportPart::Begin { head, generation: 1, ancestors: Vec::new() };
+    let first = ExportPart::Records(records.by_ref().take(5).collect());
+    let rest = ExportPart::Records(records.collect());
+    *node.export.lock() = vec![Ok(begin), Ok(first), Ok(rest)];
+    assert_eq!(run(&node, &["journal", "export"]).await, Ok(Exit::Done));
+    assert_eq!(*node.exported_from.lock(), Some(Revision(0)));
+    node.export.lock().truncate(2);
+    let broken = run(&node, &["journal", "export", "--from", "3"]).await.unwrap_err();
+    assert_eq!(broken.exit, Exit::Unreachable);
+    assert!(broken.message.ends_with("--from 6"), "{}", broken.message);
+    assert_eq!(*node.exported_from.lock(), Some(Revision(3)));
+    node.export.lock()[1] = Err(OperateError::Pruned { oldest: Revision(7) });
+    let pruned = run(&node, &["journal", "export", "--from", "3"]).await.unwrap_err();
+    assert_eq!(
+        (pruned.exit, pruned.message.as_str()),
+        (Exit::CannotTell, "records before revision 7 have been pruned")
+    );
 }

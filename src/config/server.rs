@@ -127,7 +127,9 @@ impl StatePlaces {
         Self { state_directory: path("STATE_DIRECTORY"), xdg_state_home: path("XDG_STATE_HOME"), home: path("HOME") }
     }
 
-    fn data_dir(&self) -> Option<PathBuf> {
+    /// Where data lies if nothing else was said.
+    #[must_use]
+    pub fn data_dir(&self) -> Option<PathBuf> {
         if let Some(list) = &self.state_directory {
             return std::env::split_paths(list).next();
         }

@@ -8,7 +8,8 @@ use crate::revocation::Revision;
 pub type Checksum = [u8; 32];
 
 /// The checksum of the record of `revision` that follows one whose checksum is `before`.
-pub(super) fn link(before: &Checksum, revision: Revision, bytes: &[u8]) -> Checksum {
+#[must_use]
+pub fn link(before: &Checksum, revision: Revision, bytes: &[u8]) -> Checksum {
     Sha256::new().chain_update(before).chain_update(revision.0.to_le_bytes()).chain_update(bytes).finalize().into()
 }
 

@@ -41,7 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use carried::{Carried, RevocationKey};
-pub use checksum::Checksum;
+pub use checksum::{Checksum, link};
 pub use credential::{CredentialAction, CredentialChange, encode_credential, read_credential};
 pub use error::{AppendError, Cause, OpenError, PruneError, ReadError};
 pub use folder::create_private_folder;
@@ -52,7 +52,10 @@ pub use record::{
     Action, Body, ExpiryBasis, Extension, PEER_BYTES_MAX, PRINCIPAL_BYTES_MAX, REASON_BYTES_MAX, RECORD_BYTES_MAX,
     REQUEST_ID_BYTES_MAX, REVOCATIONS_MAX, Record, RecordError, Reinstatement, Request, Revocation,
 };
-pub use sqlite::{Copied, EmbeddedJournal, Opened, Options, RestoreError, Restoring, copy_journal, copy_private};
+pub use sqlite::{
+    AuditError, Audited, Copied, EmbeddedJournal, HeldCredentials, JournalFile, Opened, Options, RestoreError,
+    Restoring, copy_journal, copy_private,
+};
 
 use crate::revocation::{Minute, Position, Revision, RevocationId, UnixMillis};
 
@@ -90,6 +93,11 @@ pub trait Journal: Send {
 
     /// The checksum of the record at the head; before the first, what that one is bound to.
     fn checksum(&self) -> Checksum;
+
+    /// Whether the next record must revoke all credentials: it was restored so.
+    fn drops_credentials(&self) -> bool {
+        false
+    }
 
     /// Makes one record durable. It must be of revision head + 1.
     ///

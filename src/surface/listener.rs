@@ -27,7 +27,7 @@ use super::budget::{Admitted, Arriving, Class, REQUESTS_MAX, Shed};
 use super::connections::{Connections, Ending, Limits, Midway, Open, Taken, UnderWay};
 use super::guard::is_grpc;
 use super::handshake::{CurrentTls, HandshakeError, shake};
-use super::peer::Peer;
+use super::peer::{Encrypted, Peer};
 use super::preface::Prefaced;
 use super::socket::{Refused, Socket};
 use crate::security::CertificateNames;
@@ -225,7 +225,7 @@ async fn accept_all<A: Accept>(
                 let Some(open) = counted.admit(peer) else { continue };
                 let (app, builder, stop, tls) = (app.clone(), Arc::clone(&builder), stop.clone(), tls.clone());
                 connections.spawn(async move {
-                    let far = Far { peer, names: None };
+                    let far = Far { peer, names: None, is_encrypted: false };
                     match tls {
                         None => serve_connection(connection, far, app, &builder, open, stop).await,
                         Some(tls) => secure_connection(connection, &tls, far, app, &builder, open, stop).await,
@@ -252,6 +252,7 @@ struct Far {
     peer: Peer,
     /// Of the certificate that it has shown, if it has.
     names: Option<Arc<CertificateNames>>,
+    is_encrypted: bool,
 }
 
 /// The same behind a handshake.
@@ -276,7 +277,9 @@ async fn secure_connection<I>(
     let peer = far.peer;
     match shaken {
         // In a box, so that connections in clear do not pay for its room.
-        Ok((io, names)) => Box::pin(serve_connection(io, Far { peer, names }, app, builder, open, stop)).await,
+        Ok((io, names)) => {
+            Box::pin(serve_connection(io, Far { peer, names, is_encrypted: true }, app, builder, open, stop)).await
+        }
         Err(HandshakeError::Failed { failure, why }) => {
             open.note_handshake(failure);
             if let Some(left_out) = open.admit_line() {
@@ -298,13 +301,16 @@ async fn serve_connection<I>(
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Far { peer, names } = far;
+    let Far { peer, names, is_encrypted } = far;
     let midway = Midway::default();
     let mut watch = open.watch();
     let io = Prefaced::within(io, HEAD_TIMEOUT, midway.clone());
     let (asked, proof, budget) = (midway.clone(), open.proof(), open.budget());
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        if is_encrypted {
+            request.extensions_mut().insert(Encrypted);
+        }
         if let Some(names) = &names {
             request.extensions_mut().insert(Arc::clone(names));
         }

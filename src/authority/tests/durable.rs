@@ -10,13 +10,15 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::authority::commit::Work;
+use crate::authority::credentials::CredentialView;
 use crate::authority::decide::{Answer, Decided, ResolvedReinstate};
 use crate::authority::vitals::Vitals;
 use crate::authority::{Image, Options, Publish, Published, RecoverError, recover};
 use crate::clock::{Clock, ManualTime};
+use crate::journal::CredentialAction;
 use crate::revocation::ports::{
-    AcceptLossError, Caller, CutoffChoice, ExpiryChoice, ReinstateReply, Revoke, RevokeReply, RevokeRequest, Target,
-    WriteError,
+    AcceptLossError, AuditHead, Caller, CredentialError, CutoffChoice, ExpiryChoice, ReinstateReply, Revoke,
+    RevokeReply, RevokeRequest, Target, WriteError,
 };
 use crate::revocation::{
     Claims, Delta, Digest, Grant, Policy, Position, Revision, RevocationId, RevocationSet, Selector, TestedClaim,
@@ -50,6 +52,7 @@ pub(super) struct Server {
     thread: Option<JoinHandle<()>>,
     pub(super) set: Arc<RevocationSet>,
     pub(super) published: Arc<Recorder>,
+    pub(super) credentials: Arc<CredentialView>,
     vitals: Arc<Vitals>,
 }
 
@@ -62,13 +65,14 @@ impl Server {
         let options = Options::new(dir.to_owned(), Clock::manual(Arc::clone(time)));
         let recovered = recover(Options { policy, snapshot_bytes_min: 64 << 10, ..options })?;
         let set = Arc::clone(recovered.state().set());
+        let credentials = Arc::clone(recovered.state().credentials().view());
         let published: Arc<Recorder> = Arc::default();
         let vitals: Arc<Vitals> = Arc::default();
         let (queue, inbox) = sync_channel(64);
         let committer =
             recovered.into_committer(Arc::clone(&published) as Arc<dyn Publish>, Arc::clone(&vitals), inbox);
         let thread = std::thread::spawn(move || committer.run());
-        Ok(Self { queue, thread: Some(thread), set, published, vitals })
+        Ok(Self { queue, thread: Some(thread), set, published, credentials, vitals })
     }
 
     /// As `request` says.
@@ -122,6 +126,16 @@ impl Server {
         let (answer, decided) = oneshot::channel();
         self.queue.send(Work::AcceptLoss(caller(), generation, answer)).unwrap();
         decided.blocking_recv().unwrap()
+    }
+
+    pub(super) fn change_credentials(&self, action: CredentialAction) -> Result<Position, CredentialError> {
+        let (answer, decided) = oneshot::channel();
+        self.queue.send(Work::Credentials(caller(), action, answer)).unwrap();
+        decided.blocking_recv().unwrap()
+    }
+
+    pub(super) fn audit_head(&self) -> AuditHead {
+        self.vitals.audit_head()
     }
 
     pub(super) fn revokes(&self, name: &str, value: &str) -> bool {

@@ -8,6 +8,7 @@ use super::durable::{Server, fixture, item, selector};
 use crate::authority::backup::{RestoreBackupError, Restored, restore};
 use crate::authority::{Options, recover};
 use crate::clock::{Clock, ManualTime};
+use crate::journal::HeldCredentials;
 use crate::journal::{Identity, RestoreError};
 use crate::revocation::{Ancestor, Epoch, Policy, RevocationId};
 
@@ -26,7 +27,7 @@ fn filled() -> (tempfile::TempDir, RevocationId) {
 
 fn restored(backup: &Path) -> (tempfile::TempDir, Restored) {
     let dir = tempfile::tempdir().unwrap();
-    let restored = restore(backup, dir.path()).unwrap();
+    let restored = restore(backup, dir.path(), HeldCredentials::Keep).unwrap();
     (dir, restored)
 }
 
@@ -115,7 +116,7 @@ fn files_of_a_restore_are_for_their_owner_only() {
     let (backup, _) = filled();
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("new/data");
-    restore(backup.path(), &dir).unwrap();
+    restore(backup.path(), &dir, HeldCredentials::Keep).unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&dir), mode(&dir.join("snapshots"))), (0o700, 0o700));
     assert_eq!(mode(&dir.join("journal.sqlite")), 0o600);
@@ -128,13 +129,13 @@ fn a_directory_that_holds_something_and_one_that_is_served_are_refused() {
     let (backup, _) = filled();
     let full = tempfile::tempdir().unwrap();
     fs::write(full.path().join("x"), "x").unwrap();
-    let refused = restore(backup.path(), full.path()).unwrap_err();
+    let refused = restore(backup.path(), full.path(), HeldCredentials::Keep).unwrap_err();
     assert!(matches!(refused, RestoreBackupError::Journal(RestoreError::NotEmpty { .. })), "{refused}");
     let _served = Server::start(backup.path(), &fixture().1, Policy::default());
-    let refused = restore(backup.path(), tempfile::tempdir().unwrap().path()).unwrap_err();
+    let refused = restore(backup.path(), tempfile::tempdir().unwrap().path(), HeldCredentials::Keep).unwrap_err();
     assert!(format!("{refused:?}").contains("InUse"), "{refused:?}");
     let empty = tempfile::tempdir().unwrap();
-    let refused = restore(empty.path(), tempfile::tempdir().unwrap().path()).unwrap_err();
+    let refused = restore(empty.path(), tempfile::tempdir().unwrap().path(), HeldCredentials::Keep).unwrap_err();
     assert!(matches!(refused, RestoreBackupError::Incomplete { .. }), "{refused}");
 }
 
@@ -149,7 +150,7 @@ fn a_damaged_backup_is_refused_where_it_is_damaged_and_leaves_nothing_behind() {
         let (backup, _) = filled();
         rusqlite::Connection::open(backup.path().join("journal.sqlite")).unwrap().execute_batch(sql).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let refused = restore(backup.path(), dir.path()).unwrap_err();
+        let refused = restore(backup.path(), dir.path(), HeldCredentials::Keep).unwrap_err();
         let cause = std::error::Error::source(&refused).unwrap().to_string();
         assert!(cause.contains("corrupt") && cause.contains(at), "{sql}: {cause}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "{sql}");

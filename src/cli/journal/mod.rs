@@ -1,7 +1,10 @@
 //! `rescind journal`: what an operator does to the journal itself.
 
+mod export;
+mod lines;
 mod offline;
 mod online;
+mod verify;
 
 use clap::{Args, Subcommand};
 
@@ -22,8 +25,10 @@ enum Command {
     Restore(offline::Restore),
     /// Give up what was revoked before a backup was restored, and is not in it. There is no way back.
     AcceptLoss(online::AcceptLoss),
-    /// Check every record of a journal. No server may run in its directory.
-    Verify(offline::Verify),
+    /// Check every record of a journal, and compare it with an audit head that was noted earlier. Changes nothing.
+    Verify(verify::Verify),
+    /// Print the journal as lines of JSON: who did what, from where, when and why.
+    Export(export::Export),
 }
 
 impl Journal {
@@ -37,6 +42,7 @@ impl Journal {
             Command::AcceptLoss(command) => command.run().await,
             Command::Restore(command) => command.run(),
             Command::Verify(command) => command.run(),
+            Command::Export(command) => command.run().await,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! `rescind journal backup` and `rescind journal accept-loss`: with a running server.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -162,7 +162,8 @@ impl<'a> Incoming<'a> {
 fn make_empty(dir: &Path) -> Result<(), Failure> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir).and_then(|()| fs::read_dir(dir));
     match made.map_err(|error| cannot(dir, &error))?.next() {
-        None => Ok(()),
+        // One that was there already may be open to others.
+        None => fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(|error| cannot(dir, &error)),
         Some(_) => Err(Failure::cannot(format!("{} is not empty; back up into a new directory", dir.display()))),
     }
 }
@@ -182,6 +183,7 @@ fn cannot(path: &Path, error: &io::Error) -> Failure {
 mod tests {
     use super::*;
     use crate::authority::backup::{RestoreBackupError, restore};
+    use crate::journal::HeldCredentials;
     use crate::revocation::Revision;
     use crate::revocation::ports::BackupPart;
 
@@ -212,7 +214,7 @@ mod tests {
             assert_eq!(received.is_ok(), count == all.len(), "{count}");
             assert_eq!(Manifest::read(dir.path()).unwrap(), received.ok());
             let target = tempfile::tempdir().unwrap();
-            let refused = restore(dir.path(), target.path()).unwrap_err();
+            let refused = restore(dir.path(), target.path(), HeldCredentials::Keep).unwrap_err();
             assert_eq!(matches!(refused, RestoreBackupError::Incomplete { .. }), count < all.len(), "{refused}");
         }
     }

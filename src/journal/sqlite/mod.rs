@@ -9,6 +9,7 @@
 //! The copy comes first because after a failed sync the system may show pages that never reached the disk: they are
 //! written again before anybody is told of them.
 
+mod audit;
 mod checkpoint;
 mod copy;
 mod fault;
@@ -27,11 +28,12 @@ use std::sync::Arc;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 
+pub use self::audit::{AuditError, Audited, JournalFile};
 use self::checkpoint::Checkpoints;
 pub use self::copy::{Copied, copy_journal};
 use self::prune::Failure;
 use self::reader::Reader;
-pub use self::restore::{RestoreError, Restoring, copy_private};
+pub use self::restore::{HeldCredentials, RestoreError, Restoring, copy_private};
 use super::carried::RevocationKey;
 use super::checksum::{self, Checksum};
 use super::error::{AppendError, OpenError, PruneError, ReadError};
@@ -71,6 +73,7 @@ pub struct EmbeddedJournal {
     identity: Identity,
     head: Revision,
     checksum: Checksum,
+    credentials_end: Option<Revision>,
     /// Why nothing is written any more.
     poisoned: Option<String>,
     /// Where the next look at carried revocations begins.
@@ -93,6 +96,7 @@ impl EmbeddedJournal {
         let connection = schema::open_writer(&path)?;
         settle(&connection).map_err(|error| fault::open_fault(error, &path))?;
         let identity = schema::load_identity(&connection, &path)?;
+        let credentials_end = schema::load_credentials_end(&connection, &path)?;
         let (head, checksum) =
             verify(&connection, options.verify_after).map_err(|error| fault::verify_fault(error, &path))?;
         schema::upgrade(&connection).map_err(|error| fault::open_fault(error, &path))?;
@@ -106,6 +110,7 @@ impl EmbeddedJournal {
             identity,
             head,
             checksum,
+            credentials_end,
             poisoned,
             release_after,
             _lock: lock,
@@ -161,6 +166,10 @@ impl Journal for EmbeddedJournal {
 
     fn checksum(&self) -> Checksum {
         self.checksum
+    }
+
+    fn drops_credentials(&self) -> bool {
+        self.credentials_end == Some(self.head)
     }
 
     fn append(&mut self, record: &Record) -> Result<Durable<Position>, AppendError> {

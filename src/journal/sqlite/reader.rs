@@ -32,8 +32,13 @@ pub(super) struct Bounds {
 
 impl Reader {
     pub(super) fn open(path: &Path) -> Result<Self, ReadError> {
-        let connection = open_reader(path).map_err(|error| read_fault(error, Revision(0)))?;
-        Ok(Self { connection: Mutex::new(connection) })
+        Ok(Self::of(open_reader(path).map_err(|error| read_fault(error, Revision(0)))?))
+    }
+}
+
+impl Reader {
+    pub(super) fn of(connection: Connection) -> Self {
+        Self { connection: Mutex::new(connection) }
     }
 }
 

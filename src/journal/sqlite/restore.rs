@@ -6,15 +6,18 @@
 //!
 //! The backup is only read. Until the last step there is no journal in the new directory, and no server starts there.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::Connection;
 
+use super::reader::Reader;
 use super::{fault, reader, schema, settle, verify};
-use crate::journal::error::OpenError;
+use crate::journal::JournalReader;
+use crate::journal::error::{OpenError, ReadError};
 use crate::journal::folder::create_private_folder;
 use crate::journal::identity::{DescendError, Identity};
 use crate::revocation::Revision;
@@ -53,6 +56,15 @@ pub enum RestoreError {
     },
 }
 
+/// What becomes of the credentials that a backup holds. Those that were revoked after it are accepted again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldCredentials {
+    /// They stay.
+    Keep,
+    /// The first start revokes all of them, before it serves.
+    Drop,
+}
+
 /// A journal that is copied and verified, and not yet where a server finds it. Dropped unfinished, it is removed again.
 #[derive(Debug)]
 pub struct Restoring {
@@ -72,7 +84,7 @@ impl Restoring {
     ///
     /// # Errors
     /// See [`RestoreError`].
-    pub fn begin(backup: &Path, dir: &Path) -> Result<Self, RestoreError> {
+    pub fn begin(backup: &Path, dir: &Path, credentials: HeldCredentials) -> Result<Self, RestoreError> {
         let source = backup.join("journal.sqlite");
         if !source.is_file() {
             return Err(RestoreError::NoJournal { path: backup.to_owned() });
@@ -95,7 +107,7 @@ impl Restoring {
             copy_private(&log, &schema::suffixed(&work, "-wal"))?;
         }
         sync(dir)?;
-        restoring.descend()?;
+        restoring.descend(credentials)?;
         File::open(&work).and_then(|file| file.sync_all()).map_err(|source| io_error(&work, source))?;
         Ok(restoring)
     }
@@ -118,6 +130,14 @@ impl Restoring {
         self.oldest
     }
 
+    /// Its records.
+    ///
+    /// # Errors
+    /// When it cannot be opened once more.
+    pub fn reader(&self) -> Result<Arc<dyn JournalReader>, ReadError> {
+        Ok(Arc::new(Reader::open(&self.work)?))
+    }
+
     /// Puts the journal where a server finds it. To be called after everything else is durable in the directory.
     ///
     /// # Errors
@@ -130,7 +150,7 @@ impl Restoring {
         Ok(self.identity.clone())
     }
 
-    fn descend(&mut self) -> Result<(), RestoreError> {
+    fn descend(&mut self, credentials: HeldCredentials) -> Result<(), RestoreError> {
         let path = self.work.clone();
         let told = |error| fault::open_fault(error, &path);
         let mut connection = schema::open_writer(&path)?;
@@ -140,7 +160,8 @@ impl Restoring {
         let bounds = reader::bounds(&connection).map_err(|error| fault::verify_fault(error, &path))?;
         (self.head, self.oldest) = (bounds.head, bounds.anchor.through.next());
         self.identity = identity.descend(bounds.head)?;
-        rewrite(&mut connection, &self.identity).map_err(told)?;
+        let credentials_end = (credentials == HeldCredentials::Drop).then_some(bounds.head);
+        rewrite(&mut connection, &self.identity, credentials_end).map_err(told)?;
         connection.close().map_err(|(_, error)| told(error))?;
         Ok(())
     }
@@ -158,10 +179,17 @@ impl Drop for Restoring {
 }
 
 /// Without a write-ahead log at the end: the file is renamed, and is whole by itself.
-fn rewrite(connection: &mut Connection, identity: &Identity) -> Result<(), rusqlite::Error> {
+fn rewrite(
+    connection: &mut Connection,
+    identity: &Identity,
+    credentials_end: Option<Revision>,
+) -> Result<(), rusqlite::Error> {
     let transaction = connection.transaction()?;
     schema::store_identity(&transaction, identity)?;
     schema::upgrade(&transaction)?;
+    if let Some(end) = credentials_end {
+        schema::store_credentials_end(&transaction, end)?;
+    }
     transaction.commit()?;
     connection.pragma_update(None, "journal_mode", "DELETE")
 }
@@ -184,6 +212,8 @@ fn lock_backup(backup: &Path) -> Result<Option<File>, RestoreError> {
 fn make_empty(dir: &Path) -> Result<(), RestoreError> {
     let told = |source| io_error(dir, source);
     create_private_folder(dir).map_err(told)?;
+    // One that was there already may be open to others.
+    fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(told)?;
     match fs::read_dir(dir).map_err(told)?.next() {
         None => Ok(()),
         Some(_) => Err(RestoreError::NotEmpty { path: dir.to_owned() }),

@@ -78,8 +78,8 @@ pub(super) fn open_connection(path: &Path) -> Result<Connection, rusqlite::Error
     Ok(connection)
 }
 
-/// Refuses what is not ours or not yet ours.
-pub(super) fn check_header(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+/// Refuses what is not ours or not yet ours, and says the format of what is.
+pub(super) fn check_header(connection: &Connection, path: &Path) -> Result<u32, OpenError> {
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
     let application_id = match number("application_id") {
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
@@ -92,7 +92,7 @@ pub(super) fn check_header(connection: &Connection, path: &Path) -> Result<(), O
     }
     let found = number("user_version").map_err(|error| open_fault(error, path))?;
     match found {
-        FORMAT_MIN..=FORMAT_VERSION => Ok(()),
+        FORMAT_MIN..=FORMAT_VERSION => Ok(found),
         0 => Err(OpenError::Foreign { path: path.to_owned() }),
         _ => Err(OpenError::NewerFormat { path: path.to_owned(), found, supported: FORMAT_VERSION }),
     }
@@ -176,6 +176,17 @@ pub(super) fn load_anchor(connection: &Connection) -> Result<Result<PruneAnchor,
 
 pub(super) fn store_anchor(transaction: &Transaction<'_>, anchor: &PruneAnchor) -> Result<(), rusqlite::Error> {
     put_meta(transaction, "pruned", &anchor.encode())
+}
+
+/// The revision after which all credentials are to be revoked, because a restore was told so.
+pub(super) fn load_credentials_end(connection: &Connection, path: &Path) -> Result<Option<Revision>, OpenError> {
+    let bytes = meta(connection, "credentials_end").map_err(|error| open_fault(error, path))?;
+    let corrupt = |_| OpenError::Corrupt { revision: Revision(0), what: "where credentials end cannot be told".into() };
+    bytes.map(|bytes| Ok(Revision(u64::from_le_bytes(bytes[..].try_into().map_err(corrupt)?)))).transpose()
+}
+
+pub(super) fn store_credentials_end(transaction: &Transaction<'_>, end: Revision) -> Result<(), rusqlite::Error> {
+    put_meta(transaction, "credentials_end", &end.0.to_le_bytes())
 }
 
 impl PruneAnchor {

@@ -23,4 +23,4 @@ pub(super) use routes::{Twins, fallback, router};
 // The command line speaks the same JSON in its batches and its output.
 pub use decode::{DecodeError, revocation};
 pub use render::{check, list, reinstate, revoke, status};
-pub use time::{Rounding, parse_time, render_time};
+pub use time::{Rounding, parse_time, render_millis, render_time};

@@ -32,7 +32,8 @@ pub fn render_time(seconds: u64) -> String {
 }
 
 /// The same with milliseconds.
-pub(super) fn render_millis(millis: u64) -> String {
+#[must_use]
+pub fn render_millis(millis: u64) -> String {
     let time = i64::try_from(millis).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok());
     time.map_or_else(|| millis.to_string(), |time| format!("{time:.3}"))
 }
