@@ -1,5 +1,6 @@
 //! One binary for all targets, so that they are linked once; `RESCIND_FUZZ_TARGET` names the one to run.
 #![no_main]
+#![allow(dead_code, reason = "seeds are made by the replay")]
 
 mod targets;
 
