@@ -25,6 +25,7 @@ use rescind::revocation::{
 };
 use rescind::wire::pb;
 
+use super::access::{HASHED, SECRET};
 use super::authority::{Authority, EPOCH, T0, set_key};
 use super::files::{cached_authority, joined};
 use super::frames::{encode_for_server, encode_for_subscriber};
@@ -157,6 +158,8 @@ fn machines(add: Add<'_>) {
     let steps =
         [vec![0], relay.clone(), step(1, &told), step(1, &ack), vec![2, 0, 0, 3, 1, 30, 1, 3, 0, 0, 4, 255, 0, 5]];
     add("fleet", "relay", steps.concat());
+    let endless = ToServer::Roster(Roster { unlisted: u64::MAX, ..roster() });
+    add("fleet", "endless", [vec![0], relay, step(1, &endless)].concat());
     add(
         "fleet",
         "leaves",
@@ -412,6 +415,18 @@ fn text(add: Add<'_>) {
     add("config_agent", "all", agent.into());
     for (name, text) in [("duration", "1w2d3h4m5s"), ("rfc3339", "2026-01-31T12:00:00.5+02:00"), ("ago", "now-1h")] {
         add("time", name, text.into());
+    }
+    let principals = format!(
+        "[[principal]]\nname = \"gate\"\ncertificate = \"spiffe://example/gate\"\nroles = [\"check\"]\n\
+         [[principal]]\nname = \"desk\"\ncredential = \"{HASHED}\"\nroles = [\"revoke\"]\nissuers = [\"a\"]\n\
+         claims = [\"sub\"]\nwrites_per_minute = 60\n"
+    );
+    let misplaced = principals.replace(HASHED, SECRET);
+    for (name, text) in [("two", principals), ("misplaced_secret", misplaced)] {
+        add("principals", name, text.into());
+    }
+    for (name, text) in [("presented", SECRET), ("hashed", HASHED)] {
+        add("credential", name, text.into());
     }
     let key = "ab".repeat(32);
     for (name, text) in [("http", "http://[::1]:7009/"), ("unix", "unix:/run/rescind.sock"), ("key", key.as_str())] {
