@@ -151,6 +151,11 @@ fn a_restore_keeps_the_credentials_of_its_backup_or_revokes_them_before_it_serve
     server.change_credentials(CredentialAction::Revoke(vec![credential(Revision(1), 3).id])).unwrap();
     let backup = tempfile::tempdir().unwrap();
     back_up(data.path(), backup.path());
+    let names = || fs::read_dir(backup.path()).unwrap().count();
+    let before = names();
+    let sound = crate::authority::audit::verify(backup.path(), None).unwrap();
+    assert_eq!((sound.journal.head, sound.snapshots.len()), (server.audit_head(), 1));
+    assert_eq!(names(), before, "a backup is verified without a file beside it");
     let held = server.credentials.list();
     assert_eq!(held.len(), 2);
     drop(server);
