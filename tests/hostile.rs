@@ -5,6 +5,8 @@
 #![allow(clippy::print_stdout, reason = "what a failed test needs told")]
 
 mod common;
+#[path = "common/pki.rs"]
+mod pki;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -20,7 +22,10 @@ use common::http2::{
 };
 use common::server::Server;
 use common::{http, metric, resident_bytes, wait_until};
+use pki::TestAuthority;
 use rescind::wire::pb;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use socket2::{Domain, Socket, Type};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -143,7 +148,7 @@ fn connect_from(last: u8, server: SocketAddr) -> TcpStream {
 }
 
 /// A check that is answered, and the connection kept.
-fn ask(mut stream: TcpStream) -> std::io::Result<TcpStream> {
+fn ask<S: Read + Write>(mut stream: S) -> std::io::Result<S> {
     let body = "{\"claims\":{\"payload\":{\"sub\":\"bob\"}}}";
     let request = format!(
         "POST /v1/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -409,6 +414,47 @@ fn calls_without_their_messages_take_no_place_from_others() {
     });
     assert!(scene.metric("rescind_requests_under_way") <= 512);
     scene.end();
+}
+
+/// The first bytes of a handshake, and then one at a time: whoever shakes hands in one go is served beside them.
+#[test]
+fn handshakes_that_drip_make_room_for_others() {
+    let authority = TestAuthority::new("authority");
+    let identity = authority.issue("server", &["localhost"]);
+    let config = format!(
+        "[limits]\nconnections = 400\nconnections_unproven = 100\n[tls]\ncertificate = {:?}\nprivate_key = {:?}\n",
+        identity.certificate, identity.private_key
+    );
+    let config = authority.write("rescind.toml", config);
+    let mut server = Server::start_with(None, &["--config", config.to_str().unwrap()]);
+    let memory = resident_bytes(server.pid());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority.ca()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let client = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let client = Arc::new(client.with_root_certificates(roots).with_no_client_auth());
+    let mut held: Vec<TcpStream> = Vec::new();
+    for round in 0..3 {
+        for _ in 0..200 {
+            let mut stream = connect_from(2, server.listen);
+            // A record of a handshake of 512 bytes, of a ClientHello of 508.
+            stream.write_all(&[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]).unwrap();
+            held.push(stream);
+        }
+        for stream in &mut held {
+            let _ = stream.write_all(&[0]);
+        }
+        for _ in 0..10 {
+            let session = rustls::ClientConnection::new(Arc::clone(&client), "localhost".try_into().unwrap()).unwrap();
+            ask(rustls::StreamOwned::new(session, connect_from(1, server.listen))).unwrap();
+        }
+        println!("round {round}: {} held", held.len());
+    }
+    let closed = metric(server.ops, "rescind_connections_closed_total{reason=\"unproven\"}") as u64;
+    assert!(closed >= 500, "{closed}");
+    assert!(metric(server.ops, "rescind_connections_unproven") as u64 <= 100);
+    assert!(resident_bytes(server.pid()).saturating_sub(memory) <= GROWTH_MAX);
+    assert!(server.is_alive() && !server.log_text().contains("panicked"));
 }
 
 /// A head that is too large, in both protocols, and one of too many fields.
