@@ -5,6 +5,7 @@ use std::fmt;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::configuration::chain;
 use super::connection::Servers;
 use super::exit::{Exit, Failure};
 use super::output::{note, say};
@@ -27,8 +28,12 @@ impl Watch {
     pub(super) async fn run(self) -> Result<Exit, Failure> {
         let urls = self.servers.server.iter().map(ToString::to_string);
         let printer = Printer { json: self.json, state: None };
-        let client = Client::builder(urls).name("rescind watch").observe(printer).connect();
-        let client = client.map_err(|error| Failure::cannot(error.to_string()))?;
+        let mut builder = Client::builder(urls).name("rescind watch").tls(self.servers.tls()).observe(printer);
+        if let Some(path) = &self.servers.credential_file {
+            builder = builder.credential_file(path);
+        }
+        let client = builder.connect();
+        let client = client.map_err(|error| Failure::cannot(chain(&error)))?;
         let interrupted = tokio::signal::ctrl_c().await;
         client.shutdown().await;
         interrupted.map(|()| Exit::Done).map_err(|error| Failure::cannot(format!("cannot wait for signals: {error}")))

@@ -4,14 +4,17 @@
 //! holds by whoever gave it.
 
 mod answer;
+mod dial;
 mod propagation;
 pub mod replication;
+mod tls_fault;
 pub mod upstream;
 mod value;
 
 pub use answer::{
     backup_part, check_response, found_record, page, record, reinstate_response, revoke_response, status_response,
 };
+pub use dial::{Calls, DialError, Dialler};
 pub use propagation::{propagation, subscriber_page};
 // Servers listen where replicas connect.
 pub use crate::replica::{SOCKET_PATH_BYTES_MAX, SocketPath, SocketPathError};

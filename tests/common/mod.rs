@@ -9,6 +9,7 @@ pub(crate) mod caller;
 pub(crate) mod http;
 pub(crate) mod http2;
 pub(crate) mod liar;
+pub(crate) mod pki;
 pub(crate) mod proxy;
 pub(crate) mod server;
 
