@@ -20,7 +20,7 @@ use crate::config::AgentConfig;
 use crate::hub;
 use crate::relay::Relay;
 use crate::replica::cache::{self, CacheError};
-use crate::replica::{Driver, DriverOptions, Event, FollowerOptions, NodeId, Replica, Upstream};
+use crate::replica::{Driver, DriverOptions, Event, FollowerOptions, InClear, NodeId, Replica, Upstream};
 use crate::replication::FollowerStatus;
 use crate::replication::frames::Role;
 use crate::revocation::ports::{
@@ -29,6 +29,7 @@ use crate::revocation::ports::{
     Status, WriteError, Writes,
 };
 use crate::revocation::{Epoch, LifetimePolicy, Position, Revision, RevocationId, WhenStale};
+use crate::security::ClientSecurityError;
 use crate::security::tls::{ServerTls, TlsError};
 use crate::security::watch::Watched;
 use crate::surface::{BindError, Node, Surface, subscribe_service};
@@ -48,6 +49,12 @@ pub enum AgentError {
     /// A certificate, a key or a list of them cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// What is to be shown upstream cannot be used.
+    #[error(transparent)]
+    Upstream(#[from] ClientSecurityError),
+    /// A credential would be sent upstream in clear.
+    #[error(transparent)]
+    InClear(#[from] InClear),
     /// The system refuses a signal handler or random bytes.
     #[error("the system refuses a signal handler or random bytes")]
     System(#[from] std::io::Error),
@@ -74,7 +81,7 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
     let node_id = cache.as_ref().map_or(random_id, cache::Opened::subscriber);
     let hub_options = hub::Options::default();
     let relay = Relay::new(node_id, memory, hub_options, clock.clone(), Arc::new(GrpcEncoder), Handle::current());
-    let upstreams = config.upstreams.iter().map(|url| Arc::new(GrpcUpstream::at(url)) as Arc<dyn Upstream>).collect();
+    let upstreams = upstreams(&config)?;
     let first = config.upstreams.first().map(ToString::to_string);
     let current = Arc::new(Mutex::new(first.unwrap_or_default()));
     let driver = Driver::spawn(
@@ -135,6 +142,14 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
     driver.shutdown().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The servers to follow, and what is shown to them. Files that cannot be used are noticed at once.
+fn upstreams(config: &AgentConfig) -> Result<Vec<Arc<dyn Upstream>>, AgentError> {
+    let security = Arc::new(config.upstream.security());
+    security.check()?;
+    let secured = |url| Ok(Arc::new(GrpcUpstream::secured(url, Arc::clone(&security))?) as Arc<dyn Upstream>);
+    config.upstreams.iter().map(secured).collect()
 }
 
 /// Opens the cache, away from the async threads: there may be much to read.

@@ -1,22 +1,24 @@
-//! Reaching a server.
+//! Reaching a server, and what is shown to it.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use tonic::transport::Channel;
 
+use super::configuration::chain;
 use super::exit::Failure;
 use crate::replica::{SERVERS_MAX, ServerUrl};
-use crate::wire::upstream::endpoint;
+use crate::security::tls::{ClientFiles, ClientIdentity};
+use crate::security::{BearerSource, ClientSecurity};
+use crate::wire::{Calls, DialError, Dialler};
 
-/// How long one server may take to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an answer may take: a full batch on a slow disk.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest answer that is read, in bytes: a page of 1,000 revocations with the longest selectors.
 pub(super) const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// Which servers to ask.
+/// Which servers to ask, and as whom.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Servers {
     /// The servers to ask, in order: the next one if a connection fails. A server on this machine may be the path of its
@@ -30,33 +32,55 @@ pub(super) struct Servers {
         hide_env_values = true
     )]
     pub(super) server: Vec<ServerUrl>,
+    /// The certificates (PEM) of those who may sign an https:// server's; without it, those that the system trusts.
+    #[arg(long, value_name = "FILE", env = "RESCIND_CA_FILE", hide_env_values = true)]
+    ca_file: Option<PathBuf>,
+    /// The certificate (PEM) that is shown to servers that ask for one.
+    #[arg(long, value_name = "FILE", env = "RESCIND_CERTIFICATE_FILE", hide_env_values = true, requires = "key_file")]
+    certificate_file: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, value_name = "FILE", env = "RESCIND_KEY_FILE", hide_env_values = true, requires = "certificate_file")]
+    key_file: Option<PathBuf>,
+    /// A file that holds the API credential shown to servers; nobody else may be able to read it.
+    #[arg(long, value_name = "FILE", env = "RESCIND_CREDENTIAL_FILE", hide_env_values = true)]
+    pub(super) credential_file: Option<PathBuf>,
 }
 
 impl Servers {
+    /// Whom it trusts, and the certificate it shows.
+    pub(super) fn tls(&self) -> ClientFiles {
+        let pair = self.certificate_file.clone().zip(self.key_file.clone());
+        let identity = pair.map(|(certificate, private_key)| ClientIdentity { certificate, private_key });
+        ClientFiles { authorities: self.ca_file.clone(), identity }
+    }
+
     /// A connection to the first server that can be reached.
-    pub(super) async fn connect(&self) -> Result<Channel, Failure> {
+    pub(super) async fn connect(&self) -> Result<Calls, Failure> {
         self.connect_for(Duration::ZERO).await
     }
 
     /// The same, for answers that take so much longer because they wait for something.
-    pub(super) async fn connect_for(&self, waiting: Duration) -> Result<Channel, Failure> {
-        let mut failures = Vec::new();
+    pub(super) async fn connect_for(&self, waiting: Duration) -> Result<Calls, Failure> {
+        let credential = self.credential_file.clone().map(BearerSource::File);
+        let security = Arc::new(ClientSecurity::of(self.tls(), credential));
+        security.check().map_err(|error| Failure::cannot(chain(&error)))?;
+        let (mut failures, mut is_denied) = (Vec::new(), false);
         for url in self.server.iter().take(SERVERS_MAX) {
-            let endpoint = endpoint(url).connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT + waiting);
-            match endpoint.connect().await {
-                Ok(channel) => return Ok(channel),
-                Err(error) => failures.push(format!("{url}: {}", innermost(&error))),
+            let dialler = Dialler::new(url.clone(), Arc::clone(&security));
+            let dialler = dialler.map_err(|error| Failure::cannot(error.to_string()))?;
+            match dialler.dial(|endpoint| endpoint.timeout(ANSWER_TIMEOUT + waiting)).await {
+                Ok(calls) => return Ok(calls),
+                Err(error @ (DialError::Tls(_) | DialError::Credential(_))) => {
+                    return Err(Failure::cannot(chain(&error)));
+                }
+                Err(DialError::Denied(why)) => {
+                    is_denied = true;
+                    failures.push(format!("{url}: {why}"));
+                }
+                Err(DialError::Unreachable(why)) => failures.push(format!("{url}: {why}")),
             }
         }
-        Err(Failure::unreachable(format!("no server can be reached ({})", failures.join("; "))))
+        let message = format!("no server can be reached ({})", failures.join("; "));
+        Err(if is_denied { Failure::denied(message) } else { Failure::unreachable(message) })
     }
-}
-
-/// What the system said, without the layers around it.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }

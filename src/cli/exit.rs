@@ -42,6 +42,11 @@ impl Failure {
         Self { exit: Exit::Unreachable, message: message.into() }
     }
 
+    /// A server was reached, and refuses this caller.
+    pub(super) fn denied(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Denied, message: message.into() }
+    }
+
     /// The same for `check`, which has two outcomes beside "cannot tell".
     pub(super) fn cannot_tell(self) -> Self {
         Self { exit: Exit::CannotTell, ..self }

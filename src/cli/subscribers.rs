@@ -3,20 +3,19 @@
 use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
-use tonic::transport::Channel;
 
 use super::connection::ANSWER_BYTES_MAX;
 use super::exit::Failure;
 use super::revoke::hex;
 use crate::surface::http::render_time;
-use crate::wire::pb;
 use crate::wire::pb::replication_service_client::ReplicationServiceClient;
+use crate::wire::{Calls, pb};
 
 /// The deepest that a subscriber is indented: no relay lies further below.
 const DEPTH_MAX: usize = 16;
 
 /// The first page: the most that one wants to see. `None` from a server that does not list them.
-pub(super) async fn list(channel: Channel) -> Result<Option<pb::ListSubscribersResponse>, Failure> {
+pub(super) async fn list(channel: Calls) -> Result<Option<pb::ListSubscribersResponse>, Failure> {
     let mut client = ReplicationServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
     match client.list_subscribers(pb::ListSubscribersRequest::default()).await {
         Ok(response) => Ok(Some(response.into_inner())),

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use super::configuration::chain;
 use super::connection::Servers;
 use super::exit::{Exit, Failure};
 use super::output::{note, try_say};
@@ -33,8 +34,12 @@ impl Watch {
         let urls = self.servers.server.iter().map(ToString::to_string);
         let unread = Arc::new(Notify::new());
         let printer = Printer { json: self.json, state: None, unread: Arc::clone(&unread) };
-        let client = Client::builder(urls).name("rescind watch").observe(printer).connect();
-        let client = client.map_err(|error| Failure::cannot(error.to_string()))?;
+        let mut builder = Client::builder(urls).name("rescind watch").tls(self.servers.tls()).observe(printer);
+        if let Some(path) = &self.servers.credential_file {
+            builder = builder.credential_file(path);
+        }
+        let client = builder.connect();
+        let client = client.map_err(|error| Failure::cannot(chain(&error)))?;
         let ended = tokio::select! {
             told = told_to_end() => told,
             () = unread.notified() => Ok(()),

@@ -8,10 +8,12 @@ use super::Client;
 use crate::clock::Clock;
 use crate::replica::cache::{self, CacheError};
 use crate::replica::{
-    Driver, DriverOptions, FollowerOptions, NAME_BYTES_MAX, NodeId, Observe, PolicyInForce, PublicKey, SERVERS_MAX,
-    Upstream,
+    Driver, DriverOptions, FollowerOptions, InClear, NAME_BYTES_MAX, NodeId, Observe, PolicyInForce, PublicKey,
+    SERVERS_MAX, ServerUrl, Upstream,
 };
 use crate::revocation::{LifetimePolicy, WhenStale};
+use crate::security::tls::{ClientFiles, ClientIdentity};
+use crate::security::{Bearer, BearerSource, ClientSecurity, ClientSecurityError};
 use crate::wire::upstream::{GrpcUpstream, UrlError};
 
 /// Settings of a [`Client`]. What is left out goes by the authority's logged policy.
@@ -24,6 +26,8 @@ pub struct Builder {
     public_key: Option<PublicKey>,
     entries_max: Option<u64>,
     disk_cache: Option<PathBuf>,
+    tls: ClientFiles,
+    credential: Option<BearerSource>,
     observer: Option<Box<dyn Observe>>,
     clock: Clock,
 }
@@ -40,6 +44,12 @@ pub enum ClientError {
     /// One of them is not a URL.
     #[error(transparent)]
     Url(#[from] UrlError),
+    /// A credential would be sent to one of them in clear.
+    #[error(transparent)]
+    InClear(#[from] InClear),
+    /// A certificate, a key or a credential cannot be used.
+    #[error(transparent)]
+    Security(#[from] ClientSecurityError),
     /// The name is too long, or would not stay on one line.
     #[error("a name has at most {NAME_BYTES_MAX} bytes and no control characters, {given} bytes given")]
     Name {
@@ -67,6 +77,8 @@ impl Builder {
             public_key: None,
             entries_max: None,
             disk_cache: None,
+            tls: ClientFiles::default(),
+            credential: None,
             observer: None,
             clock: Clock::system(),
         }
@@ -120,6 +132,41 @@ impl Builder {
         self
     }
 
+    /// Whom it trusts at `https://` servers, and the certificate it shows to those that ask. By default it trusts whom the
+    /// system trusts and shows none. The files are read now, and again for each connection, so that they can be replaced
+    /// while the process runs; one that has become unusable changes nothing.
+    pub fn tls(mut self, files: ClientFiles) -> Self {
+        self.tls = files;
+        self
+    }
+
+    /// Trusts those whose certificates (PEM) are in this file, and nobody else.
+    pub fn ca_file(mut self, authorities: impl Into<PathBuf>) -> Self {
+        self.tls.authorities = Some(authorities.into());
+        self
+    }
+
+    /// Shows this certificate (PEM, followed by those that lead to its authority), of this private key (PEM).
+    pub fn certificate_files(mut self, certificate: impl Into<PathBuf>, private_key: impl Into<PathBuf>) -> Self {
+        let (certificate, private_key) = (certificate.into(), private_key.into());
+        self.tls.identity = Some(ClientIdentity { certificate, private_key });
+        self
+    }
+
+    /// Shows this API credential. It is sent in TLS, and on this machine, only: [`Builder::connect`] refuses any other
+    /// server.
+    pub fn credential(mut self, credential: Bearer) -> Self {
+        self.credential = Some(BearerSource::Text(credential));
+        self
+    }
+
+    /// Shows the API credential in this file, which nobody but its owner may be able to open; read again for each
+    /// connection.
+    pub fn credential_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.credential = Some(BearerSource::File(path.into()));
+        self
+    }
+
     /// Is told of every revision, swap and alarm in order, on the background task: it must be quick and never wait.
     pub fn observe(mut self, observer: impl Observe + 'static) -> Self {
         self.observer = Some(Box::new(observer));
@@ -142,8 +189,14 @@ impl Builder {
         if given == 0 || given > SERVERS_MAX {
             return Err(ClientError::Servers { given });
         }
-        let upstream = |url: &String| Ok(Arc::new(GrpcUpstream::new(url)?) as Arc<dyn Upstream>);
-        let upstreams = self.urls.iter().map(upstream).collect::<Result<Vec<_>, UrlError>>()?;
+        let security = Arc::new(ClientSecurity::of(self.tls.clone(), self.credential.clone()));
+        security.check()?;
+        let upstream = |url: &String| {
+            let url: ServerUrl = url.parse()?;
+            let upstream = GrpcUpstream::secured(&url, Arc::clone(&security))?;
+            Ok(Arc::new(upstream) as Arc<dyn Upstream>)
+        };
+        let upstreams = self.urls.iter().map(upstream).collect::<Result<Vec<_>, ClientError>>()?;
         self.start(upstreams)
     }
 

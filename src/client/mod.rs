@@ -52,6 +52,8 @@ pub use crate::replica::cache::CacheError;
 pub use crate::replica::{Event, FollowerState, FollowerStatus, NotReady, Observe, PublicKey, ReplicaStatus};
 pub use crate::revocation::ports::Answer;
 pub use crate::revocation::{Claims, LifetimePolicy, Position, UnknownCause, Verdict, WhenStale};
+pub use crate::security::tls::{ClientFiles, ClientIdentity};
+pub use crate::security::{Bearer, BearerError, ClientSecurityError};
 pub use crate::token::{ClaimsError, TokenError};
 
 use crate::replica::{Driver, Replica};
@@ -65,7 +67,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Begins a client of these servers, tried in turn: `http://host:port` each.
+    /// Begins a client of these servers, tried in turn: `https://host:port`, `http://host:port` or `unix:/path` each.
     pub fn builder<U: Into<String>>(urls: impl IntoIterator<Item = U>) -> Builder {
         Builder::new(urls.into_iter().map(Into::into).collect())
     }

@@ -15,7 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::replica::{SERVERS_MAX, ServerUrl};
+use crate::replica::{InClear, SERVERS_MAX, ServerUrl};
 use crate::surface::Address;
 
 pub use agent::{AgentConfig, AgentName, AgentNameError, AgentOverrides, parse_max_staleness};
@@ -79,14 +79,8 @@ pub enum ConfigError {
         needs: &'static str,
     },
     /// A credential would be sent where others can read it.
-    #[error(
-        "the credential would be sent to {url} in clear, where others can read it: give an https:// URL, a Unix socket, or \
-         an address on this machine"
-    )]
-    CredentialInClear {
-        /// The server.
-        url: ServerUrl,
-    },
+    #[error(transparent)]
+    InClear(#[from] InClear),
     /// Two listeners on one port.
     #[error("listen and ops_listen are both {0}; they need two ports")]
     SamePort(SocketAddr),
@@ -166,9 +160,9 @@ fn check_addresses(listen: &Address, ops_listen: SocketAddr, guards: &Guards<'_>
 }
 
 /// Refuses to send a credential where others can read it.
-fn check_confidential(urls: &[ServerUrl], upstream: &UpstreamConfig) -> Result<(), ConfigError> {
-    match urls.iter().find(|url| upstream.credential_file.is_some() && !url.is_confidential()) {
-        Some(url) => Err(ConfigError::CredentialInClear { url: url.clone() }),
+fn check_confidential(urls: &[ServerUrl], upstream: &UpstreamConfig) -> Result<(), InClear> {
+    match upstream.credential_file {
+        Some(_) => urls.iter().try_for_each(ServerUrl::require_confidential),
         None => Ok(()),
     }
 }

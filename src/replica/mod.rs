@@ -39,7 +39,7 @@ pub use event::{Event, Observe};
 pub use following::Following;
 pub use handle::{NotReady, Replica, ReplicaStatus};
 pub use keep::Keep;
-pub use server_url::{SERVERS_MAX, ServerUrl, UrlError, host};
+pub use server_url::{InClear, SERVERS_MAX, ServerUrl, UrlError, host};
 pub use socket_path::{SOCKET_PATH_BYTES_MAX, SocketPath, SocketPathError};
 pub use upstream::{Connection, OUTGOING_FRAMES, Upstream, UpstreamError};
 

@@ -68,6 +68,25 @@ impl ServerUrl {
             Self::Http(uri) => is_loopback(host(uri)),
         }
     }
+
+    /// Whether a secret may be sent there.
+    ///
+    /// # Errors
+    /// When others could read it.
+    pub fn require_confidential(&self) -> Result<(), InClear> {
+        if self.is_confidential() { Ok(()) } else { Err(InClear { url: self.clone() }) }
+    }
+}
+
+/// A secret would travel where others can read it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a credential is not sent to {url} in clear, where others could read it: give an https:// URL, a Unix socket, or an \
+     address on this machine"
+)]
+pub struct InClear {
+    /// The server.
+    pub url: ServerUrl,
 }
 
 /// The host of a URL, an IPv6 address without its brackets.

@@ -60,7 +60,8 @@ pub fn read_file(path: &Path, max: u64) -> Result<Zeroizing<Vec<u8>>, FileError>
 }
 
 /// An error and its causes.
-pub(super) fn on_one_line(error: &dyn Error) -> String {
+#[must_use]
+pub fn on_one_line(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -28,4 +28,4 @@ pub mod watch;
 pub use bearer::{BEARER_BYTES_MAX, Bearer, BearerError, BearerFileError, BearerSource};
 pub use certificate::CertificateNames;
 pub use client::{ClientSecurity, ClientSecurityError};
-pub use file::{FileError, read_file};
+pub use file::{FileError, on_one_line, read_file};

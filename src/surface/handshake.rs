@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::{AlertDescription, Error, InvalidMessage, ServerConfig};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -14,6 +14,11 @@ use crate::security::CertificateNames;
 
 /// How long a handshake may take: some round trips over a long way, and a busy machine at either end.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the far end may take to read why its handshake failed, and to close.
+const LINGER: Duration = Duration::from_secs(1);
+/// What is read from it meanwhile, in bytes: its first flight, and some requests.
+const LINGER_BYTES_MAX: u64 = 64 << 10;
 
 /// The configuration of the next handshake.
 pub type CurrentTls = Arc<dyn Fn() -> Arc<ServerConfig> + Send + Sync>;
@@ -75,18 +80,33 @@ where
     I: AsyncRead + AsyncWrite + Unpin,
 {
     let failed = |failure, why: String| HandshakeError::Failed { failure, why };
-    let accepted = timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(io)).await;
+    let accepted = timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(io).into_fallible()).await;
     let stream = match accepted {
         Err(_) => return Err(failed(HandshakeFailure::TimedOut, format!("no handshake within {HANDSHAKE_TIMEOUT:?}"))),
-        Ok(Err(error)) => match error.get_ref().and_then(|cause| cause.downcast_ref::<Error>()) {
+        Ok(Err((error, io))) => match error.get_ref().and_then(|cause| cause.downcast_ref::<Error>()) {
             None => return Err(HandshakeError::Gone(error)),
-            Some(cause) => return Err(failed(failure_of(cause), said(cause))),
+            Some(cause) => {
+                let error = failed(failure_of(cause), said(cause));
+                linger(io).await;
+                return Err(error);
+            }
         },
         Ok(Ok(stream)) => stream,
     };
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let names = shown.map(|certificate| Arc::new(CertificateNames::of(certificate)));
     Ok((stream, names))
+}
+
+/// Closes a connection so that the alert arrives. What the far end has sent meanwhile must be read: if it is thrown away,
+/// the system resets the connection, and the far end may never see why.
+async fn linger<I: AsyncRead + AsyncWrite + Unpin>(mut io: I) {
+    let read_off = async {
+        io.shutdown().await?;
+        tokio::io::copy(&mut io.take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await
+    };
+    // It is closed in any case.
+    let _ = timeout(LINGER, read_off).await;
 }
 
 fn failure_of(error: &Error) -> HandshakeFailure {

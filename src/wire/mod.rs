@@ -5,9 +5,11 @@
 
 mod answer;
 mod credential;
+mod dial;
 mod export;
 mod propagation;
 pub mod replication;
+mod tls_fault;
 pub mod upstream;
 mod value;
 
@@ -15,6 +17,7 @@ pub use answer::{
     backup_part, check_response, found_record, page, record, reinstate_response, revoke_response, status_response,
 };
 pub use credential::{credential_record, grant_message};
+pub use dial::{Calls, DialError, Dialler};
 pub use export::export_part;
 pub use propagation::{propagation, subscriber_page};
 // Servers listen where replicas connect.

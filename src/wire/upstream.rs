@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,19 +14,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tonic::{Code, Response, Status, Streaming};
 
+use super::dial::{CONNECT_TIMEOUT, Calls, DialError, Dialler, endpoint};
 use super::pb;
 use super::pb::replication_service_client::ReplicationServiceClient;
-use crate::replica::{Connection, OUTGOING_FRAMES, ServerUrl, Upstream, UpstreamError};
+use crate::replica::{Connection, InClear, OUTGOING_FRAMES, ServerUrl, Upstream, UpstreamError};
 use crate::replication::frames::{FRAME_BYTES_MAX, ToSubscriber};
 use crate::revocation::ports::Pending;
+use crate::security::{ClientSecurity, on_one_line};
 
 pub use crate::replica::UrlError;
 
-/// How long a server may take to accept a TCP connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a connection may be silent before it is probed, and then how long the answer may take: a peer that vanished
 /// is noticed although nothing is sent to it.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -39,11 +40,13 @@ const OUTGOING_BYTES_MAX: usize = 16 << 10;
 #[derive(Clone, Debug)]
 pub struct GrpcUpstream {
     name: String,
-    endpoint: Endpoint,
+    url: ServerUrl,
+    dialler: Dialler,
 }
 
 impl GrpcUpstream {
-    /// The server at a URL: `http`, a host, and a port if it is not 80; or `unix:` and the path of its socket.
+    /// The server at a URL: `https` or `http`, a host, and a port if it is not 443 or 80; or `unix:` and the path of its
+    /// socket. Trusts whom the system trusts and shows nothing.
     ///
     /// # Errors
     /// When it is anything else.
@@ -54,15 +57,15 @@ impl GrpcUpstream {
     /// The same with the URL already read.
     #[must_use]
     pub fn at(url: &ServerUrl) -> Self {
-        let endpoint = endpoint(url)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(WINDOW_BYTES);
-        Self { name: url.to_string(), endpoint }
+        Self { name: url.to_string(), url: url.clone(), dialler: Dialler::plain(url.clone()) }
+    }
+
+    /// The same with what the client trusts and shows; read again for each connection.
+    ///
+    /// # Errors
+    /// When a credential would be sent where others can read it.
+    pub fn secured(url: &ServerUrl, security: Arc<ClientSecurity>) -> Result<Self, InClear> {
+        Ok(Self { name: url.to_string(), url: url.clone(), dialler: Dialler::new(url.clone(), security)? })
     }
 
     /// Connects over what `dial` opens instead of a socket of this machine, with the same limits.
@@ -80,18 +83,22 @@ impl GrpcUpstream {
             let dialled = dial(uri);
             async move { dialled.await.map(TokioIo::new) }
         });
-        opened(self.endpoint.connect_with_connector(connector).await)
+        let endpoint = shaped(endpoint(&self.url)).connect_timeout(CONNECT_TIMEOUT);
+        match endpoint.connect_with_connector(connector).await {
+            Ok(channel) => Ok(subscribe(Calls::over(channel))),
+            Err(error) => Err(UpstreamError::Unreachable(innermost(&error))),
+        }
     }
 }
 
-/// How a server is reached, without limits on how long that may take.
-#[must_use]
-pub fn endpoint(url: &ServerUrl) -> Endpoint {
-    let endpoint = match url {
-        ServerUrl::Http(uri) | ServerUrl::Https(uri) => Endpoint::from(uri.clone()),
-        ServerUrl::Unix(path) => Endpoint::from_shared(path.to_string()).expect("a path that was read from text"),
-    };
-    endpoint.user_agent(concat!("rescind/", env!("CARGO_PKG_VERSION"))).expect("a header value")
+/// What a subscription wants of its connection.
+fn shaped(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
 }
 
 impl Upstream for GrpcUpstream {
@@ -100,18 +107,21 @@ impl Upstream for GrpcUpstream {
     }
 
     fn connect(&self) -> Pending<'_, Result<Connection, UpstreamError>> {
-        Box::pin(async move { opened(self.endpoint.connect().await) })
+        Box::pin(async move {
+            self.dialler.dial(shaped).await.map(subscribe).map_err(|error| match error {
+                DialError::Denied(why) => UpstreamError::Refused(why),
+                error @ (DialError::Tls(_) | DialError::Credential(_) | DialError::Unreachable(_)) => {
+                    UpstreamError::Unreachable(on_one_line(&error))
+                }
+            })
+        })
     }
-}
-
-fn opened(channel: Result<Channel, tonic::transport::Error>) -> Result<Connection, UpstreamError> {
-    channel.map(subscribe).map_err(|error| UpstreamError::Unreachable(innermost(&error)))
 }
 
 /// Begins the call. The server may answer only after Hello, which the caller has yet to send: the answer is waited for
 /// with the first frame.
-fn subscribe(channel: Channel) -> Connection {
-    let mut client = ReplicationServiceClient::new(channel)
+fn subscribe(calls: Calls) -> Connection {
+    let mut client = ReplicationServiceClient::new(calls)
         .max_decoding_message_size(FRAME_BYTES_MAX)
         .max_encoding_message_size(OUTGOING_BYTES_MAX);
     let (outgoing, frames) = mpsc::channel(OUTGOING_FRAMES);

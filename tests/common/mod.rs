@@ -11,6 +11,7 @@ pub(crate) mod http;
 pub(crate) mod http2;
 pub(crate) mod liar;
 pub(crate) mod load;
+pub(crate) mod pki;
 pub(crate) mod power;
 pub(crate) mod proxy;
 pub(crate) mod server;

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests count as tests")]
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
@@ -63,10 +65,9 @@ impl TestAuthority {
         special: impl FnOnce(&mut CertificateParams),
     ) -> TestIdentity {
         let (certificate, key) = self.sign(names, special);
-        TestIdentity {
-            certificate: self.write(&format!("{file}.pem"), certificate.pem()),
-            private_key: self.write(&format!("{file}.key"), key.serialize_pem()),
-        }
+        let private_key = self.write(&format!("{file}.key"), key.serialize_pem());
+        std::fs::set_permissions(&private_key, Permissions::from_mode(0o600)).unwrap();
+        TestIdentity { certificate: self.write(&format!("{file}.pem"), certificate.pem()), private_key }
     }
 
     fn sign(&self, names: &[&str], special: impl FnOnce(&mut CertificateParams)) -> (Certificate, KeyPair) {

@@ -169,7 +169,7 @@ fn what_is_shown_upstream_is_whole_and_a_flag_beats_the_file() {
 #[test]
 fn a_credential_is_not_sent_in_clear() {
     let with = |url: &str| format!("[agent]\nupstreams = ['unix:/a', '{url}']\n[upstream]\ncredential_file = 'c'");
-    check_refused(&with("http://10.0.0.1:7009"), &["credential", "http://10.0.0.1:7009 in clear", "https://"]);
+    check_refused(&with("http://10.0.0.1:7009"), &["credential", "to http://10.0.0.1:7009 in clear", "https://"]);
     for url in ["https://10.0.0.1:7009", "http://127.0.0.1:7009"] {
         assert!(load(&with(url), &AgentOverrides::default()).is_ok(), "{url}");
     }
