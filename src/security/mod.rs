@@ -6,9 +6,9 @@
 pub mod access;
 #[cfg(feature = "server")]
 pub mod audit;
+mod bearer;
 #[cfg(feature = "server")]
 pub mod call;
-mod bearer;
 mod certificate;
 mod client;
 #[cfg(feature = "server")]

@@ -50,6 +50,8 @@ pub struct Metrics {
     pub connections: Whole,
     /// Connections closed for what the far end did.
     pub connections_broken: Counter,
+    /// Requests denied, by reason.
+    requests_denied: [Counter; REQUESTS_DENIED.len()],
     /// TLS handshakes that failed, by reason.
     handshakes_failed: [Counter; HANDSHAKE_FAILURES.len()],
     /// In how many seconds the server's certificate expires.
@@ -121,6 +123,19 @@ pub const SENT_AWAY: [&str; 10] = [
 pub const HANDSHAKE_FAILURES: [&str; 5] = ["timed_out", "plaintext", "certificate", "refused", "protocol"];
 /// What is read again when its files change.
 pub const WATCHED: [&str; 2] = ["tls", "principals"];
+/// The reasons for which requests are denied.
+pub const REQUESTS_DENIED: [&str; 10] = [
+    "missing",
+    "malformed",
+    "unknown",
+    "expired",
+    "conflict",
+    "role",
+    "no_such_call",
+    "too_many_requests",
+    "too_many_writes",
+    "member",
+];
 /// The reasons for which a connection to an upstream ends.
 pub const UPSTREAM_BREAKS: [&str; 14] = [
     "unreachable",
@@ -302,6 +317,7 @@ impl Metrics {
             sent_away: by_reason(r, "subscribers_sent_away", "Subscribers sent away or cut, by reason.", SENT_AWAY),
             connections: gauge(r, "connections", "Open connections on the callers' port."),
             connections_broken: counter(r, "connections_broken", "Connections closed for what the far end did."),
+            requests_denied: by_reason(r, "requests_denied", "Requests denied, by reason.", REQUESTS_DENIED),
             handshakes_failed: by_reason(
                 r,
                 "tls_handshake_failures",
@@ -381,6 +397,11 @@ impl Metrics {
     /// Brings over whom the surface has sent away, in the order of [`SENT_AWAY`].
     pub fn set_sent_away(&self, counts: [u64; SENT_AWAY.len()]) {
         bring_over(&self.sent_away, counts);
+    }
+
+    /// Brings over why requests were denied, in the order of [`REQUESTS_DENIED`].
+    pub fn set_requests_denied(&self, counts: [u64; REQUESTS_DENIED.len()]) {
+        bring_over(&self.requests_denied, counts);
     }
 
     /// Brings over why TLS handshakes failed, in the order of [`HANDSHAKE_FAILURES`].

@@ -6,4 +6,6 @@ mod log;
 mod metrics;
 
 pub use log::{LogError, LogFormat, start_log};
-pub use metrics::{Cause, HANDSHAKE_FAILURES, Metrics, SENT_AWAY, UPSTREAM_BREAKS, WATCHED, WriteOutcome};
+pub use metrics::{
+    Cause, HANDSHAKE_FAILURES, Metrics, REQUESTS_DENIED, SENT_AWAY, UPSTREAM_BREAKS, WATCHED, WriteOutcome,
+};
