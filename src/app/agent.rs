@@ -12,7 +12,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+use super::doorkeeper::{DoorError, Doorkeeper, Doorway};
 use super::front::{Front, lacks, stop_on_signal};
+use super::hardening::forbid_dumps;
 use super::metered::metered;
 use super::reload::Hangups;
 use crate::clock::{BootTime, Clock};
@@ -32,7 +34,7 @@ use crate::revocation::{Epoch, LifetimePolicy, Position, Revision, RevocationId,
 use crate::security::ClientSecurityError;
 use crate::security::tls::{ServerTls, TlsError};
 use crate::security::watch::Watched;
-use crate::surface::{BindError, Node, Surface, subscribe_service};
+use crate::surface::{self, BindError, Node, Surface, subscribe_service};
 use crate::telemetry::Metrics;
 use crate::wire::replication::GrpcEncoder;
 use crate::wire::upstream::GrpcUpstream;
@@ -55,6 +57,9 @@ pub enum AgentError {
     /// A credential would be sent upstream in clear.
     #[error(transparent)]
     InClear(#[from] InClear),
+    /// The door cannot be opened.
+    #[error(transparent)]
+    Door(#[from] DoorError),
     /// The system refuses a signal handler or random bytes.
     #[error("the system refuses a signal handler or random bytes")]
     System(#[from] std::io::Error),
@@ -68,7 +73,14 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// # Errors
 /// Everything an [`AgentError`] can say; once it serves, none.
 pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
+    forbid_dumps();
     let hangups = Hangups::listen()?;
+    let doorway = Doorway {
+        principals: config.principals.clone(),
+        requests_per_second: config.requests_per_second,
+        denied_file: config.denied_file.clone(),
+    };
+    let keeper = Doorkeeper::open(doorway, None, Clock::system())?;
     let clock = Clock::system();
     let tls =
         config.tls.as_ref().map(|tls| ServerTls::load(tls.files.clone(), clock.clone())).transpose()?.map(Arc::new);
@@ -119,12 +131,13 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
         propagates: Arc::new(NotAuthority),
         credentials: None,
     };
-    let subscriptions = subscribe_service(Arc::clone(&relay));
+    let subscriptions = subscribe_service(Arc::clone(&relay)).guarded();
     let routes = Routes::new(subscriptions.clone());
-    let surface = Surface::new(metered(node, &metrics, &clock), &config.surface, routes);
-    let watched = tls.into_iter().map(|tls| tls as Arc<dyn Watched>).collect();
+    let options = surface::Options { tls: tls.is_some(), ..config.surface.clone() };
+    let surface = Surface::behind(keeper.door.clone(), metered(node, &metrics, &clock), &options, routes);
+    let watched = tls.into_iter().map(|tls| tls as Arc<dyn Watched>).chain(keeper.watched()).collect();
     let reloading = hangups.watch(watched);
-    let front = front.reporting(reloading.reloads());
+    let front = front.reporting(reloading.reloads()).denying(Arc::clone(&keeper.denials));
     let stop = CancellationToken::new();
     let signals = stop_on_signal(stop.clone())?;
     announce(&config, &front);
@@ -140,6 +153,10 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
         tracing::warn!("some subscriptions were cut");
     }
     driver.shutdown().await;
+    let denials = keeper.denials;
+    if let Err(error) = tokio::task::spawn_blocking(move || denials.stop()).await {
+        tracing::error!(%error, "denied requests were not written to the end");
+    }
     tracing::info!("stopped");
     Ok(())
 }

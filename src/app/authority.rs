@@ -11,7 +11,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+use super::doorkeeper::{self, DoorError, Doorkeeper, Doorway};
 use super::front::{Front, lacks, stop_on_signal};
+use super::hardening::forbid_dumps;
 use super::metered::{MeteredPublish, metered};
 use super::reload::Hangups;
 use crate::authority::members::Roster;
@@ -29,7 +31,7 @@ use crate::revocation::Revision;
 use crate::revocation::ports::{Reports, Status};
 use crate::security::tls::{ServerTls, TlsError};
 use crate::security::watch::Watched;
-use crate::surface::{BindError, Node, Surface, subscribe_service};
+use crate::surface::{self, BindError, Node, Surface, subscribe_service};
 use crate::telemetry::Metrics;
 use crate::wire::replication::GrpcEncoder;
 
@@ -48,6 +50,9 @@ pub enum ServeError {
     /// A certificate, a key or a list of them cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The door cannot be opened.
+    #[error(transparent)]
+    Door(#[from] DoorError),
     /// The system refuses a thread or a signal handler.
     #[error("the system refuses a thread or a signal handler")]
     System(#[from] std::io::Error),
@@ -61,7 +66,9 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// # Errors
 /// Everything a [`ServeError`] can say; once it serves, none.
 pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
+    forbid_dumps();
     let hangups = Hangups::listen()?;
+    doorkeeper::check(config.principals.as_deref()).map_err(DoorError::from)?;
     let clock = Clock::system();
     let tls =
         config.tls.as_ref().map(|tls| ServerTls::load(tls.files.clone(), clock.clone())).transpose()?.map(Arc::new);
@@ -88,6 +95,12 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
 
     let reports = Arc::new(Reported { authority: authority.clone(), hub: hub.clone(), roster: roster.clone() });
     let propagates = Arc::new(Propagator::new(authority.clone(), hub.clone(), roster.clone(), clock.clone()));
+    let doorway = Doorway {
+        principals: config.principals.clone(),
+        requests_per_second: config.requests_per_second,
+        denied_file: Some(doorkeeper::denied_file(config.denied_file.as_deref(), &config.data_dir)),
+    };
+    let keeper = Doorkeeper::open(doorway, Some(authority.clone()), clock.clone())?;
     let node = Node {
         checks: authority.clone(),
         writes: authority.clone(),
@@ -95,14 +108,15 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
         reports: reports.clone(),
         operates: authority.clone(),
         propagates: propagates.clone(),
-        credentials: Some(authority.clone()),
+        credentials: keeper.credentials.clone(),
     };
-    let subscriptions = subscribe_service(hub.clone()).listing(propagates);
+    let subscriptions = subscribe_service(hub.clone()).listing(propagates).guarded();
     let routes = Routes::new(subscriptions.clone());
-    let surface = Surface::new(metered(node, &metrics, &clock), &config.surface, routes);
-    let watched = tls.into_iter().map(|tls| tls as Arc<dyn Watched>).collect();
+    let options = surface::Options { tls: tls.is_some(), ..config.surface.clone() };
+    let surface = Surface::behind(keeper.door.clone(), metered(node, &metrics, &clock), &options, routes);
+    let watched = tls.into_iter().map(|tls| tls as Arc<dyn Watched>).chain(keeper.watched()).collect();
     let reloading = hangups.watch(watched);
-    let front = front.reporting(reloading.reloads());
+    let front = front.reporting(reloading.reloads()).denying(Arc::clone(&keeper.denials));
     let stop = CancellationToken::new();
     let signals = stop_on_signal(stop.clone())?;
     announce(&config, &front, &reports.status());
@@ -117,6 +131,7 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
         tracing::warn!("some subscriptions were cut");
     }
     blocking(move || {
+        keeper.denials.stop();
         authority.stop();
         roster.stop();
     })

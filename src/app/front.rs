@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::descriptors::within_descriptors;
 use crate::config::{AgentConfig, ServerConfig, TlsConfig};
 use crate::revocation::ports::Reports;
+use crate::security::audit::Denials;
 use crate::security::tls::ServerTls;
 use crate::security::watch::Reloads;
 use crate::surface::ops::{self, Ops};
@@ -31,6 +32,8 @@ pub struct Front {
     tls: Option<Arc<ServerTls>>,
     /// What is read again when its files change.
     reloads: Vec<Arc<Reloads>>,
+    /// Who was turned away.
+    denials: Arc<Denials>,
     /// Where the journal is measured, if there is one.
     journal_dir: Option<PathBuf>,
 }
@@ -65,6 +68,7 @@ impl Front {
             bounds: within_descriptors(options.bounds),
             tls: None,
             reloads: Vec::new(),
+            denials: Arc::default(),
             journal_dir,
         })
     }
@@ -87,6 +91,12 @@ impl Front {
     #[must_use]
     pub fn reporting(self, reloads: Vec<Arc<Reloads>>) -> Self {
         Self { reloads, ..self }
+    }
+
+    /// Tells in the metrics who was turned away.
+    #[must_use]
+    pub fn denying(self, denials: Arc<Denials>) -> Self {
+        Self { denials, ..self }
     }
 
     /// Where callers connect.
@@ -113,11 +123,12 @@ impl Front {
     ) {
         let connections = self.callers.connections();
         let (observed, journal_dir) = (Arc::clone(&reports), self.journal_dir);
-        let (tls, reloads) = (self.tls, self.reloads);
+        let (tls, reloads, denials) = (self.tls, self.reloads, self.denials);
         let render = Arc::new(move || {
             observe(&metrics, observed.as_ref());
             observe_callers(&metrics, &connections, &sent_away);
             observe_files(&metrics, tls.as_deref(), &reloads);
+            metrics.set_requests_denied(denials.counts());
             metrics.journal_bytes.set(journal_dir.as_deref().map_or(0, journal_bytes));
             metrics.render()
         });

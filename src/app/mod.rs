@@ -3,7 +3,9 @@
 mod agent;
 mod authority;
 mod descriptors;
+mod doorkeeper;
 mod front;
+mod hardening;
 mod metered;
 mod reload;
 
@@ -12,5 +14,6 @@ mod tests;
 
 pub use agent::{AgentError, agent};
 pub use authority::{JournalHistory, ServeError, serve};
+pub use doorkeeper::DoorError;
 pub use front::{Front, stop_on_signal};
 pub use metered::metered;

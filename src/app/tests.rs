@@ -87,6 +87,7 @@ fn reasons_have_the_names_of_the_metrics() {
     assert_eq!(surface::CLASSES, REQUEST_CLASSES);
     assert_eq!(GoAwayReason::ALL.map(GoAwayReason::name), SENT_AWAY);
     assert_eq!(Break::ALL.map(Break::name), UPSTREAM_BREAKS);
+    assert_eq!(crate::security::access::DenialReason::NAMES, crate::telemetry::REQUESTS_DENIED);
     for (index, (reason, why)) in GoAwayReason::ALL.into_iter().zip(Break::ALL).enumerate() {
         assert_eq!((reason as usize, why as usize), (index, index));
     }

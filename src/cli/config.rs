@@ -10,6 +10,7 @@ use super::output::{say, say_fields};
 use crate::clock::Clock;
 use crate::config::{AgentConfig, ServerConfig, TlsConfig, render_duration};
 use crate::revocation::{LifetimePolicy, WhenStale};
+use crate::security::principals::Principals;
 use crate::security::tls::ServerTls;
 use crate::surface::http::render_time;
 use crate::surface::{self, Bounds};
@@ -23,7 +24,7 @@ pub(super) struct Config {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check what `serve` or `agent` would run with, and show it. Reads certificates and keys; opens and binds nothing else.
+    /// Check what `serve` or `agent` would run with, and show it. Reads certificates, keys and principals; opens and binds nothing else.
     Check(Box<Check>),
 }
 
@@ -65,6 +66,8 @@ fn agent_fields(config: &AgentConfig) -> Vec<(&'static str, String)> {
         ops_listen,
         tls: _,
         principals: _,
+        denied_file,
+        requests_per_second,
         cache_dir,
         name,
         public_key,
@@ -87,6 +90,8 @@ fn agent_fields(config: &AgentConfig) -> Vec<(&'static str, String)> {
             file_or(upstream.files.identity.as_ref().map(|own| own.certificate.as_path()), "none"),
         ),
         ("upstream.credential_file", file_or(upstream.credential_file.as_deref(), "none")),
+        ("authentication.denied_file", file_or(denied_file.as_deref(), "none")),
+        ("authentication.requests_per_second", requests_per_second.to_string()),
         ("agent.listen", listen.to_string()),
         ("agent.ops_listen", ops_listen.to_string()),
         ("agent.cache_dir", cache_dir.as_ref().map_or("none".to_owned(), |dir| dir.display().to_string())),
@@ -120,6 +125,10 @@ fn limits(bounds: &Bounds) -> [(&'static str, String); 5] {
 /// Of a server as of an agent: reads the files, as a start would.
 fn tls_fields(tls: Option<&TlsConfig>, principals: Option<&Path>) -> Result<Vec<(&'static str, String)>, Failure> {
     let mut fields = vec![("authentication.principals", file_or(principals, "none: nobody is authenticated"))];
+    if let Some(path) = principals {
+        let read = Principals::read(path).map_err(|error| Failure::cannot(chain(&error)))?;
+        fields.push(("  principals", read.count().to_string()));
+    }
     let Some(TlsConfig { files, ops }) = tls else {
         fields.push(("tls.certificate", "none: no TLS".to_owned()));
         return Ok(fields);
@@ -175,10 +184,23 @@ fn log_format(choice: LogFormat) -> &'static str {
 }
 
 fn fields(config: &ServerConfig) -> Vec<(&'static str, String)> {
-    let ServerConfig { listen, ops_listen, tls: _, principals: _, data_dir, policy, audit_retention, surface, log } =
-        config;
+    let ServerConfig {
+        listen,
+        ops_listen,
+        tls: _,
+        principals: _,
+        denied_file,
+        requests_per_second,
+        data_dir,
+        policy,
+        audit_retention,
+        surface,
+        log,
+    } = config;
     let mut fields = vec![
         ("issuers", list(&surface.issuers)),
+        ("authentication.denied_file", file_or(denied_file.as_deref(), "denied.ndjson in the data directory")),
+        ("authentication.requests_per_second", requests_per_second.to_string()),
         ("server.listen", listen.to_string()),
         ("server.ops_listen", ops_listen.to_string()),
         ("server.data_dir", data_dir.display().to_string()),

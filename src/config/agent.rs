@@ -39,6 +39,10 @@ pub struct AgentConfig {
     pub tls: Option<TlsConfig>,
     /// Where the principals are; if there is such a file, callers are authenticated.
     pub principals: Option<PathBuf>,
+    /// Where denied requests are written, if that is said.
+    pub denied_file: Option<PathBuf>,
+    /// The most requests of one principal in a second.
+    pub requests_per_second: u32,
     /// Where the set is kept for the next start; nowhere, if `None`.
     pub cache_dir: Option<PathBuf>,
     /// How people recognise it among the subscribers: the name of the host, unless told otherwise.
@@ -149,7 +153,9 @@ impl AgentConfig {
         let shared = file.surface();
         let tls = TlsConfig::of(&file)?;
         let upstream = UpstreamConfig::of(&file, &overrides.upstream)?;
+        let requests_per_second = file.authentication.requests_per_second();
         let principals = file.authentication.principals.map(|place| place.0);
+        let denied_file = file.authentication.denied_file.map(|place| place.0);
         let agent = file.agent;
         let upstreams = match overrides.upstreams.as_slice() {
             [] => agent.upstreams.into_iter().map(|url| url.0).collect(),
@@ -176,6 +182,8 @@ impl AgentConfig {
             ops_listen,
             tls,
             principals,
+            denied_file,
+            requests_per_second,
             cache_dir,
             name: overrides.name.clone().or(agent.name.map(|name| name.0)).unwrap_or_else(AgentName::of_host),
             public_key: overrides.public_key.or(agent.public_key.map(|key| key.0)),

@@ -13,6 +13,7 @@ use serde::de::{Deserializer, Error};
 use super::agent::AgentName;
 use super::duration::Span;
 use crate::replica::{PublicKey, ServerUrl};
+use crate::security::access::REQUESTS_PER_SECOND;
 use crate::surface::{self, Address};
 use crate::{revocation, telemetry};
 
@@ -83,6 +84,8 @@ pub(super) struct Tls {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Authentication {
     pub(super) principals: Option<Place>,
+    pub(super) denied_file: Option<Place>,
+    pub(super) requests_per_second: Option<Whole<1, 1_000_000>>,
 }
 
 /// What an agent shows to those it follows.
@@ -256,6 +259,13 @@ impl Limits {
             requests_max: self.requests.map_or(defaults.requests_max, |count| count.0 as usize),
             ..defaults
         }
+    }
+}
+
+impl Authentication {
+    /// The most requests of one principal in a second.
+    pub(super) fn requests_per_second(&self) -> u32 {
+        self.requests_per_second.map_or(REQUESTS_PER_SECOND, |count| count.0 as u32)
     }
 }
 

@@ -25,6 +25,10 @@ pub struct ServerConfig {
     pub tls: Option<TlsConfig>,
     /// Where the principals are; if there is such a file, callers are authenticated.
     pub principals: Option<PathBuf>,
+    /// Where denied requests are written, if that is said.
+    pub denied_file: Option<PathBuf>,
+    /// The most requests of one principal in a second.
+    pub requests_per_second: u32,
     /// Where the journal, the index and the snapshots are.
     pub data_dir: PathBuf,
     /// The policy to log.
@@ -97,6 +101,8 @@ impl ServerConfig {
         let ops_listen = overrides.ops_listen.or(file.server.ops_listen).unwrap_or(OPS_LISTEN);
         let tls = TlsConfig::of(&file)?;
         let principals = file.authentication.principals.clone().map(|place| place.0);
+        let denied_file = file.authentication.denied_file.clone().map(|place| place.0);
+        let requests_per_second = file.authentication.requests_per_second();
         let guards = Guards { tls: tls.as_ref(), is_authenticating: principals.is_some(), insecure };
         check_addresses(&listen, ops_listen, &guards)?;
         let data_dir = overrides.data_dir.clone().or(file.server.data_dir.clone()).or_else(|| places.data_dir());
@@ -107,6 +113,8 @@ impl ServerConfig {
             ops_listen,
             tls,
             principals,
+            denied_file,
+            requests_per_second,
             data_dir,
             policy: policy(&file.policy),
             audit_retention: file.journal.audit_retention.map_or(AUDIT_RETENTION, |span| span.0),

@@ -75,8 +75,9 @@ fn the_sample_holds_every_key_with_its_default() {
     };
     let tls = Some(TlsConfig { files, ops: false });
     let principals = Some("/etc/rescind/principals.toml".into());
+    let denied_file = Some("/var/log/rescind/denied.ndjson".into());
     let data_dir = "/var/lib/rescind".into();
-    assert_eq!(sample, ServerConfig { data_dir, surface: examples, tls, principals, ..default });
+    assert_eq!(sample, ServerConfig { data_dir, surface: examples, tls, principals, denied_file, ..default });
 }
 
 #[test]
@@ -231,4 +232,17 @@ fn a_missing_and_an_enormous_file_are_refused_by_name() {
     assert!(load().to_string().contains("rescind.toml"));
     std::fs::File::create(&path).unwrap().set_len(FILE_BYTES_MAX + 1).unwrap();
     assert!(matches!(load(), ConfigError::TooLarge { .. }));
+}
+
+#[test]
+fn what_is_said_of_authentication_has_its_bounds() {
+    let config = load("[authentication]\nrequests_per_second = 7", &Overrides::default()).unwrap();
+    assert_eq!((config.requests_per_second, config.principals, config.denied_file), (7, None, None));
+    for (line, parts) in [
+        ("requests_per_second = 0", &["line 2", "from 1 to 1000000", "0 given"][..]),
+        ("denied_file = ''", &["line 2", "not empty"]),
+        ("principal = 'p'", &["unknown field `principal`", "`principals`"]),
+    ] {
+        check_refused(&format!("[authentication]\n{line}"), parts);
+    }
 }

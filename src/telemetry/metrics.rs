@@ -62,6 +62,8 @@ pub struct Metrics {
     requests_shed: [Counter; REQUEST_CLASSES.len()],
     /// Connections closed for what the far end did.
     pub connections_broken: Counter,
+    /// Requests denied, by reason.
+    requests_denied: [Counter; REQUESTS_DENIED.len()],
     /// TLS handshakes that failed, by reason.
     handshakes_failed: [Counter; HANDSHAKE_FAILURES.len()],
     /// In how many seconds the server's certificate expires.
@@ -139,6 +141,19 @@ pub const CONNECTIONS_REFUSED: [&str; 3] = ["full", "address", "principal"];
 pub const CONNECTIONS_CLOSED: [&str; 5] = ["unproven", "displaced", "first_request", "idle", "untaken"];
 /// The classes of requests, the first to be refused first.
 pub const REQUEST_CLASSES: [&str; 5] = ["background", "subscription", "write", "check", "vital"];
+/// The reasons for which requests are denied.
+pub const REQUESTS_DENIED: [&str; 10] = [
+    "missing",
+    "malformed",
+    "unknown",
+    "expired",
+    "conflict",
+    "role",
+    "no_such_call",
+    "too_many_requests",
+    "too_many_writes",
+    "member",
+];
 /// The reasons for which a connection to an upstream ends.
 pub const UPSTREAM_BREAKS: [&str; 14] = [
     "unreachable",
@@ -340,6 +355,7 @@ impl Metrics {
             requests_under_way: gauge(r, "requests_under_way", "Requests under way on the callers' port"),
             requests_shed: by_class(r, "requests_shed", "Requests refused because too many were under way, by class"),
             connections_broken: counter(r, "connections_broken", "Connections closed for what the far end did"),
+            requests_denied: by_reason(r, "requests_denied", "Requests denied, by reason", REQUESTS_DENIED),
             handshakes_failed: by_reason(
                 r,
                 "tls_handshake_failures",
@@ -419,6 +435,11 @@ impl Metrics {
     /// Brings over whom the surface has sent away, in the order of [`SENT_AWAY`].
     pub fn set_sent_away(&self, counts: [u64; SENT_AWAY.len()]) {
         bring_over(&self.sent_away, counts);
+    }
+
+    /// Brings over why requests were denied, in the order of [`REQUESTS_DENIED`].
+    pub fn set_requests_denied(&self, counts: [u64; REQUESTS_DENIED.len()]) {
+        bring_over(&self.requests_denied, counts);
     }
 
     /// Brings over why TLS handshakes failed, in the order of [`HANDSHAKE_FAILURES`].
