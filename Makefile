@@ -13,7 +13,7 @@ DATA_DIR ?= target/run-data
 # Debian packages that building and testing need.
 PACKAGES := build-essential curl python3 python3-venv
 
-.PHONY: help run demo demo-fleet test sim fuzz bench bench-fleet bench-hostile setup lint deny doc tidy chaos unit features clean-data
+.PHONY: help run demo demo-fleet test sim fuzz loom miri bench bench-fleet bench-hostile setup lint deny doc tidy chaos unit features clean-data
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -61,6 +61,12 @@ sim: setup ## The simulation over SEEDS=1000 seeds; `make sim SEED=17` runs one
 FUZZ_RUNS ?= 100000
 fuzz: setup ## Every fuzz target, FUZZ_RUNS=100000 inputs each; FUZZ_TARGETS="delta token" runs some. Needs nightly
 	@FUZZ_RUNS=$(FUZZ_RUNS) scripts/fuzz.sh $(FUZZ_TARGETS)
+
+loom: setup ## Models of the filter's rebuild and of the shared log, in every order that the memory model allows
+	@scripts/loom.sh
+
+miri: setup ## The core, tokens and replication under an interpreter that finds undefined behaviour. Needs nightly
+	@scripts/miri.sh
 
 bench: setup ## One table of measured ratios
 	@scripts/bench.sh

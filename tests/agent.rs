@@ -54,6 +54,11 @@ fn agents_chain_and_refuse_writes_with_the_name_of_their_upstream() {
     let answer = http::post(relay.listen.unwrap(), "/v1/revocations", body);
     assert_eq!(answer.status, 421, "{answer:?}");
     assert!(answer.body.contains(&server.url()), "{answer:?}");
+    for asked in [&["credential", "list"][..], &["credential", "create", "--name=a", "--role=check"]] {
+        let refused = common::server::command(&[asked, &["--server", &leaf.url]].concat()).output().unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains(&relay.url), "{refused:?}");
+    }
     let status = common::server::command(&["status", "--server", &leaf.url]).output().unwrap();
     let text = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(text.contains(&format!("{}: live, ready, lag 0", relay.url)), "{text}");

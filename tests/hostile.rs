@@ -205,7 +205,7 @@ fn a_slow_loris_makes_room_for_others() {
     let address = scene.server.listen;
     let mut held: Vec<TcpStream> = Vec::new();
     for turn in 0..600_u32 {
-        let mut stream = connect_from(1, address);
+        let mut stream = connect_from(2, address);
         // Nothing at all; the head of a request that goes on and on; a body that never comes.
         let begun: &[u8] = match turn % 3 {
             0 => b"",

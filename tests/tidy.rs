@@ -50,7 +50,7 @@ const ALL: &[&str] = &[
 ];
 
 /// The crates that the core may use: data only, no I/O, no clock, no runtime.
-const CORE_CRATES: [&str; 17] = [
+const CORE_CRATES: [&str; 18] = [
     "arc_swap",
     "base64",
     "bytes",
@@ -59,6 +59,8 @@ const CORE_CRATES: [&str; 17] = [
     "dashmap",
     "ed25519_dalek",
     "hashbrown",
+    // Only in builds for the model checker.
+    "loom",
     "parking_lot",
     "proptest",
     "self",

@@ -7,3 +7,4 @@ mod durable;
 mod guarded;
 mod model;
 mod restored;
+mod upgraded;

@@ -74,7 +74,6 @@ fn fields(response: &pb::GetStatusResponse) -> Vec<(&'static str, String)> {
         ("uptime", uptime),
         ("data", response.data_dir.clone()),
         ("audit head", response.audit_head.clone()),
-        ("public key", super::revoke::hex(&response.public_key)),
         ("authentication", on_or_off(response.authentication)),
         ("tls", on_or_off(response.tls)),
     ];
@@ -82,6 +81,7 @@ fn fields(response: &pb::GetStatusResponse) -> Vec<(&'static str, String)> {
     if response.following.is_none() {
         fields.push(("cut off", response.members_cut_off.to_string()));
     }
+    fields.push(("public key", super::revoke::hex(&response.public_key)));
     for (name, trouble) in [
         ("WRITES REFUSED", &response.writes_refused),
         ("CLOCK IN DOUBT", &response.clock_alarm),

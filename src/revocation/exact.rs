@@ -16,14 +16,15 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as TableEntry;
-use parking_lot::RwLock;
 
 use super::entry::{Exception, PackedEntry};
 use super::fingerprint::Fingerprint;
+use super::sync::RwLock;
 use super::time::Minute;
 
-/// Enough that a shard of a large set is copied in well under a millisecond when it doubles.
-pub(super) const SHARDS: usize = 256;
+/// Enough that a shard of a large set is copied in well under a millisecond when it doubles. A model has two: each lock
+/// multiplies what must be tried.
+pub(super) const SHARDS: usize = if cfg!(loom) { 2 } else { 256 };
 
 /// Fingerprints and their entries; shared by one writer and any number of readers.
 pub struct ExactMap {

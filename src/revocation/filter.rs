@@ -10,9 +10,8 @@
 //! - F1. A key that was inserted is contained from then on, whoever else inserts at the same time.
 //! - F2. Readers take no lock and no reader waits for a writer.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use super::fingerprint::Fingerprint;
+use super::sync::{AtomicU64, Ordering};
 
 /// Bits per key at capacity: 0.13 % false positives.
 pub const BITS_PER_KEY: usize = 16;

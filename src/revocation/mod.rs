@@ -21,6 +21,8 @@ pub mod scalar;
 mod selector;
 mod set;
 mod snapshot;
+#[doc(hidden)]
+pub mod sync;
 mod time;
 mod verdict;
 

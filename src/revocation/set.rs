@@ -29,10 +29,6 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use arc_swap::ArcSwap;
-use parking_lot::{Mutex, RwLock};
 
 pub use candidates::{CANDIDATES_MAX, SHAPE_CANDIDATES_MAX};
 pub use check::Finding;
@@ -47,6 +43,7 @@ use super::fingerprint::SetKey;
 use super::policy::Policy;
 use super::position::Revision;
 use super::selector::Shape;
+use super::sync::{ArcSwap, AtomicU64, Mutex, Ordering, RwLock};
 use super::time::Minute;
 use shapes::PreparedShape;
 

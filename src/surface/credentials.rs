@@ -103,7 +103,36 @@ pub(super) fn is_private(extensions: &http::Extensions) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tonic::service::Routes;
+
     use super::*;
+    use crate::surface::testing::FakeNode;
+    use crate::surface::{Options, Surface};
+    use crate::wire::pb::admin_service_client::AdminServiceClient;
+
+    #[tokio::test]
+    async fn a_secret_is_not_told_where_others_can_read_it() {
+        let node = FakeNode::new();
+        let app = Surface::new(node.node(), &Options::default(), Routes::default()).app;
+        let mut client = AdminServiceClient::with_origin(app, http::Uri::from_static("http://localhost"));
+        let mut ask = async |peer: Peer, is_encrypted: bool| {
+            let grant = Some(pb::Grant { roles: vec!["check".into()], ..pb::Grant::default() });
+            let message = pb::CreateCredentialRequest { name: "gateway".into(), grant, expiry: None };
+            let mut request = tonic::Request::new(message);
+            request.extensions_mut().insert(peer);
+            if is_encrypted {
+                request.extensions_mut().insert(Encrypted);
+            }
+            client.create_credential(request).await
+        };
+        let far = Peer::Ip("192.0.2.1".parse().unwrap());
+        let refused = ask(far, false).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+        assert!(node.credentials.lock().is_empty(), "nothing is made whose secret nobody gets");
+        assert!(ask(far, true).await.unwrap().into_inner().text.starts_with("rsc_"));
+        assert!(ask(Peer::Unix, false).await.is_ok());
+        assert_eq!(node.credentials.lock().len(), 2);
+    }
 
     #[test]
     fn only_this_machine_and_encrypted_connections_are_private() {

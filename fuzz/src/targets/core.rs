@@ -121,10 +121,8 @@ pub fn selector(bytes: &[u8]) {
     }
     let names = Shape::new(pairs.iter().map(|(name, _)| name.as_str()), tested);
     assert_eq!(names.as_ref(), Ok(&selector.shape()));
-    let hidden = format!("{selector:?}");
-    for (name, value) in &pairs {
-        assert!(value.len() < 12 || name.contains(value.as_str()) || !hidden.contains(value.as_str()), "{name}");
-    }
+    let others = Selector::new(pairs.iter().map(|(name, _)| (name.as_str(), "x")), tested).expect("names as before");
+    assert_eq!(format!("{selector:?}"), format!("{others:?}"), "what is shown does not depend on values");
 }
 
 pub fn scalar(bytes: &[u8]) {

@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 
+mod access;
 mod authority;
 mod core;
 mod files;
@@ -36,7 +37,7 @@ const fn target(name: &'static str, run: fn(&[u8]), bytes_max: usize) -> Target 
 }
 
 /// All of them.
-pub const TARGETS: [Target; 35] = [
+pub const TARGETS: [Target; 37] = [
     target("subscriber_frame", frames::from_subscriber, 4096),
     target("sender_frame", frames::from_sender, 4096),
     target("follower", follower::follower, 512),
@@ -72,6 +73,8 @@ pub const TARGETS: [Target; 35] = [
     target("time", text::time, 64),
     target("url", text::url, 256),
     target("address", text::address, 256),
+    target("credential", access::credential, 160),
+    target("principals", access::principals, 1024),
 ];
 
 thread_local! {

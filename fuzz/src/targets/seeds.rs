@@ -6,7 +6,10 @@ use std::time::Duration;
 use prost::Message as _;
 use rescind::clock::{Clock, ManualTime};
 use rescind::fuzzing;
-use rescind::journal::{Action, Body, ExpiryBasis, Extension, Record, Reinstatement, Request, Revocation as Accepted};
+use rescind::journal::{
+    Action, Body, CredentialAction, CredentialChange, ExpiryBasis, Extension, Record, Reinstatement, Request,
+    Revocation as Accepted,
+};
 use rescind::replica::{self, FollowerOptions, Following};
 use rescind::replication::Moment;
 use rescind::replication::frames::{
@@ -14,12 +17,15 @@ use rescind::replication::frames::{
     ToSubscriber, WelcomeMode,
 };
 use rescind::replication::subscription::Mode;
+use rescind::revocation::grant::Role as GrantedRole;
+use rescind::revocation::ports::{Credential, CredentialHash, CredentialId};
 use rescind::revocation::{
-    Chain, Cutoff, Delta, Digest, Entry, Exception, Fingerprint, LifetimePolicy, Mark, Minute, PackedEntry, Policy,
-    Position, Revision, RevocationId, Selector, Shape, TestedClaim, UnixMillis, UnixSeconds, WhenStale,
+    Chain, Cutoff, Delta, Digest, Entry, Exception, Fingerprint, Grant, LifetimePolicy, Mark, Minute, PackedEntry,
+    Policy, Position, Revision, RevocationId, Selector, Shape, TestedClaim, UnixMillis, UnixSeconds, WhenStale,
 };
 use rescind::wire::pb;
 
+use super::access::{HASHED, SECRET};
 use super::authority::{Authority, EPOCH, T0, set_key};
 use super::files::{cached_authority, joined};
 use super::frames::{encode_for_server, encode_for_subscriber};
@@ -152,6 +158,8 @@ fn machines(add: Add<'_>) {
     let steps =
         [vec![0], relay.clone(), step(1, &told), step(1, &ack), vec![2, 0, 0, 3, 1, 30, 1, 3, 0, 0, 4, 255, 0, 5]];
     add("fleet", "relay", steps.concat());
+    let endless = ToServer::Roster(Roster { unlisted: u64::MAX, ..roster() });
+    add("fleet", "endless", [vec![0], relay, step(1, &endless)].concat());
     add(
         "fleet",
         "leaves",
@@ -202,6 +210,28 @@ fn full_delta() -> Delta {
     }
 }
 
+fn credentials(action: CredentialAction) -> Body {
+    let (principal, peer) = ("root".to_owned(), "192.0.2.1".to_owned());
+    Body::Credentials(CredentialChange { principal, peer, received_at: UnixMillis(T0), action })
+}
+
+fn credential() -> Credential {
+    Credential {
+        id: CredentialId([1; 8]),
+        name: "gateway".to_owned(),
+        grant: Grant {
+            roles: [GrantedRole::Check, GrantedRole::Revoke].into_iter().collect(),
+            issuers: Some(vec!["idp".to_owned()]),
+            claims: None,
+            writes_per_minute: Some(60),
+        },
+        hash: CredentialHash { salt: [3; 16], digest: [4; 32] },
+        expires_at: Some(UnixSeconds(2_000_000_000)),
+        created_at: UnixMillis(T0),
+        created_by: "root".to_owned(),
+    }
+}
+
 fn revocation_id() -> RevocationId {
     RevocationId { epoch_prefix: 0xabcd_ef01, revision: Revision(3), index: 1 }
 }
@@ -245,6 +275,12 @@ fn journal(add: Add<'_>) {
         ("policy", Body::Policy { policy: Policy::default(), actor: "root".to_owned(), peer: String::new() }),
         ("requests", Body::Requests(requests)),
         ("extend", Body::Extend(vec![extension])),
+        ("loss", Body::Policy { policy: Policy::default(), actor: "root".to_owned(), peer: "192.0.2.1".to_owned() }),
+        ("credential", credentials(CredentialAction::Create(Box::new(credential())))),
+        (
+            "credentials_revoked",
+            credentials(CredentialAction::Revoke(vec![CredentialId([1; 8]), CredentialId([2; 8])])),
+        ),
     ] {
         let record = Record { revision: Revision(3), chain_after: Chain::default(), body, delta: delta.clone() };
         add("record", name, record.encode().expect("a sound record"));
@@ -379,6 +415,18 @@ fn text(add: Add<'_>) {
     add("config_agent", "all", agent.into());
     for (name, text) in [("duration", "1w2d3h4m5s"), ("rfc3339", "2026-01-31T12:00:00.5+02:00"), ("ago", "now-1h")] {
         add("time", name, text.into());
+    }
+    let principals = format!(
+        "[[principal]]\nname = \"gate\"\ncertificate = \"spiffe://example/gate\"\nroles = [\"check\"]\n\
+         [[principal]]\nname = \"desk\"\ncredential = \"{HASHED}\"\nroles = [\"revoke\"]\nissuers = [\"a\"]\n\
+         claims = [\"sub\"]\nwrites_per_minute = 60\n"
+    );
+    let misplaced = principals.replace(HASHED, SECRET);
+    for (name, text) in [("two", principals), ("misplaced_secret", misplaced)] {
+        add("principals", name, text.into());
+    }
+    for (name, text) in [("presented", SECRET), ("hashed", HASHED)] {
+        add("credential", name, text.into());
     }
     let key = "ab".repeat(32);
     for (name, text) in [("http", "http://[::1]:7009/"), ("unix", "unix:/run/rescind.sock"), ("key", key.as_str())] {

@@ -4,7 +4,10 @@ pub(crate) mod sample;
 
 use std::time::Duration;
 
-use super::{AppendError, Body, Journal, JournalReader, PruneLimits, Record, RecordError, Revocation, RevocationKey};
+use super::{
+    AppendError, Body, Journal, JournalReader, Linked, PruneLimits, Record, RecordError, Revocation, RevocationKey,
+    link,
+};
 use crate::revocation::{Minute, Revision, RevocationId, UnixMillis};
 
 /// Opens one store, again and again.
@@ -15,6 +18,7 @@ pub(crate) fn check_all(make: impl Fn() -> Open) {
     check_an_empty_journal_reads_as_empty(make());
     check_only_the_next_revision_is_appended(make());
     check_records_read_back_as_they_were_appended(make());
+    check_each_record_is_bound_to_the_one_before(make());
     check_reads_keep_their_bounds(make());
     check_a_reader_sees_what_was_appended_and_no_more(make());
     check_a_refused_record_changes_nothing(make());
@@ -66,6 +70,20 @@ fn check_records_read_back_as_they_were_appended(open: Open) {
         assert_eq!(reader.record(record.revision).unwrap().as_ref(), Some(record));
     }
     assert_eq!(reader.record(Revision(all.len() as u64 + 1)).unwrap(), None);
+}
+
+fn check_each_record_is_bound_to_the_one_before(open: Open) {
+    let mut journal = open();
+    let mut before = journal.checksum();
+    for record in sample::one_of_each() {
+        append_all(&mut *journal, std::slice::from_ref(&record));
+        before = link(&before, record.revision, &record.encode().unwrap());
+        assert_eq!(journal.checksum(), before);
+        let linked = journal.reader().unwrap().linked(record.revision, 0, 1).unwrap();
+        assert_eq!(linked, [Linked { checksum: before, record }]);
+    }
+    drop(journal);
+    assert_eq!(open().checksum(), before);
 }
 
 fn check_reads_keep_their_bounds(open: Open) {

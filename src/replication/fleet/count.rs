@@ -90,7 +90,7 @@ impl Fleet {
         let mut head = Revision(0);
         for (id, member) in &self.members {
             let Some(applied) = self.applied(member) else { continue };
-            sum.subscribers += 1;
+            sum.subscribers = sum.subscribers.saturating_add(1);
             let policy = member.about.policy;
             sum.loosest_policy = Some(sum.loosest_policy.map_or(policy, |loosest| loosest.looser(policy)));
             head = head.max(applied);

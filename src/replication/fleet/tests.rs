@@ -467,6 +467,17 @@ fn a_subtree_sums_up_everybody_and_points_at_those_behind() {
 }
 
 #[test]
+fn a_relay_that_counts_without_end_is_counted_up_to_the_end() {
+    let mut fleet = fleet();
+    let roster = Roster { unlisted: u64::MAX, ..part(1, false, Some(1)) };
+    fleet.handle_roster(at(1), 1, R1, &roster).unwrap();
+    assert_eq!((fleet.unlisted_below(), fleet.subtree().subscribers), (u64::MAX, u64::MAX));
+    let mut fleet = self::fleet();
+    acknowledge(&mut fleet, 2, u64::MAX, 10, u64::MAX);
+    assert_eq!(fleet.subtree().subscribers, u64::MAX);
+}
+
+#[test]
 fn an_id_is_that_of_the_principal_who_came_with_it_first_until_it_goes() {
     let mut fleet = Fleet::new(None, 10);
     let guest = |principal: Option<&str>| Guest { principal: principal.map(Into::into), ..Guest::from("10.0.0.1") };

@@ -3,8 +3,6 @@
 //! All fingerprints of a token are computed and their filter blocks asked for before the first block is tested, so that
 //! the cache misses overlap. On the miss path nothing is allocated and no lock is taken.
 
-use std::sync::atomic::{Ordering, fence};
-
 use super::candidates::Candidates;
 use super::{RevocationSet, View};
 use crate::revocation::claims::Claims;
@@ -14,6 +12,7 @@ use crate::revocation::fingerprint::{Fingerprint, FingerprintHasher};
 use crate::revocation::policy::LifetimePolicy;
 use crate::revocation::position::Revision;
 use crate::revocation::selector::TestedClaim;
+use crate::revocation::sync::{Ordering, fence};
 use crate::revocation::time::{Cutoff, UnixSeconds};
 use crate::revocation::verdict::{Hit, UnknownCause};
 

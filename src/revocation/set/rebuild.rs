@@ -6,11 +6,11 @@
 //! of the revision it reports: that was in the old one before the swap.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::RevocationSet;
 use crate::revocation::exact::SHARDS;
 use crate::revocation::filter::Filter;
+use crate::revocation::sync::{AtomicU8, Ordering};
 use crate::revocation::time::Minute;
 
 /// A filter must be replaced. Run it on a thread where some seconds of work hurt nobody.

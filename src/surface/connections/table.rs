@@ -1,13 +1,15 @@
 //! Who has a place, and who has to give one up. Decides; closes nothing itself.
 //!
 //! A connection is *unproven* until a request of it was answered well (by somebody known, where callers are
-//! authenticated), then *proven*. Room is made at the cost of the oldest unproven one, else of the proven one that has
-//! been idle longest, if that is long enough; a connection with a request or a subscription under way keeps its place.
+//! authenticated), then *proven*. Room is made at the cost of an unproven one: the oldest of the address that has most of
+//! them, so that a flood displaces its own. Else at the cost of the proven one that has been idle longest, if that is long
+//! enough; a connection with a request or a subscription under way keeps its place.
 //!
 //! # Invariants
 //! - T1. There are never more places than [`Limits::total`], nor more unproven ones than [`Limits::unproven`], nor more
 //!   of one address or one principal than it may have.
-//! - T2. A place is counted in each share that it belongs to, and a share without places is forgotten.
+//! - T2. `crowds` holds each block that has unproven places, with how many.
+//! - T3. A place is counted in each share that it belongs to, and a share without places is forgotten.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
@@ -66,7 +68,7 @@ pub(super) enum Displaced {
 pub(super) type Gone = (Arc<Place>, Displaced);
 
 /// Those that share a limit for where they come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Block {
     V4(Ipv4Addr),
     /// The first 64 bits: what one host can have all of.
@@ -110,6 +112,7 @@ pub(super) struct Table {
     seats: HashMap<u64, Seat>,
     all: Share,
     blocks: HashMap<Block, Share>,
+    crowds: BTreeSet<(usize, Block)>,
     principals: HashMap<Arc<str>, Share>,
 }
 
@@ -128,6 +131,7 @@ impl Table {
             seats: HashMap::new(),
             all: Share::default(),
             blocks: HashMap::new(),
+            crowds: BTreeSet::new(),
             principals: HashMap::new(),
         }
     }
@@ -160,13 +164,23 @@ impl Table {
         self.next += 1;
         let place = place(id);
         self.seats.insert(id, Seat { place: Arc::clone(&place), block, principal: None });
-        for share in
-            [Some(&mut self.all), block.map(|block| self.blocks.entry(block).or_default())].into_iter().flatten()
-        {
-            share.count += 1;
-            share.unproven.insert(id);
+        self.all.count += 1;
+        self.all.unproven.insert(id);
+        if let Some(block) = block {
+            self.blocks.entry(block).or_default().count += 1;
+            self.change_crowd(block, |unproven| unproven.insert(id));
         }
         Ok((place, gone))
+    }
+
+    /// Changes which places of a block are unproven.
+    fn change_crowd(&mut self, block: Block, change: impl FnOnce(&mut BTreeSet<u64>) -> bool) {
+        let Some(share) = self.blocks.get_mut(&block) else { return };
+        self.crowds.remove(&(share.unproven.len(), block));
+        change(&mut share.unproven);
+        if !share.unproven.is_empty() {
+            self.crowds.insert((share.unproven.len(), block));
+        }
     }
 
     /// The connection has proven itself, as `principal` if it is somebody; who lost a place for it.
@@ -184,19 +198,20 @@ impl Table {
         }
         let Some(seat) = self.seats.get_mut(&id) else { return Ok(gone) };
         self.all.unproven.remove(&id);
-        if let Some(share) = seat.block.and_then(|block| self.blocks.get_mut(&block)) {
-            share.unproven.remove(&id);
-        }
+        let block = seat.block;
         if let (Some(principal), None) = (principal, &seat.principal) {
             let principal: Arc<str> = principal.into();
             seat.principal = Some(Arc::clone(&principal));
             self.principals.entry(principal).or_default().count += 1;
         }
         seat.place.set_proven();
+        if let Some(block) = block {
+            self.change_crowd(block, |unproven| unproven.remove(&id));
+        }
         Ok(gone)
     }
 
-    /// Takes the place of the oldest unproven connection, or else of the longest idle one; for when descriptors run out.
+    /// Takes the place of an unproven connection, or else of the longest idle one; for when descriptors run out.
     pub(super) fn displace(&mut self, now: Instant) -> Option<Gone> {
         self.make_room(&Among::All, now)
     }
@@ -206,13 +221,13 @@ impl Table {
         let seat = self.seats.remove(&id)?;
         self.all.count -= 1;
         self.all.unproven.remove(&id);
-        if let Some(block) = seat.block
-            && let Some(share) = self.blocks.get_mut(&block)
-        {
-            share.count -= 1;
-            share.unproven.remove(&id);
-            if share.count == 0 {
-                self.blocks.remove(&block);
+        if let Some(block) = seat.block {
+            self.change_crowd(block, |unproven| unproven.remove(&id));
+            if let Some(share) = self.blocks.get_mut(&block) {
+                share.count -= 1;
+                if share.count == 0 {
+                    self.blocks.remove(&block);
+                }
             }
         }
         if let Some(principal) = &seat.principal
@@ -232,7 +247,7 @@ impl Table {
             Among::Block(block) => self.blocks.get(block),
             Among::Principal(principal) => self.principals.get(*principal),
         }?;
-        if let Some(oldest) = share.unproven.first().copied() {
+        if let Some(oldest) = self.crowded(among).or_else(|| share.unproven.first().copied()) {
             return Some((self.remove(oldest)?, Displaced::Unproven));
         }
         if share.idle_from.is_some_and(|from| now < from) {
@@ -252,6 +267,13 @@ impl Table {
                 None
             }
         }
+    }
+
+    /// The oldest unproven place of the block that has most, where all blocks are looked at and one has several.
+    fn crowded(&self, among: &Among<'_>) -> Option<u64> {
+        let (count, block) = self.crowds.last().filter(|_| matches!(among, Among::All))?;
+        let share = self.blocks.get(block).filter(|_| *count > 1)?;
+        share.unproven.first().copied()
     }
 
     /// The proven one that has been idle longest, if that is long enough; else the time before which none can have been.

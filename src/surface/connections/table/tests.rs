@@ -47,9 +47,10 @@ impl House {
         proven.map(|gone| gone.map(|(place, why)| (place.id(), why)))
     }
 
-    /// T1 and T2.
     fn check_invariants(&self) {
-        let Table { limits, seats, all, blocks, principals, .. } = &self.table;
+        let Table { limits, seats, all, blocks, crowds, principals, .. } = &self.table;
+        let crowded = blocks.iter().filter(|(_, share)| !share.unproven.is_empty());
+        assert!(crowded.map(|(block, share)| (share.unproven.len(), *block)).collect::<BTreeSet<_>>() == *crowds);
         assert!(all.count <= limits.total && all.unproven.len() <= limits.unproven);
         assert_eq!(all.count, seats.len());
         assert!(blocks.values().all(|share| (1..=limits.per_address).contains(&share.count)));
@@ -69,6 +70,19 @@ impl House {
 type GoneId = (u64, Displaced);
 
 const WIDE: Limits = Limits { total: 100, unproven: 100, per_address: 100, per_principal: 100 };
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_from_one_address_displaces_its_own() {
+    let mut house = House::new(Limits { unproven: 4, ..WIDE });
+    let honest = house.admit_freely("10.0.0.1");
+    let flood: Vec<_> = (0..3).map(|_| house.admit_freely("10.0.0.2")).collect();
+    let (_, gone) = house.admit("10.0.0.2").unwrap();
+    assert_eq!(gone, [(flood[0].id(), Displaced::Unproven)]);
+    let (_, gone) = house.admit("10.0.0.3").unwrap();
+    assert_eq!(gone, [(flood[1].id(), Displaced::Unproven)]);
+    assert_eq!(house.prove(&honest, None), Ok(None));
+    assert!(honest.is_proven(), "older than all of them, it was left time");
+}
 
 #[tokio::test(start_paused = true)]
 async fn the_oldest_that_has_not_proven_itself_makes_room() {
