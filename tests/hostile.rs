@@ -5,8 +5,6 @@
 #![allow(clippy::print_stdout, reason = "what a failed test needs told")]
 
 mod common;
-#[path = "common/pki.rs"]
-mod pki;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -20,9 +18,9 @@ use common::http2::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Ended, HEADERS, Http2, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE,
     frame,
 };
+use common::pki::TestAuthority;
 use common::server::Server;
 use common::{http, metric, resident_bytes, wait_until};
-use pki::TestAuthority;
 use rescind::wire::pb;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
