@@ -13,7 +13,7 @@ DATA_DIR ?= target/run-data
 # Debian packages that building and testing need.
 PACKAGES := build-essential curl python3 python3-venv
 
-.PHONY: help run demo demo-fleet test sim fuzz loom miri bench bench-fleet bench-hostile setup lint deny doc tidy chaos unit features clean-data
+.PHONY: help run demo demo-fleet test sim fuzz loom miri bench bench-fleet bench-hostile setup lint deny doc tidy chaos faults unit features clean-data
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -53,6 +53,14 @@ deny: ## Licences, sources, duplicates and advisories of what is linked
 
 chaos: $(VENV)/ready ## Faults on a fleet of real processes, for CHAOS_SECONDS (300)
 	RESCIND_CHAOS_SECONDS=$(or $(CHAOS_SECONDS),300) $(CARGO) test --test chaos -- --nocapture
+
+# 300 kills -9, 100 disk faults, 100 power cuts (and as many of an agent's cache).
+FAULT_KILLS ?= 300
+FAULT_ROUNDS ?= 100
+faults: setup ## 500 rounds: kill -9, failing disks, power cuts; nothing acknowledged may be lost
+	RESCIND_FAULT_ROUNDS=$(FAULT_KILLS) $(CARGO) test --test crash -- --nocapture
+	RESCIND_FAULT_ROUNDS=$(FAULT_ROUNDS) $(CARGO) test --test disk_faults -- --nocapture
+	RESCIND_FAULT_ROUNDS=$(FAULT_ROUNDS) $(CARGO) test --test power_cut -- --nocapture
 
 SEEDS ?= 1000
 sim: setup ## The simulation over SEEDS=1000 seeds; `make sim SEED=17` runs one

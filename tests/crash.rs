@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::Random;
 use common::caller::{Caller, Outcome, claims, revocation};
 use common::server::Server;
+use common::{Random, rounds};
 use rescind::client::Client;
 use rescind::revocation::Position;
 use rescind::wire::{self, pb};
@@ -20,6 +20,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+/// How many kills, unless told.
 const ROUNDS: usize = 50;
 const WRITERS: usize = 4;
 /// Revocations in one request.
@@ -162,14 +163,15 @@ impl Follower {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn acknowledged_revocations_survive_fifty_kills_and_replicas_resume() {
+async fn acknowledged_revocations_survive_kills_and_replicas_resume() {
+    let kills = rounds(ROUNDS);
     let mut random = Random::seeded();
     let mut server = Server::start();
     let mut all = Acknowledged::default();
     let mut doubtful: BTreeMap<usize, Sent> = BTreeMap::new();
     let mut follower = Follower::connect(&server).await;
 
-    for _ in 0..ROUNDS {
+    for _ in 0..kills {
         let round = Arc::new(Round {
             kill_after: random.from(ACKNOWLEDGED_BEFORE_KILL) as usize,
             acknowledged: AtomicUsize::new(0),
@@ -207,7 +209,7 @@ async fn acknowledged_revocations_survive_fifty_kills_and_replicas_resume() {
 
     // Whatever was in doubt at a kill was asked again with its request id, and answered once.
     assert_eq!(all.ids.len(), all.jtis.len());
-    println!("{ROUNDS} kills, {} acknowledged revocations, {} repeats answered", all.jtis.len(), all.repeats);
+    println!("{kills} kills, {} acknowledged revocations, {} repeats answered", all.jtis.len(), all.repeats);
     assert!(!server.log_text().contains("panicked"), "{}", server.log_text());
 }
 
