@@ -56,8 +56,8 @@ pub fn sample_identity(seed: u8) -> Vec<u8> {
 
 /// A member as it is read from the columns of its row, and as it is read once it was stored.
 #[must_use]
-pub fn member(columns: [Value; 9]) -> Option<(StoredMember, StoredMember)> {
-    const READ: &str = "SELECT id, name, relay, max_staleness, deny, parent, via, memory, changes FROM members";
+pub fn member(columns: [Value; 10]) -> Option<(StoredMember, StoredMember)> {
+    const READ: &str = "SELECT id, name, relay, max_staleness, deny, parent, via, memory, changes, owner FROM members";
     thread_local! {
         static TABLES: RefCell<Option<Connection>> = const { RefCell::new(None) };
     }
@@ -68,7 +68,7 @@ pub fn member(columns: [Value; 9]) -> Option<(StoredMember, StoredMember)> {
             *tables = Some(connection);
         }
         let connection = tables.as_mut()?;
-        let row = "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9";
+        let row = "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10";
         let read = connection.prepare_cached(row).ok()?.query_row(params_from_iter(columns), stored).ok()?;
         // Dropped without a commit: nothing stays in the table.
         let transaction = connection.transaction().ok()?;

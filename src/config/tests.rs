@@ -95,7 +95,7 @@ fn every_key_of_the_sample_is_documented() {
             assert!(docs.contains(&name), "{name} is missing in docs/configuration.md");
         }
     }
-    assert_eq!(keys, 45, "a key was added or removed: extend the sample");
+    assert_eq!(keys, 47, "a key was added or removed: extend the sample");
 }
 
 #[test]

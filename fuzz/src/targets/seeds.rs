@@ -154,7 +154,7 @@ fn machines(add: Add<'_>) {
         [&[seat, 1, bytes.len() as u8, (bytes.len() >> 8) as u8][..], &bytes[..]].concat()
     };
     let [_, _, (_, ack), (_, told)] = from_subscriber();
-    let relay = [1, 0, 1, 0, 1, 60].to_vec();
+    let relay = [1, 0, 1, 0, 2, 1, 60].to_vec();
     let steps =
         [vec![0], relay.clone(), step(1, &told), step(1, &ack), vec![2, 0, 0, 3, 1, 30, 1, 3, 0, 0, 4, 255, 0, 5]];
     add("fleet", "relay", steps.concat());
@@ -163,7 +163,7 @@ fn machines(add: Add<'_>) {
     add(
         "fleet",
         "leaves",
-        vec![1, 0, 0, 0, 0, 0, 9, 1, 0, 0, 1, 1, 9, 0, 3, 1, 0, 4, 200, 0, 5, 0, 6, 1, 0, 8, 3, 1, 60],
+        vec![1, 0, 0, 0, 0, 2, 0, 9, 1, 0, 0, 1, 0, 1, 9, 0, 3, 1, 0, 4, 200, 0, 5, 0, 6, 1, 0, 8, 3, 1, 60],
     );
 }
 
@@ -301,9 +301,10 @@ fn journal(add: Add<'_>) {
     add("carried", "one", carried.concat());
     add("identity", "first", fuzzing::sample_identity(SEED));
     let text = |text: &str| [&[2, text.len() as u8][..], text.as_bytes()].concat();
-    let whole = [vec![5, 8], text("leaf"), vec![6, 60, 6, 5, 9, 5, 10], vec![1, 0, 0, 0, 0, 0, 0, 0, 255, 7]];
+    let whole =
+        [vec![5, 8], text("leaf"), vec![6, 60, 6, 5, 9, 5, 10], vec![1, 0, 0, 0, 0, 0, 0, 0, 255, 7], text("payments")];
     add("member", "below", whole.concat());
-    add("member", "here", [vec![5, 8], text("leaf"), vec![7, 60, 7, 0, 0, 0, 0]].concat());
+    add("member", "here", [vec![5, 8], text("leaf"), vec![7, 60, 7, 0, 0, 0, 0, 0]].concat());
     add("page_token", "one", fuzzing::sample_page_token(SEED, 1 << 40).into());
 }
 
