@@ -49,7 +49,7 @@ pub enum BearerFileError {
         mode: u32,
     },
     /// What it holds is no credential.
-    #[error("the credential file {} holds no credential: {source}", path.display())]
+    #[error("the credential file {} holds no credential", path.display())]
     Malformed {
         /// Which file.
         path: PathBuf,

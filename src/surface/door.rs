@@ -4,11 +4,14 @@
 //! further, so that a route that is missing in the table of calls is closed, not open.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::header::AUTHORIZATION;
+use tokio::time::timeout;
 
 use super::ask::Refusal;
 use super::asker::Asker;
@@ -21,6 +24,11 @@ use crate::security::CertificateNames;
 use crate::security::access::{Access, Brought, Denial, Identity};
 use crate::security::audit::Denials;
 use crate::security::call::Call;
+
+/// So much of what a refused caller sends, in bytes, is taken before he is answered, and for so long: over HTTP/2 there are
+/// clients (curl 7.88 among them) that lose an answer which overtakes their body.
+const REFUSED_BODY_BYTES_MAX: usize = 64 << 10;
+const REFUSED_BODY_WITHIN: Duration = Duration::from_secs(1);
 
 /// How callers are let in. Clones are the same door.
 #[derive(Clone, Debug, Default)]
@@ -93,17 +101,17 @@ pub(super) async fn door(State(door): State<Door>, mut request: Request, next: N
         (Some(access), Some(call)) => match door.admit(&access, call, &request) {
             Ok(Some(identity)) => {
                 if let Err(refusal) = prove(&request, &identity) {
-                    return answer(&request, refusal);
+                    return answer(request, refusal).await;
                 }
                 Asker::known(identity, door, peer)
             }
             Ok(None) => return next.run(request).await,
-            Err(refusal) => return answer(&request, refusal),
+            Err(refusal) => return answer(request, refusal).await,
         },
         (Some(access), None) => {
             return match door.no_such_call(&access, &request) {
                 Ok(()) => fallback(request).await,
-                Err(refusal) => answer(&request, refusal),
+                Err(refusal) => answer(request, refusal).await,
             };
         }
     };
@@ -127,11 +135,12 @@ fn prove(request: &Request, identity: &Identity) -> Result<(), Refusal> {
     Ok(proof.map_or(Ok(()), |proof| proof.prove(identity.name()))?)
 }
 
-/// In the form that the caller speaks.
-fn answer(request: &Request, refusal: Refusal) -> Response {
+/// In the form that the caller speaks. gRPC has no trouble with an answer that comes before all was said.
+async fn answer(request: Request, refusal: Refusal) -> Response {
     if is_grpc(request.headers()) {
         return super::grpc::status(&refusal).into_http::<axum::body::Body>();
     }
+    let _ = timeout(REFUSED_BODY_WITHIN, to_bytes(request.into_body(), REFUSED_BODY_BYTES_MAX)).await;
     Problem::from(refusal).into_response()
 }
 

@@ -212,3 +212,28 @@ async fn health_is_told_to_everybody() {
 fn a_request_that_came_around_the_door_is_nobodys() {
     assert!(Asker::of(&http::Extensions::new()).is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_waits_for_the_body_but_not_for_ever() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use tokio_stream::{StreamExt as _, iter, pending};
+    let house = house();
+    let taken = Arc::new(AtomicU32::new(0));
+    for (parts, is_endless) in [(3, false), (3, true), (1000, false)] {
+        taken.store(0, Ordering::Relaxed);
+        let count = Arc::clone(&taken);
+        let parts_taken = iter(0..parts).map(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, std::convert::Infallible>(vec![b' '; 1024])
+        });
+        let body = match is_endless {
+            true => Body::from_stream(parts_taken.chain(pending())),
+            false => Body::from_stream(parts_taken),
+        };
+        let request = Request::post("/v1/check").header("host", "localhost").header(CONTENT_TYPE, "application/json");
+        let response = house.send(request.body(body).unwrap()).await;
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        let most = (REFUSED_BODY_BYTES_MAX / 1024) as u32 + 1;
+        assert_eq!(taken.load(Ordering::Relaxed), parts.min(most), "{parts} {is_endless}");
+    }
+}
