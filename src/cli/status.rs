@@ -73,10 +73,12 @@ fn fields(response: &pb::GetStatusResponse) -> Vec<(&'static str, String)> {
         ("oldest revision", response.oldest_revision.to_string()),
         ("uptime", uptime),
         ("data", response.data_dir.clone()),
-        ("audit head", response.audit_head.clone()),
         ("authentication", on_or_off(response.authentication)),
         ("tls", on_or_off(response.tls)),
     ];
+    if !response.audit_head.is_empty() {
+        fields.push(("audit head", response.audit_head.clone()));
+    }
     // Whoever follows knows only of those that are connected to it.
     if response.following.is_none() {
         fields.push(("cut off", response.members_cut_off.to_string()));

@@ -12,6 +12,7 @@ use crate::revocation::ports::{
     Reports, WriteError, Writes,
 };
 use crate::security::access::Denial;
+use crate::security::call::Call;
 use crate::wire::{self, pb};
 
 /// Tokens checked before other tasks of the thread get a turn: about 100 µs of work.
@@ -105,10 +106,13 @@ impl Desk {
     ) -> Result<pb::RevokeResponse, Refusal> {
         let request = parse::revoke_request(message, asker.caller(), self.issuers)?;
         if !request.dry_run {
-            asker.count_writes(request.items.len())?;
+            asker.count_writes(request.items.len(), Call::Revoke)?;
         }
-        let reply = self.node.writes.revoke(request).await?;
-        Ok(wire::revoke_response(&reply))
+        let reply = self.node.writes.revoke(request).await;
+        if let Err(WriteError::NotPermitted { .. }) = reply {
+            asker.note_out_of_scope(Call::Revoke);
+        }
+        Ok(wire::revoke_response(&reply?))
     }
 
     pub(super) async fn reinstate(
@@ -120,7 +124,7 @@ impl Desk {
         let request = parse::reinstate_request(message, asker.caller())?;
         let dry_run = request.dry_run;
         if !dry_run {
-            asker.count_writes(request.items.len())?;
+            asker.count_writes(request.items.len(), Call::Reinstate)?;
         }
         let reply = self.node.writes.reinstate(request).await?;
         let mut response = wire::reinstate_response(&reply);

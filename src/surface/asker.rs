@@ -9,6 +9,7 @@ use super::door::Door;
 use super::peer::Peer;
 use crate::revocation::ports::Caller;
 use crate::security::access::{Denial, DenialReason, Identity};
+use crate::security::call::Call;
 
 /// Whoever sent a request. Cheap to clone: what it takes to be a [`Caller`] is put together for those calls that need one.
 #[derive(Clone, Debug)]
@@ -59,10 +60,17 @@ impl Asker {
     ///
     /// # Errors
     /// When that is more than it allows in a minute.
-    pub(super) fn count_writes(&self, count: usize) -> Result<(), Refusal> {
+    pub(super) fn count_writes(&self, count: usize, call: Call) -> Result<(), Refusal> {
         match &self.who {
             Who::Anybody => Ok(()),
-            Who::Known(identity, door) => door.count_writes(identity, count, self.peer),
+            Who::Known(identity, door) => door.count_writes(identity, count, call, self.peer),
+        }
+    }
+
+    /// Notes that his grant does not reach what he was to write.
+    pub(super) fn note_out_of_scope(&self, call: Call) {
+        if let Who::Known(identity, door) = &self.who {
+            door.note(&Denial::scope(identity).of(call), self.peer);
         }
     }
 

@@ -63,19 +63,30 @@ impl Door {
     }
 
     /// Counts writes of somebody who was let in.
-    pub(super) fn count_writes(&self, identity: &Identity, count: usize, peer: Peer) -> Result<(), Refusal> {
+    pub(super) fn count_writes(
+        &self,
+        identity: &Identity,
+        count: usize,
+        call: Call,
+        peer: Peer,
+    ) -> Result<(), Refusal> {
         let Some(access) = &self.access else { return Ok(()) };
-        access.count_writes(identity, count).map_err(|denial| self.refuse(denial, peer))
+        access.count_writes(identity, count).map_err(|denial| self.refuse(denial.of(call), peer))
     }
 
     /// Notes a denial; what is answered.
     pub(super) fn refuse(&self, denial: Denial, peer: Peer) -> Refusal {
+        self.note(&denial, peer);
+        Refusal::Denied(Box::new(denial))
+    }
+
+    /// Notes a denial that is answered in some other way.
+    pub(super) fn note(&self, denial: &Denial, peer: Peer) {
         self.denied.denials.note(denial.clone(), peer.to_string());
         if let Some(left_out) = self.denied.logged.admit() {
             let (reason, call) = (denial.reason.name(), denial.call.map(Call::name));
             tracing::info!(who = %denial.claimed, %peer, call, reason, left_out, "a request was denied");
         }
-        Refusal::Denied(Box::new(denial))
     }
 
     /// Who sends a request that may be answered; `None` when that is for everybody.

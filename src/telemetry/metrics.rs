@@ -142,7 +142,7 @@ pub const CONNECTIONS_CLOSED: [&str; 5] = ["unproven", "displaced", "first_reque
 /// The classes of requests, the first to be refused first.
 pub const REQUEST_CLASSES: [&str; 5] = ["background", "subscription", "write", "check", "vital"];
 /// The reasons for which requests are denied.
-pub const REQUESTS_DENIED: [&str; 10] = [
+pub const REQUESTS_DENIED: [&str; 11] = [
     "missing",
     "malformed",
     "unknown",
@@ -153,6 +153,7 @@ pub const REQUESTS_DENIED: [&str; 10] = [
     "too_many_requests",
     "too_many_writes",
     "member",
+    "scope",
 ];
 /// The reasons for which a connection to an upstream ends.
 pub const UPSTREAM_BREAKS: [&str; 14] = [

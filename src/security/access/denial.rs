@@ -51,6 +51,8 @@ pub enum DenialReason {
     },
     /// The member id belongs to another principal.
     Member,
+    /// The grant does not reach what was to be written.
+    Scope,
 }
 
 /// Who it was.
@@ -66,7 +68,7 @@ pub enum Claimed {
 
 impl DenialReason {
     /// The labels, in the order of [`DenialReason::index`].
-    pub const NAMES: [&'static str; 10] = [
+    pub const NAMES: [&'static str; 11] = [
         "missing",
         "malformed",
         "unknown",
@@ -77,6 +79,7 @@ impl DenialReason {
         "too_many_requests",
         "too_many_writes",
         "member",
+        "scope",
     ];
 
     /// Its place among the labels.
@@ -93,6 +96,7 @@ impl DenialReason {
             Self::TooManyRequests => 7,
             Self::TooManyWrites { .. } => 8,
             Self::Member => 9,
+            Self::Scope => 10,
         }
     }
 
@@ -111,7 +115,8 @@ impl DenialReason {
             | Self::NoSuchCall
             | Self::TooManyRequests
             | Self::TooManyWrites { .. }
-            | Self::Member => false,
+            | Self::Member
+            | Self::Scope => false,
         }
     }
 }
@@ -141,6 +146,12 @@ impl Denial {
     #[must_use]
     pub fn member(identity: &Identity) -> Self {
         Self::nobody(DenialReason::Member, identity.claimed())
+    }
+
+    /// Somebody who is known was to write what his grant does not reach.
+    #[must_use]
+    pub fn scope(identity: &Identity) -> Self {
+        Self::nobody(DenialReason::Scope, identity.claimed())
     }
 
     /// Somebody who is known asked for what there is not.
@@ -181,6 +192,7 @@ impl fmt::Display for Denial {
                 self.claimed
             ),
             DenialReason::Member => f.write_str("this member id is that of another principal's process"),
+            DenialReason::Scope => write!(f, "the grant of {} does not reach what was to be written", self.claimed),
         }
     }
 }

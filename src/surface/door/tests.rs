@@ -237,3 +237,13 @@ async fn a_refusal_waits_for_the_body_but_not_for_ever() {
         assert_eq!(taken.load(Ordering::Relaxed), parts.min(most), "{parts} {is_endless}");
     }
 }
+
+#[tokio::test]
+async fn a_write_beyond_the_grant_is_noted_with_its_call() {
+    let house = house();
+    let violations = vec![crate::revocation::ports::Violation { field: "a".into(), description: "b".into() }];
+    *house.node.write_error.lock() = Some(crate::revocation::ports::WriteError::NotPermitted { violations });
+    let denied = house.post("/v1/revocations", Some(&bearer(&house.root)), REVOKE).await;
+    assert_eq!(denied.status(), StatusCode::FORBIDDEN);
+    assert_eq!(house.counted(DenialReason::Scope), 1);
+}

@@ -124,7 +124,7 @@ fn denied(reason: DenialReason) -> StatusCode {
         | DenialReason::Unknown
         | DenialReason::Expired
         | DenialReason::Conflict => StatusCode::UNAUTHORIZED,
-        DenialReason::Role { .. } | DenialReason::Member => StatusCode::FORBIDDEN,
+        DenialReason::Role { .. } | DenialReason::Member | DenialReason::Scope => StatusCode::FORBIDDEN,
         DenialReason::NoSuchCall => StatusCode::NOT_FOUND,
         DenialReason::TooManyRequests | DenialReason::TooManyWrites { .. } => StatusCode::TOO_MANY_REQUESTS,
     }
