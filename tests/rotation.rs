@@ -1,92 +1,204 @@
-//! Certificates, keys and authorities replaced again and again while a server is used: no check fails, no subscription
-//! ends, and a bad file changes nothing.
+//! Certificates and keys of both ends, and the list of authorities, replaced again and again while a server is used: no
+//! check fails, no subscription ends, and a bad file changes nothing.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 #![allow(clippy::print_stdout, reason = "what a failed test needs told")]
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::pki::{TestAuthority, TestIdentity};
-use common::server::{Server, command};
+use common::caller::{Outcome, claims};
+use common::pki::{TestAuthority, TestIdentity, between};
+use common::server::Server;
 use common::{metric, wait_until};
-use rescind::client::{Client, Event, FollowerStatus, Observe};
-use rescind::revocation::ports::Pending;
+use rescind::client::{Client, Event};
 use rescind::security::ClientSecurity;
 use rescind::security::tls::{ClientFiles, ClientIdentity};
 use rescind::wire::pb::check_service_client::CheckServiceClient;
 use rescind::wire::{Calls, Dialler, pb};
 
 /// Times that everything is replaced.
-const ROTATIONS: u64 = 20;
+const ROTATIONS: i32 = 12;
 /// Callers with a connection that lasts, and callers with a new one for each check.
 const LASTING: usize = 4;
 const FRESH: usize = 2;
-/// A reload is looked for every few seconds, unless the server is told.
-const RELOAD_LIMIT: Duration = Duration::from_secs(20);
+/// A change is looked for every few seconds, and counts once it was seen twice, unless the server is told.
+const LIMIT: Duration = Duration::from_secs(30);
+const OPS: &str = "spiffe://example.org/ops";
 
-/// A server that asks for certificates, with files that are replaced, and what its clients show.
+/// A server that asks for certificates, and the files that are replaced.
 struct Rotated {
     server: Server,
-    identity: TestIdentity,
-    authorities: PathBuf,
     ca: TestAuthority,
+    other: TestAuthority,
+    own: TestIdentity,
+    authorities: PathBuf,
 }
 
 impl Rotated {
     fn start() -> Self {
-        let ca = TestAuthority::new("ca");
-        let identity = ca.issue("server", &["localhost"]);
-        let authorities = ca.ca();
+        let (ca, other) = (TestAuthority::new("ca"), TestAuthority::new("other"));
+        let server = ca.issue_with("server", &["localhost"], between(2020, 2039));
+        let own = ca.issue("client", &[OPS]);
+        let (trusted, authorities) = (ca.ca(), ca.path("clients.pem"));
+        std::fs::copy(trusted, &authorities).unwrap();
+        let principals = format!("[[principal]]\nname = 'ops'\ncertificate = '{OPS}'\nroles = ['admin']\n");
+        let principals = ca.write("principals.toml", principals);
         let config = format!(
-            "[tls]\ncertificate = '{}'\nprivate_key = '{}'\nclient_ca = '{}'\nrequire_client_certificate = true",
-            identity.certificate.display(),
-            identity.private_key.display(),
-            authorities.display()
+            "[tls]\ncertificate = '{}'\nprivate_key = '{}'\nclient_ca = '{}'\nrequire_client_certificate = true\n\
+             [authentication]\nprincipals = '{}'\n",
+            server.certificate.display(),
+            server.private_key.display(),
+            authorities.display(),
+            principals.display()
         );
         let config = ca.write("rescind.toml", config);
         let server = Server::start_with(None, &["--config", config.to_str().unwrap()]);
-        Self { server, identity, authorities, ca }
+        Self { server, ca, other, own, authorities }
     }
 
     fn url(&self) -> String {
         format!("https://localhost:{}", self.server.listen.port())
     }
 
-    fn client_files(&self, own: &TestIdentity) -> ClientFiles {
-        let identity = ClientIdentity { certificate: own.certificate.clone(), private_key: own.private_key.clone() };
-        ClientFiles { authorities: Some(self.authorities.clone()), identity: Some(identity) }
+    fn files(&self) -> ClientFiles {
+        let TestIdentity { certificate, private_key } = self.own.clone();
+        ClientFiles { authorities: Some(self.ca.ca()), identity: Some(ClientIdentity { certificate, private_key }) }
     }
 
-    fn reloads(&self) -> (f64, f64) {
-        let of = |name| metric(self.server.ops, &format!("rescind_{name}_total{{files=\"tls\"}}"));
-        (of("reloads"), of("reload_failures"))
+    fn dialler(&self, security: &Arc<ClientSecurity>) -> Dialler {
+        Dialler::new(self.url().parse().unwrap(), Arc::clone(security)).unwrap()
     }
 
-    /// SIGHUP.
+    /// New keys and certificates for both ends, the server's good until the end of a later year each time; and one more
+    /// authority among those who may sign clients', or one less.
+    fn replace(&self, turn: i32) {
+        self.ca.issue_with("server", &["localhost"], between(2020, 2040 + turn));
+        self.ca.issue("client", &[OPS]);
+        let mut trusted = std::fs::read(self.ca.ca()).unwrap();
+        if turn % 2 == 0 {
+            trusted.extend(std::fs::read(self.other.ca()).unwrap());
+        }
+        std::fs::write(&self.authorities, trusted).unwrap();
+    }
+
+    /// Replaces, and waits until new connections are shown what is new.
+    fn rotate(&self, turn: i32, is_told: bool) {
+        let before = self.expiry();
+        self.replace(turn);
+        if is_told {
+            self.tell();
+        }
+        wait_until("the new certificate is in force", LIMIT, || {
+            (self.expiry() > before + 300.0 * 86_400.0).then_some(())
+        });
+    }
+
     fn tell(&self) {
         let pid = self.server.pid().to_string();
         assert!(std::process::Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
     }
 
-    /// The serial number of the certificate that a new connection is shown.
-    fn check_shown(&self, expected: &Path) {
-        let expected = std::fs::read(expected).unwrap();
-        wait_until("the new certificate is shown", RELOAD_LIMIT, || (self.shown() == expected).then_some(()));
+    fn expiry(&self) -> f64 {
+        metric(self.server.ops, "rescind_tls_certificate_expiry_seconds")
     }
 
-    /// The certificate that a new connection is shown, as PEM.
-    fn shown(&self) -> Vec<u8> {
-        let address = self.server.listen.to_string();
-        let output = std::process::Command::new("openssl")
-            .args(["s_client", "-connect", &address, "-servername", "localhost", "-showcerts"])
-            .stdin(std::process::Stdio::null())
-            .output()
-            .unwrap();
-        output.stdout
+    fn failures(&self) -> f64 {
+        metric(self.server.ops, "rescind_reload_failures_total{files=\"tls\"}")
     }
+}
+
+async fn check(calls: Calls) {
+    let token = Some(pb::PresentedToken { presented: Some(claims(&serde_json::json!({ "sub": "alice" }))) });
+    let request = pb::CheckTokenRequest { token, at_least: None };
+    let answer = CheckServiceClient::new(calls).check_token(request).await.expect("a check fails").into_inner();
+    assert_eq!(Outcome::of(&answer), Outcome::NotRevoked);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_fails_while_certificates_keys_and_authorities_are_replaced() {
+    let rotated = Rotated::start();
+    let security = Arc::new(ClientSecurity::of(rotated.files(), None));
+    let (stop, checks) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+    let mut callers = tokio::task::JoinSet::new();
+    for caller in 0..LASTING + FRESH {
+        let (dialler, stop, checks) = (rotated.dialler(&security), Arc::clone(&stop), Arc::clone(&checks));
+        callers.spawn(async move {
+            let lasting = dialler.dial(|endpoint| endpoint).await.unwrap();
+            while !stop.load(Ordering::Relaxed) {
+                let calls = match caller < LASTING {
+                    true => lasting.clone(),
+                    false => dialler.dial(|endpoint| endpoint).await.expect("a new connection fails"),
+                };
+                check(calls).await;
+                checks.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    let disconnects = Arc::<AtomicU64>::default();
+    let lost = Arc::clone(&disconnects);
+    let client = Client::builder([rotated.url()]).name("follows").tls(rotated.files());
+    let client = client.observe(move |event: Event<'_>, _: &_| {
+        if let Event::Disconnected { .. } = event {
+            lost.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let client = client.connect().unwrap();
+    client.ready(LIMIT).await.unwrap();
+
+    tokio::task::block_in_place(|| {
+        for turn in 0..ROTATIONS {
+            // Now and then nobody tells the server, and it sees for itself.
+            rotated.rotate(turn, turn % 4 != 3);
+            if turn % 5 == 0 {
+                let (in_force, failures) = (rotated.expiry(), rotated.failures());
+                rotated.ca.write("server.pem", "-----BEGIN CERTIFICATE-----\nnothing\n");
+                rotated.tell();
+                wait_until("the bad file is noticed", LIMIT, || (rotated.failures() > failures).then_some(()));
+                assert!((rotated.expiry() - in_force).abs() < 60.0, "what was in force stays");
+            }
+            let before = checks.load(Ordering::Relaxed);
+            wait_until("checks go on", LIMIT, || {
+                assert_eq!(callers.len(), LASTING + FRESH);
+                (checks.load(Ordering::Relaxed) > before + 100).then_some(())
+            });
+        }
+    });
+    stop.store(true, Ordering::Relaxed);
+    while let Some(ended) = callers.join_next().await {
+        ended.unwrap();
+    }
+    println!("{} checks, {ROTATIONS} rotations", checks.load(Ordering::Relaxed));
+    assert_eq!(disconnects.load(Ordering::Relaxed), 0, "a subscription ended");
+    assert_eq!(metric(rotated.server.ops, "rescind_subscribers"), 1.0);
+    client.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_shows_its_new_certificate_at_its_next_connection() {
+    let rotated = Rotated::start();
+    let security = Arc::new(ClientSecurity::of(rotated.files(), None));
+    let dialler = rotated.dialler(&security);
+    check(dialler.dial(|endpoint| endpoint).await.unwrap()).await;
+    // Of another authority, which the server does not know yet: what is shown now is refused.
+    let foreign = rotated.other.issue("client", &[OPS]);
+    let put = |identity: &TestIdentity| {
+        std::fs::copy(&identity.certificate, &rotated.own.certificate).unwrap();
+        std::fs::copy(&identity.private_key, &rotated.own.private_key).unwrap();
+    };
+    put(&foreign);
+    let refused = async {
+        match dialler.dial(|endpoint| endpoint).await {
+            Ok(calls) => CheckServiceClient::new(calls).check_token(pb::CheckTokenRequest::default()).await.is_err(),
+            Err(_) => true,
+        }
+    };
+    assert!(refused.await, "the new one is shown, and foreign");
+    tokio::task::block_in_place(|| rotated.rotate(0, true));
+    put(&foreign);
+    check(dialler.dial(|endpoint| endpoint).await.unwrap()).await;
 }
