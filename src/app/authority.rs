@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use super::doorkeeper::{self, DoorError, Doorkeeper, Doorway};
+use super::doorkeeper::{self, DoorError, Doorkeeper, Doorway, Kept};
 use super::front::{Front, lacks, stop_on_signal};
 use super::hardening::forbid_dumps;
 use super::metered::{MeteredPublish, metered};
@@ -100,7 +100,8 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
         requests_per_second: config.requests_per_second,
         denied_file: Some(doorkeeper::denied_file(config.denied_file.as_deref(), &config.data_dir)),
     };
-    let keeper = Doorkeeper::open(doorway, Some(authority.clone()), clock.clone())?;
+    let kept = Kept { credentials: authority.clone(), changes: authority.credential_changes() };
+    let keeper = Doorkeeper::open(doorway, Some(kept), clock.clone())?;
     let node = Node {
         checks: authority.clone(),
         writes: authority.clone(),
@@ -108,7 +109,7 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
         reports: reports.clone(),
         operates: authority.clone(),
         propagates: propagates.clone(),
-        credentials: keeper.credentials.clone(),
+        credentials: Some(authority.clone()),
     };
     let subscriptions = subscribe_service(hub.clone()).listing(propagates).guarded();
     let routes = Routes::new(subscriptions.clone());

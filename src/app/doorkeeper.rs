@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
 use crate::clock::Clock;
 use crate::revocation::ports::Credentials;
 use crate::security::access::{Access, Options};
@@ -42,9 +45,15 @@ pub(super) struct Doorkeeper {
     pub(super) door: Door,
     /// Who was turned away.
     pub(super) denials: Arc<Denials>,
-    /// The credentials of the journal, if there are some, watched by the door.
-    pub(super) credentials: Option<Arc<dyn Credentials>>,
     access: Option<Arc<Access>>,
+    /// Has everybody asked again when credentials come or go.
+    _asking_again: Option<AbortOnDropHandle<()>>,
+}
+
+/// The credentials of a journal, and what tells of changes of them.
+pub(super) struct Kept {
+    pub(super) credentials: Arc<dyn Credentials>,
+    pub(super) changes: watch::Receiver<u64>,
 }
 
 /// Refuses a principals file that cannot be used, before anything is opened.
@@ -62,14 +71,11 @@ impl Doorkeeper {
     ///
     /// # Errors
     /// When a file of it cannot be used.
-    pub(super) fn open(
-        doorway: Doorway,
-        credentials: Option<Arc<dyn Credentials>>,
-        clock: Clock,
-    ) -> Result<Self, DoorError> {
+    pub(super) fn open(doorway: Doorway, kept: Option<Kept>, clock: Clock) -> Result<Self, DoorError> {
         let Some(principals) = doorway.principals else {
-            return Ok(Self { door: Door::default(), denials: Arc::default(), credentials, access: None });
+            return Ok(Self { door: Door::default(), denials: Arc::default(), access: None, _asking_again: None });
         };
+        let (credentials, changes) = kept.map(|kept| (kept.credentials, kept.changes)).unzip();
         let options = Options { principals, requests_per_second: doorway.requests_per_second };
         let access = Access::open(options, credentials, clock.clone())?;
         let denials = Arc::new(match doorway.denied_file {
@@ -78,12 +84,21 @@ impl Doorkeeper {
         });
         let door = Door::asking(Arc::clone(&access), Arc::clone(&denials));
         tracing::info!(file = %access.principals_file().display(), principals = access.principal_count(), "callers are asked who they are");
-        Ok(Self { door, denials, credentials: access.watched(), access: Some(access) })
+        let asking_again =
+            changes.map(|changes| AbortOnDropHandle::new(tokio::spawn(ask_again(Arc::clone(&access), changes))));
+        Ok(Self { door, denials, access: Some(access), _asking_again: asking_again })
     }
 
     /// What is to be read again when it changes.
     pub(super) fn watched(&self) -> Option<Arc<dyn Watched>> {
         Some(Arc::new(PrincipalsFile(Arc::clone(self.access.as_ref()?))))
+    }
+}
+
+/// Calls are judged by themselves; this is for subscriptions, which last.
+async fn ask_again(access: Arc<Access>, mut changes: watch::Receiver<u64>) {
+    while changes.changed().await.is_ok() {
+        access.begin_generation();
     }
 }
 

@@ -186,6 +186,10 @@ impl Credentials for Authority {
         self.credentials.find(id)
     }
 
+    fn changes(&self) -> u64 {
+        *self.credentials.changes().borrow()
+    }
+
     fn list(&self) -> Vec<Credential> {
         self.credentials.list()
     }

@@ -39,10 +39,7 @@ use super::certificate::CertificateNames;
 use super::credential::Presented;
 use super::principals::{Principals, PrincipalsError};
 use crate::clock::Clock;
-use crate::revocation::Position;
-use crate::revocation::ports::{
-    Caller, Credential, CredentialError, CredentialHash, CredentialId, Credentials, Pending,
-};
+use crate::revocation::ports::{CredentialHash, CredentialId, Credentials};
 use book::{Book, Known, Spenders};
 
 /// The requests per second of one principal, unless told otherwise: more than one gateway on one machine asks, less than
@@ -278,26 +275,21 @@ impl Access {
             return Some(found);
         }
         let credentials = self.credentials.as_ref()?;
-        let generation = *self.generation.borrow();
-        if let Some(found) = self.known.find(id, generation) {
+        // Before it is looked up: whatever changes from here on is looked up again.
+        let changes = credentials.changes();
+        if let Some(found) = self.known.find(id, changes) {
             return Some(found);
         }
         let credential = credentials.find(id)?;
         let hash = credential.hash;
         let identity = Arc::new(Identity::of_journal(credential, &mut self.spenders.lock()));
-        self.known.keep(id, generation, Arc::clone(&identity), hash);
+        self.known.keep(id, changes, Arc::clone(&identity), hash);
         Some((identity, hash))
     }
 
-    fn begin_generation(&self) {
+    /// Asks everybody again who was let in: credentials have come or gone.
+    pub fn begin_generation(&self) {
         self.generation.send_modify(|generation| *generation += 1);
-    }
-
-    /// The credentials of the journal, watched: from the answer on that one is revoked, it is refused here.
-    #[must_use]
-    pub fn watched(self: &Arc<Self>) -> Option<Arc<dyn Credentials>> {
-        let inner = Arc::clone(self.credentials.as_ref()?);
-        Some(Arc::new(Watched { inner, access: Arc::clone(self) }))
     }
 }
 
@@ -310,39 +302,6 @@ fn presented(authorization: &[u8]) -> Result<Presented, Denial> {
         return Err(malformed());
     }
     credential.trim_matches(' ').parse().map_err(|_| malformed())
-}
-
-/// Begins a generation after each change.
-struct Watched {
-    inner: Arc<dyn Credentials>,
-    access: Arc<Access>,
-}
-
-impl Credentials for Watched {
-    fn find(&self, id: CredentialId) -> Option<Credential> {
-        self.inner.find(id)
-    }
-
-    fn list(&self) -> Vec<Credential> {
-        self.inner.list()
-    }
-
-    fn create(&self, caller: Caller, credential: Credential) -> Pending<'_, Result<Position, CredentialError>> {
-        Box::pin(async move {
-            let created = self.inner.create(caller, credential).await;
-            self.access.begin_generation();
-            created
-        })
-    }
-
-    fn revoke(&self, caller: Caller, id: CredentialId) -> Pending<'_, Result<Position, CredentialError>> {
-        Box::pin(async move {
-            // Of an outcome that is not known, too: what is known of credentials is looked up again.
-            let revoked = self.inner.revoke(caller, id).await;
-            self.access.begin_generation();
-            revoked
-        })
-    }
 }
 
 impl std::fmt::Debug for Access {

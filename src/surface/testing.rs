@@ -1,7 +1,7 @@
 //! A node that answers as it is told, and remembers what it was asked.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -41,6 +41,7 @@ pub(crate) struct FakeNode {
     pub(crate) export: Mutex<Vec<Result<ExportPart, OperateError>>>,
     pub(crate) exported_from: Mutex<Option<Revision>>,
     pub(crate) credentials: Mutex<Vec<Credential>>,
+    credential_changes: AtomicU64,
     pub(crate) backup: Mutex<Vec<Result<BackupPart, OperateError>>>,
 }
 
@@ -63,6 +64,7 @@ impl FakeNode {
             export: Mutex::default(),
             exported_from: Mutex::default(),
             credentials: Mutex::default(),
+            credential_changes: AtomicU64::default(),
             backup: Mutex::default(),
         })
     }
@@ -176,12 +178,17 @@ impl Credentials for FakeNode {
         self.credentials.lock().iter().find(|credential| credential.id == id).cloned()
     }
 
+    fn changes(&self) -> u64 {
+        self.credential_changes.load(Ordering::Relaxed)
+    }
+
     fn list(&self) -> Vec<Credential> {
         self.credentials.lock().clone()
     }
 
     fn create(&self, _: Caller, credential: Credential) -> Pending<'_, Result<Position, CredentialError>> {
         self.credentials.lock().push(credential);
+        self.credential_changes.fetch_add(1, Ordering::Relaxed);
         Box::pin(async { Ok(HERE) })
     }
 
@@ -190,6 +197,7 @@ impl Credentials for FakeNode {
         let before = all.len();
         all.retain(|credential| credential.id != id);
         let gone = all.len() < before;
+        self.credential_changes.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move { if gone { Ok(HERE) } else { Err(CredentialError::NotFound) } })
     }
 }

@@ -90,6 +90,9 @@ pub enum CredentialError {
 pub trait Credentials: Send + Sync {
     /// The credential of this id, unless it was revoked; the caller compares its hash and looks at its expiry.
     fn find(&self, id: CredentialId) -> Option<Credential>;
+    /// A number that rises whenever a credential comes or goes, before that is answered: what is found after it was read is
+    /// true until it rises.
+    fn changes(&self) -> u64;
     /// All that were not revoked, by name and id.
     fn list(&self) -> Vec<Credential>;
     /// Keeps a new one.
