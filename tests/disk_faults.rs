@@ -135,14 +135,15 @@ async fn whatever_the_disk_does_nothing_acknowledged_is_lost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sync_that_fails_while_the_log_is_copied_stops_writes_as_well() {
-    /// Requests until the log was certainly copied once.
+    /// Requests of up to so many items until the log was certainly copied once: that is done for each 4 MiB.
     const REQUESTS_MAX: usize = 4000;
+    const REQUEST_ITEMS: u64 = 200;
     let Some(disk) = Disk::watched(false) else { return };
     let mut random = Random::seeded();
     let mut server = Server::start_on(&disk);
     // The database alone, not its log: only copying syncs it.
     disk.fail(Fault::SyncFails, 0, Some(1), "journal.sqlite$");
-    let writers = Writers::start(|| Caller::new(server.listen), WRITERS, 2, &mut random, || 0);
+    let writers = Writers::start(|| Caller::new(server.listen), WRITERS, REQUEST_ITEMS, &mut random, || 0);
     writers.until(REQUESTS_MAX).await;
     let (fates, refusals) = writers.stop().await;
     assert!(disk.hits() == 1 && !refusals.is_empty(), "{} hits, {refusals:?}", disk.hits());
