@@ -13,10 +13,10 @@ DATA_DIR ?= target/run-data
 # Debian packages that building and testing need.
 PACKAGES := build-essential curl python3 python3-venv
 
-.PHONY: help run demo demo-fleet test test-secure faults sim fuzz loom miri bench bench-fleet bench-hostile setup lint deny doc tidy chaos faults unit features clean-data
+.PHONY: help run demo demo-fleet test test-secure faults sim fuzz loom miri bench bench-fleet bench-hostile bench-secure setup lint deny doc tidy chaos unit features clean-data
 
 help: ## This list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 run: setup ## Start the server on 127.0.0.1:7009 and print what to type next
 	@$(CARGO) build --profile fast --bin rescind
@@ -87,6 +87,9 @@ bench-fleet: setup ## What thousands of subscribers cost, as one table
 
 bench-hostile: setup ## What ten thousand hostile connections do to an honest caller
 	@scripts/bench-hostile.sh
+
+bench-secure: setup ## What client certificates and authentication cost a check; then bench-hostile
+	@scripts/bench-secure.sh
 
 setup:
 	@scripts/setup.sh $(PACKAGES)
