@@ -15,11 +15,10 @@ use common::Random;
 use common::agent::Agent;
 use common::caller::{Caller, Outcome, Standing};
 use common::disk::Disk;
-use common::load::{Fate, Writers, assert_nothing_lost};
+use common::load::{Fate, Visitors, Writers, assert_nothing_lost};
 use common::power::Trace;
 use common::server::{Server, command, free_port};
 use common::{http, rounds, wait_until};
-use rescind::client::Client;
 
 /// How many moments are tried, unless told.
 const CUTS: usize = 12;
@@ -131,7 +130,7 @@ struct Run {
 /// Writes for a while, as subscribers come and go.
 async fn written(disk: &Arc<Disk>, server: &Server, random: &mut Random) -> Run {
     let (listen, marked) = (server.listen, Arc::clone(disk));
-    let visitors = tokio::spawn(visit(server.url()));
+    let visitors = Visitors::start(server.url());
     let writers = Writers::start(|| Caller::new(listen), WRITERS, ITEMS_MAX, random, move || marked.traced_bytes());
     let requests = random.from(REQUESTS) as usize;
     let pruned = || server.log_text().matches("journal pruned").count();
@@ -148,19 +147,8 @@ async fn written(disk: &Arc<Disk>, server: &Server, random: &mut Random) -> Run 
     }
     let (fates, refusals) = writers.stop().await;
     assert!(refusals.is_empty(), "{refusals:?}");
-    visitors.abort();
-    let _ = visitors.await;
+    visitors.stop().await;
     Run { fates, prunings }
-}
-
-/// Subscribers that come and go, one after the other.
-async fn visit(url: String) {
-    for number in 0_u64.. {
-        let visitor = Client::builder([url.clone()]).name(format!("visitor {number}")).connect().unwrap();
-        if visitor.ready(START_LIMIT).await.is_ok() {
-            visitor.shutdown().await;
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
