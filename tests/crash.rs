@@ -6,14 +6,17 @@
 mod common;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use common::caller::{Caller, Outcome, claims, revocation};
+use common::load::Visitors;
 use common::server::Server;
 use common::{Random, rounds};
 use rescind::client::Client;
+use rescind::clock::Clock;
 use rescind::revocation::Position;
 use rescind::wire::{self, pb};
 use serde_json::json;
@@ -24,7 +27,13 @@ use tokio::task::JoinSet;
 const ROUNDS: usize = 50;
 const WRITERS: usize = 4;
 /// Revocations in one request.
-const ITEMS: std::ops::Range<u64> = 1..6;
+const ITEMS_MAX: u64 = 5;
+/// The same where it is a snapshot that the kill is to meet.
+const ITEMS_MAX_FOR_SNAPSHOT: u64 = 60;
+/// Every so many kills one comes while a snapshot is being written.
+const SNAPSHOT_EVERY: usize = 4;
+/// Snapshots after little.
+const BUSY: &str = "[journal]\nsnapshot_bytes_min = 4096\n";
 /// Acknowledgements before a kill: few enough for a quick round, enough for it to come at any moment of a write.
 const ACKNOWLEDGED_BEFORE_KILL: std::ops::Range<u64> = 3..40;
 /// How many kills one replica sees: its back-off grows with each.
@@ -82,6 +91,8 @@ impl Acknowledged {
 /// What a round's writers share.
 #[derive(Debug)]
 struct Round {
+    /// The most revocations in one request.
+    items_max: u64,
     kill_after: usize,
     acknowledged: AtomicUsize,
     kill_now: Notify,
@@ -98,7 +109,7 @@ async fn write(
     let mut acknowledged = Vec::new();
     let mut next = doubtful;
     loop {
-        let sent = next.take().unwrap_or_else(|| request(writer, &mut random));
+        let sent = next.take().unwrap_or_else(|| request(writer, round.items_max, &mut random));
         match caller.revocations().revoke(sent.request.clone()).await {
             Ok(response) => {
                 acknowledged.push((sent, response.into_inner()));
@@ -111,8 +122,8 @@ async fn write(
     }
 }
 
-fn request(writer: usize, random: &mut Random) -> Sent {
-    let count = random.from(ITEMS);
+fn request(writer: usize, items_max: u64, random: &mut Random) -> Sent {
+    let count = random.from(1..items_max + 1);
     let jtis: Vec<String> = (0..count).map(|_| format!("{writer}-{:016x}", random.next())).collect();
     let revocations = jtis.iter().map(|jti| revocation(&[("jti", jti)])).collect();
     let request_id = format!("request-{writer}-{:016x}", random.next());
@@ -166,13 +177,19 @@ impl Follower {
 async fn acknowledged_revocations_survive_kills_and_replicas_resume() {
     let kills = rounds(ROUNDS);
     let mut random = Random::seeded();
-    let mut server = Server::start();
+    let config = tempfile::Builder::new().prefix("rescind-busy-").suffix(".toml").tempfile().unwrap();
+    std::fs::write(config.path(), BUSY).unwrap();
+    let mut server = Server::start_with(None, &["--config", config.path().to_str().unwrap()]);
+    let partial = server.data_dir.join("snapshots/snapshot.partial");
+    let (mut met, mut visits) = (0, 0);
     let mut all = Acknowledged::default();
     let mut doubtful: BTreeMap<usize, Sent> = BTreeMap::new();
     let mut follower = Follower::connect(&server).await;
 
-    for _ in 0..kills {
+    for turn in 0..kills {
+        let meets_snapshot = turn % SNAPSHOT_EVERY == 0;
         let round = Arc::new(Round {
+            items_max: if meets_snapshot { ITEMS_MAX_FOR_SNAPSHOT } else { ITEMS_MAX },
             kill_after: random.from(ACKNOWLEDGED_BEFORE_KILL) as usize,
             acknowledged: AtomicUsize::new(0),
             kill_now: Notify::new(),
@@ -183,8 +200,15 @@ async fn acknowledged_revocations_survive_kills_and_replicas_resume() {
             let own = Caller::new(server.listen);
             writers.spawn(write(own, writer, random.fork(), Arc::clone(&round), doubtful));
         }
+        let visitors = Visitors::start(server.url());
         tokio::time::timeout(CATCH_UP_LIMIT, round.kill_now.notified()).await.expect("writes are acknowledged");
+        if meets_snapshot {
+            until_changed(&partial).await;
+        }
+        let left = modified(&partial).filter(|_| meets_snapshot);
         server.kill();
+        visits += visitors.stop().await;
+        met += usize::from(left.is_some() && modified(&partial) >= left);
         let before = all.jtis.len();
         while let Some(written) = writers.join_next().await {
             let (writer, acknowledged, unknown) = written.unwrap();
@@ -209,8 +233,37 @@ async fn acknowledged_revocations_survive_kills_and_replicas_resume() {
 
     // Whatever was in doubt at a kill was asked again with its request id, and answered once.
     assert_eq!(all.ids.len(), all.jtis.len());
-    println!("{kills} kills, {} acknowledged revocations, {} repeats answered", all.jtis.len(), all.repeats);
-    assert!(!server.log_text().contains("panicked"), "{}", server.log_text());
+    let log = server.log_text();
+    let snapshots = log.matches("snapshot written").count();
+    println!(
+        "faults: {kills} kills, {met} while a snapshot was written, {snapshots} snapshots, {visits} subscribers came and \
+         went, {} acknowledged revocations, {} repeats answered, none lost",
+        all.jtis.len(),
+        all.repeats
+    );
+    assert!(!log.contains("panicked"), "{log}");
+    if kills >= ROUNDS {
+        assert!(met > 0 && snapshots > 0 && visits > 0, "the kills met nothing rare");
+    }
+}
+
+/// When a file was last written.
+fn modified(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+}
+
+/// Returns as soon as the file is written: what an earlier kill left of it does not count.
+async fn until_changed(path: &Path) {
+    let (path, before) = (path.to_owned(), modified(path));
+    let changed = move || {
+        let clock = Clock::system();
+        let begun = clock.boot();
+        while modified(&path).is_none_or(|now| before.is_some_and(|before| now <= before)) {
+            assert!(clock.boot().since(begun) < CATCH_UP_LIMIT, "no snapshot is written");
+            std::thread::yield_now();
+        }
+    };
+    tokio::task::spawn_blocking(changed).await.unwrap();
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::caller::{Caller, Outcome, claims, revocation};
 use common::disk::{Disk, Fault};
-use common::load::{Fate, Writers, assert_nothing_lost};
+use common::load::{Fate, Visitors, Writers, assert_nothing_lost};
 use common::server::{Server, command};
 use common::{Random, http, rounds, wait_until};
 use serde_json::json;
@@ -21,6 +21,8 @@ use tonic::Code;
 const FAULTS: usize = 12;
 const WRITERS: usize = 3;
 const ITEMS_MAX: u64 = 20;
+/// How much later it is after each restart, for the server: what was written before it can be pruned.
+const AHEAD_SECONDS: i64 = 2 * 24 * 3600;
 /// Calls of the kind that pass before the fault.
 const CALLS_BEFORE: std::ops::Range<u64> = 0..150;
 /// How soon a server notices by itself that the disk takes writes again.
@@ -53,12 +55,9 @@ fn assert_verified(data_dir: &std::path::Path) {
 
 async fn assert_checks_go_on(caller: &Caller, fates: &[Fate], said: &str) {
     assert_nothing_lost(caller, fates, u64::MAX, said).await;
-    let outcome = caller.check(claims(&json!({ "jti": "nobody", "iat": now(), "exp": now() + 60 }))).await.unwrap();
+    let now = rescind::clock::Clock::system().wall().seconds().0;
+    let outcome = caller.check(claims(&json!({ "jti": "nobody", "iat": now, "exp": now + 60 }))).await.unwrap();
     assert_eq!(outcome, Outcome::NotRevoked, "{said}");
-}
-
-fn now() -> u64 {
-    rescind::clock::Clock::system().wall().seconds().0
 }
 
 /// Holds that a write is refused as unavailable, and that operators are told why.
@@ -95,9 +94,11 @@ async fn whatever_the_disk_does_nothing_acknowledged_is_lost() {
         let caller = Caller::new(server.listen);
         disk.fail(fault, after, count, "journal.sqlite");
         let writers = Writers::start(|| Caller::new(server.listen), WRITERS, ITEMS_MAX, &mut random, || 0);
+        let visitors = Visitors::start(server.url());
         // A fault that nobody notices does not end them.
         writers.until(after as usize + 50).await;
         let (written, refusals) = writers.stop().await;
+        visitors.stop().await;
         let before = fates.len();
         fates.extend(written);
         assert!(refusals.iter().all(|status| status.code() == Code::Unavailable), "{said}: {refusals:?}");
@@ -123,20 +124,33 @@ async fn whatever_the_disk_does_nothing_acknowledged_is_lost() {
         disk.heal();
         server.kill();
         assert_verified(&server.data_dir);
+        disk.set_clock_ahead(AHEAD_SECONDS * (turn as i64 + 1));
         server.restart();
         let caller = Caller::new(server.listen);
         assert_checks_go_on(&caller, &fates, &said).await;
         until_written(&caller, &said).await;
     }
     assert!(struck > turns / 2, "{struck} of {turns} faults struck");
-    assert!(!server.log_text().contains("panicked"), "{}", server.log_text());
-    println!("{turns} faults, {struck} struck, {} revocations", fates.len());
+    let log = server.log_text();
+    assert!(!log.contains("panicked"), "{log}");
+    let told = |what: &str| log.matches(what).count();
+    let [snapshots, pruned] = [told("snapshot written"), told("journal pruned")];
+    let unpruned = told("the journal was not pruned");
+    println!(
+        "faults: {turns} faults of a disk, {struck} struck, {} revocations; {snapshots} snapshots, {pruned} prunings, \
+         {unpruned} prunings failed, none lost",
+        fates.len()
+    );
+    assert!(turns < FAULTS || snapshots > turns / 4, "{snapshots} snapshots");
+    assert!(turns < FAULTS || pruned > 0 || !disk.has_clock(), "{pruned} prunings");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sync_that_fails_while_the_log_is_copied_stops_writes_as_well() {
-    /// Requests of up to so many items until the log was certainly copied once: that is done for each 4 MiB.
-    const REQUESTS_MAX: usize = 4000;
+    /// Requests until the writer copies the log itself, at the latest: the thread beside it syncs the database only where
+    /// nothing was written meanwhile.
+    const REQUESTS_MAX: usize = 50_000;
+    /// Of up to so many items, so that this takes fewer of them.
     const REQUEST_ITEMS: u64 = 200;
     let Some(disk) = Disk::watched(false) else { return };
     let mut random = Random::seeded();
@@ -144,6 +158,13 @@ async fn a_sync_that_fails_while_the_log_is_copied_stops_writes_as_well() {
     // The database alone, not its log: only copying syncs it.
     disk.fail(Fault::SyncFails, 0, Some(1), "journal.sqlite$");
     let writers = Writers::start(|| Caller::new(server.listen), WRITERS, REQUEST_ITEMS, &mut random, || 0);
+    for requests in (0..REQUESTS_MAX).step_by(100) {
+        writers.until(requests).await;
+        if disk.hits() > 0 {
+            break;
+        }
+    }
+    // The thread notes what failed a moment after it did.
     writers.until(REQUESTS_MAX).await;
     let (fates, refusals) = writers.stop().await;
     assert!(disk.hits() == 1 && !refusals.is_empty(), "{} hits, {refusals:?}", disk.hits());
@@ -165,13 +186,19 @@ async fn a_disk_that_fails_elsewhere_stops_no_write() {
     let mut random = Random::seeded();
     let mut server = Server::start_on(&disk);
     let mut fates: Vec<Fate> = Vec::new();
-    for (turn, part) in ["index.sqlite", "members.sqlite", "snapshots/"].into_iter().enumerate() {
+    // Of the two that are written rarely nearly the first call.
+    for (turn, (part, calls)) in
+        [("index.sqlite", 20), ("members.sqlite", 3), ("snapshots/", 3)].into_iter().enumerate()
+    {
         let fault = [Fault::WriteFails, Fault::SyncFails, Fault::NoSpace][(random.next() % 3) as usize];
         let said = format!("fault {turn}: {fault:?} of {part}");
-        disk.fail(fault, random.from(0..20), None, part);
+        disk.fail(fault, random.from(0..calls), None, part);
         let writers = Writers::start(|| Caller::new(server.listen), WRITERS, ITEMS_MAX, &mut random, || 0);
+        let visitors = Visitors::start(server.url());
         writers.until(100).await;
+        wait_until(&format!("{said}: it strikes"), RECOVERY_LIMIT, || (disk.hits() > 0).then_some(()));
         let (written, refusals) = writers.stop().await;
+        visitors.stop().await;
         assert!(refusals.is_empty(), "{said}: {refusals:?}");
         fates.extend(written);
         disk.heal();

@@ -77,6 +77,7 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
     let options = Options {
         policy: config.policy,
         audit_retention: config.audit_retention,
+        snapshot_bytes_min: config.snapshot_bytes_min,
         ..Options::new(config.data_dir.clone(), clock.clone())
     };
     tracing::info!(data_dir = %config.data_dir.display(), "recovering");

@@ -194,6 +194,7 @@ fn fields(config: &ServerConfig) -> Vec<(&'static str, String)> {
         data_dir,
         policy,
         audit_retention,
+        snapshot_bytes_min,
         surface,
         log,
     } = config;
@@ -218,6 +219,7 @@ fn fields(config: &ServerConfig) -> Vec<(&'static str, String)> {
         ("policy.issuer_clock_skew", render_duration(policy.issuer_clock_skew)),
         ("policy.lifetime_policy", lifetime_policy(policy.lifetime_policy).to_owned()),
         ("journal.audit_retention", render_duration(*audit_retention)),
+        ("journal.snapshot_bytes_min", snapshot_bytes_min.to_string()),
     ];
     fields.extend(limits(&surface.bounds));
     fields.push(("log.format", log_format(*log).to_owned()));

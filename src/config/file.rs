@@ -134,6 +134,7 @@ pub(super) enum LifetimePolicy {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Journal {
     pub(super) audit_retention: Option<Span<0, { 3650 * DAY }>>,
+    pub(super) snapshot_bytes_min: Option<Whole<{ 4 << 10 }, { 32 << 20 }>>,
 }
 
 /// Connections at once, of whatever kind.

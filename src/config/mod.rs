@@ -20,7 +20,7 @@ use crate::surface::Address;
 
 pub use agent::{AgentConfig, AgentName, AgentNameError, AgentOverrides, parse_max_staleness};
 pub use duration::{DurationError, SpanError, parse_duration, render_duration};
-pub use server::{AUDIT_RETENTION, LISTEN, OPS_LISTEN, Overrides, ServerConfig, StatePlaces};
+pub use server::{AUDIT_RETENTION, LISTEN, OPS_LISTEN, Overrides, SNAPSHOT_BYTES_MIN, ServerConfig, StatePlaces};
 pub use tls::{TlsConfig, UpstreamConfig, UpstreamOverrides};
 
 use file::File;

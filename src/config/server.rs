@@ -35,6 +35,8 @@ pub struct ServerConfig {
     pub policy: Policy,
     /// How long expired and reinstated revocations stay in the audit trail.
     pub audit_retention: Duration,
+    /// The fewest bytes of changes after which a snapshot is cut: 4 KiB to 32 MiB.
+    pub snapshot_bytes_min: u64,
     /// How requests are taken and answered.
     pub surface: surface::Options,
     /// The form of the log.
@@ -118,6 +120,7 @@ impl ServerConfig {
             data_dir,
             policy: policy(&file.policy),
             audit_retention: file.journal.audit_retention.map_or(AUDIT_RETENTION, |span| span.0),
+            snapshot_bytes_min: file.journal.snapshot_bytes_min.map_or(SNAPSHOT_BYTES_MIN, |bytes| bytes.0),
             surface,
             log: overrides.log.or(file.log.format.map(Into::into)).unwrap_or_default(),
         })
@@ -126,6 +129,8 @@ impl ServerConfig {
 
 /// How long the audit trail reaches back, unless told otherwise: 90 days.
 pub const AUDIT_RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
+/// How much changes before a snapshot is cut, unless told otherwise: a start replays no more than that and an eighth of the set.
+pub const SNAPSHOT_BYTES_MIN: u64 = 4 << 20;
 
 impl StatePlaces {
     /// What this process's environment says.

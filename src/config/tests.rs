@@ -95,7 +95,7 @@ fn every_key_of_the_sample_is_documented() {
             assert!(docs.contains(&name), "{name} is missing in docs/configuration.md");
         }
     }
-    assert_eq!(keys, 47, "a key was added or removed: extend the sample");
+    assert_eq!(keys, 48, "a key was added or removed: extend the sample");
 }
 
 #[test]
@@ -203,6 +203,10 @@ fn each_wrong_key_and_value_is_named_with_its_line() {
         ("[policy]\nwhen_stale = 'panic'", &["line 2", "when_stale", "serve_stale", "deny"]),
         ("[policy]\nlifetime_policy = 'x'", &["line 2", "lifetime_policy", "warn", "enforce"]),
         ("[journal]\naudit_retention = '90'", &["line 2", "audit_retention", "90d"]),
+        (
+            "[journal]\nsnapshot_bytes_min = 1024",
+            &["line 2", "snapshot_bytes_min", "from 4096 to 33554432", "1024 given"],
+        ),
         ("[limits]\nconnections = 0", &["line 2", "connections", "from 1"]),
         ("[tls]\nkey = 'k'", &["line 2", "key", "`private_key`"]),
         ("[tls]\ncertificate = ''", &["line 2", "certificate", "not empty"]),

@@ -31,6 +31,7 @@ pub(crate) enum Fault {
 pub(crate) struct Disk {
     shim: PathBuf,
     control: File,
+    clock: File,
     is_traced: bool,
     /// Removed with everything in it.
     root: TempDir,
@@ -39,6 +40,12 @@ pub(crate) struct Disk {
 /// The size of the shim's `struct control`, and where its parts are.
 const CONTROL_BYTES: usize = 80;
 const HITS_AT: u64 = 12;
+/// The same of `struct clock` (`tests/disk/clock.c`).
+const CLOCK_BYTES: usize = 16;
+const CLOCK_WORKS_AT: u64 = 8;
+
+/// Snapshots after little, and nothing is kept for the audit: so that both are cut and pruned within seconds.
+const BUSY: &str = "[journal]\nsnapshot_bytes_min = 4096\naudit_retention = '0s'\n";
 
 impl Disk {
     /// One that fails when told to, and remembers if asked to. `None`, said loudly, where it cannot be had.
@@ -47,8 +54,11 @@ impl Disk {
         let root = tempfile::Builder::new().prefix("rescind-disk-").tempdir().unwrap();
         fs::create_dir(root.path().join("files")).unwrap();
         fs::write(root.path().join("control"), [0; CONTROL_BYTES]).unwrap();
-        let control = OpenOptions::new().read(true).write(true).open(root.path().join("control")).unwrap();
-        Some(Self { shim, control, is_traced, root })
+        fs::write(root.path().join("clock"), [0; CLOCK_BYTES]).unwrap();
+        fs::write(root.path().join("busy.toml"), BUSY).unwrap();
+        let open = |name| OpenOptions::new().read(true).write(true).open(root.path().join(name)).unwrap();
+        let (control, clock) = (open("control"), open("clock"));
+        Some(Self { shim, control, clock, is_traced, root })
     }
 
     /// What is below it is watched. The process makes its own directory in here.
@@ -63,11 +73,33 @@ impl Disk {
             ("LD_PRELOAD".to_owned(), text(&self.shim)),
             ("DISK_DIR".to_owned(), text(&self.files())),
             ("DISK_CONTROL".to_owned(), text(&self.root.path().join("control"))),
+            ("CLOCK_CONTROL".to_owned(), text(&self.root.path().join("clock"))),
         ];
         if self.is_traced {
             environment.push(("DISK_TRACE".to_owned(), text(&self.trace())));
         }
         environment
+    }
+
+    /// A configuration with which snapshots are cut and the journal is pruned after little.
+    pub(crate) fn busy_config(&self) -> PathBuf {
+        self.root.path().join("busy.toml")
+    }
+
+    /// Sets the wall clock of the process so many seconds ahead of the machine's, or behind.
+    pub(crate) fn set_clock_ahead(&self, seconds: i64) {
+        self.clock.write_all_at(&seconds.to_le_bytes(), 0).unwrap();
+    }
+
+    /// Whether the process that was started last has the clock that it is told. Said loudly if not.
+    pub(crate) fn has_clock(&self) -> bool {
+        let mut works = [0; 4];
+        self.clock.read_exact_at(&mut works, CLOCK_WORKS_AT).unwrap();
+        let works = works != [0; 4];
+        if !works {
+            skip("the wall clock of a process cannot be set here: no x86-64, or a kernel that forbids it");
+        }
+        works
     }
 
     /// Where it is written down what was done.
@@ -111,10 +143,11 @@ fn shim() -> Option<PathBuf> {
     let built = BUILT.get_or_init(|| {
         let dir = tempfile::Builder::new().prefix("rescind-shim-").tempdir().unwrap();
         let library = dir.path().join("disk.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/disk/shim.c");
+        let sources =
+            ["shim.c", "clock.c"].map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/disk").join(name));
         let compiler = std::env::var_os("CC").unwrap_or_else(|| "gcc".into());
         let mut command = Command::new(compiler);
-        command.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&library).arg(source);
+        command.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&library).args(sources);
         match command.args(["-ldl", "-lpthread"]).output() {
             Ok(output) if output.status.success() => Some((dir, library)),
             Ok(output) => panic!("the shim is not built: {}", String::from_utf8_lossy(&output.stderr)),

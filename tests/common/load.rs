@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use rescind::client::Client;
 use rescind::wire::pb;
 use serde_json::json;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tonic::Status;
 
 use super::Random;
@@ -106,6 +107,37 @@ impl Writers {
             refusals.extend(refusal);
         }
         (fates, refusals)
+    }
+}
+
+/// Subscribers that come and go, one after the other: what is written of them is written beside revocations.
+pub(crate) struct Visitors {
+    task: JoinHandle<()>,
+    came: Arc<AtomicUsize>,
+}
+
+impl Visitors {
+    pub(crate) fn start(url: String) -> Self {
+        let came = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&came);
+        let task = tokio::spawn(async move {
+            loop {
+                let name = format!("visitor {}", count.load(Ordering::SeqCst));
+                let visitor = Client::builder([url.clone()]).name(name).connect().unwrap();
+                if visitor.ready(LOAD_LIMIT).await.is_ok() {
+                    count.fetch_add(1, Ordering::SeqCst);
+                }
+                visitor.shutdown().await;
+            }
+        });
+        Self { task, came }
+    }
+
+    /// No more of them; how many came.
+    pub(crate) async fn stop(self) -> usize {
+        self.task.abort();
+        let _ = self.task.await;
+        self.came.load(Ordering::SeqCst)
     }
 }
 

@@ -89,6 +89,33 @@ impl Trace {
         self.done.len()
     }
 
+    /// The moments at which files were changed, made, renamed or removed whose path holds `part`.
+    pub(crate) fn touching(&self, part: &str) -> Vec<usize> {
+        let holds = |path: &Path| path.to_str().unwrap().contains(part);
+        let mut theirs = vec![false; self.files];
+        let mut moments = Vec::new();
+        for (index, done) in self.done.iter().enumerate() {
+            let touched = match done {
+                Done::Create(path, file) => {
+                    theirs[*file] = holds(path);
+                    theirs[*file]
+                }
+                Done::Write(file, ..) | Done::Truncate(file, _) | Done::FileSynced(file, _) => theirs[*file],
+                Done::NamesSynced(path, _) | Done::Unlink(path) | Done::Rename(_, path) => holds(path),
+                Done::MakeDirectory(_) | Done::SyncBegin(_) => false,
+            };
+            if touched {
+                moments.push(index);
+            }
+        }
+        moments
+    }
+
+    /// The moments whose records end within these bytes of the trace's file.
+    pub(crate) fn within(&self, bytes: &std::ops::Range<u64>) -> Vec<usize> {
+        (0..self.len()).filter(|index| bytes.contains(&self.ends[*index])).collect()
+    }
+
     /// How much of the trace's file lies before the cut.
     pub(crate) fn bytes_before(&self, cut: usize) -> u64 {
         cut.checked_sub(1).map_or(0, |last| self.ends[last])

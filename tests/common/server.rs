@@ -54,7 +54,9 @@ impl Server {
 
     /// One whose data is on a watched disk.
     pub(crate) fn start_on(disk: &Disk) -> Self {
-        let mut server = Self::prepare(Some(&disk.files().join("data")), &[]);
+        let config = disk.busy_config();
+        let flags = ["--config", config.to_str().unwrap()];
+        let mut server = Self::prepare(Some(&disk.files().join("data")), &flags);
         server.set_environment(disk.environment());
         server.restart();
         server
