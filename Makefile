@@ -13,10 +13,10 @@ DATA_DIR ?= target/run-data
 # Debian packages that building and testing need.
 PACKAGES := build-essential curl python3 python3-venv
 
-.PHONY: help run demo demo-fleet test sim fuzz loom miri bench bench-fleet bench-hostile bench-secure setup lint deny doc tidy chaos faults unit features clean-data
+.PHONY: help run demo demo-fleet test test-secure faults sim fuzz loom miri bench bench-fleet bench-hostile bench-secure setup lint deny doc tidy chaos unit features clean-data
 
 help: ## This list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 run: setup ## Start the server on 127.0.0.1:7009 and print what to type next
 	@$(CARGO) build --profile fast --bin rescind
@@ -31,7 +31,7 @@ demo-fleet: setup $(VENV)/ready ## A relay, an agent and a service: outage, resu
 	@$(CARGO) build --profile fast --bin rescind --example service
 	@$(VENV)/bin/python scripts/demo_fleet.py --bin $(FAST) --service target/fast/examples/service
 
-test: setup lint deny unit features doc ## Format, lints, dependencies, all tests, doctests, feature combinations, docs
+test: setup lint deny unit test-secure features doc ## Format, lints, dependencies, all tests, again with TLS and authentication, docs
 	@echo "make test: all of it passed"
 
 lint:
@@ -40,6 +40,9 @@ lint:
 
 unit: $(VENV)/ready
 	RESCIND_TEST_PYTHON=$(abspath $(VENV))/bin/python scripts/cargo-test.sh
+
+test-secure: ## The tests with real processes, with TLS and authentication on
+	@scripts/test-secure.sh
 
 features:
 	$(CARGO) clippy --lib --no-default-features -- -D warnings

@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::caller::{Caller, revocation};
 use common::liar::{Liar, Lie};
 use common::server::Server;
-use rescind::client::{Client, Verdict};
+use rescind::client::Verdict;
 use rescind::wire::pb::replication_service_client::ReplicationServiceClient;
 use rescind::wire::pb::subscribe_request::Frame as Asked;
 use rescind::wire::pb::subscribe_response::Frame;
@@ -78,12 +78,12 @@ async fn check(server: &Server, name: &str, tamper: Tamper, when: When, harmless
     let [before, first, last, other] = ["before", "first", "last", "other"].map(|turn| format!("{name}, {turn}"));
     let revoke = |jti: &str| caller.revoke(vec![revocation(&[("jti", jti)])]);
     revoke(&before).await.unwrap();
-    let relay = Liar::before(&server.url());
+    let relay = Liar::before(&format!("http://{}", server.listen));
     let lie = move |frame: &Frame| tamper(frame).map(Lie::Instead);
     if when == When::AtFirst {
         relay.lies.push(lie);
     }
-    let client = Client::builder([relay.url.clone()]).connect().unwrap();
+    let client = common::guard::client([relay.url.clone()]).connect().unwrap();
     client.ready(LIMIT).await.unwrap();
     if when == When::Later {
         relay.lies.push(lie);
@@ -142,7 +142,7 @@ async fn with_large_set() -> Server {
 
 /// How many chunks the snapshot has that a joiner is sent now.
 async fn chunks_offered(server: &Server) -> u32 {
-    let mut client = ReplicationServiceClient::connect(server.url()).await.unwrap();
+    let mut client = ReplicationServiceClient::connect(format!("http://{}", server.listen)).await.unwrap();
     let asked = tokio_stream::iter([Asked::Hello(hello())]).chain(tokio_stream::pending());
     let asked = asked.map(|frame| pb::SubscribeRequest { frame: Some(frame) });
     let mut answered = client.subscribe(asked).await.unwrap().into_inner();
@@ -164,7 +164,7 @@ async fn a_snapshot_that_is_not_what_was_sent_is_never_taken() {
 
 /// The first frame that answers these.
 async fn first_answer(server: &Server, asked: Vec<Asked>) -> Frame {
-    let mut client = ReplicationServiceClient::connect(server.url()).await.unwrap();
+    let mut client = ReplicationServiceClient::connect(format!("http://{}", server.listen)).await.unwrap();
     // The subscriber's side stays open: the server has to answer by itself.
     let asked = tokio_stream::iter(asked).chain(tokio_stream::pending());
     let asked = asked.map(|frame| pb::SubscribeRequest { frame: Some(frame) });
@@ -214,7 +214,7 @@ async fn a_subscriber_that_breaks_the_protocol_is_told_why_and_sent_away() {
 
 /// Why the server ends a subscription in which this is said.
 async fn sent_away(server: &Server, asked: Vec<Asked>) -> pb::GoAway {
-    let mut client = ReplicationServiceClient::connect(server.url()).await.unwrap();
+    let mut client = ReplicationServiceClient::connect(format!("http://{}", server.listen)).await.unwrap();
     let asked = tokio_stream::iter(asked).chain(tokio_stream::pending());
     let asked = asked.map(|frame| pb::SubscribeRequest { frame: Some(frame) });
     let mut answered = client.subscribe(asked).await.unwrap().into_inner();

@@ -69,7 +69,7 @@ impl Scene {
         caller.revoke(vec![revocation(&[("jti", "before")])]).await.unwrap();
         let mut agent = Agent::prepare("agent", &[&server.url()], flags);
         agent.start();
-        let clients = [server.url(), agent.url.clone()].map(|url| Client::builder([url]).connect().unwrap());
+        let clients = [server.url(), agent.url.clone()].map(|url| common::guard::client([url]).connect().unwrap());
         for client in &clients {
             client.ready(LIMIT).await.unwrap();
         }

@@ -59,7 +59,7 @@ impl Leaf {
             };
             log.lock().unwrap().push(told);
         };
-        let client = Client::builder(urls).name(name).observe(observe).connect().unwrap();
+        let client = common::guard::client(urls).name(name).observe(observe).connect().unwrap();
         Self { client, told }
     }
 }
@@ -75,7 +75,7 @@ struct Fleet {
 impl Fleet {
     async fn start() -> Self {
         let server = tokio::task::spawn_blocking(Server::start).await.unwrap();
-        let up = [Proxy::before(server.listen).await, Proxy::before(server.listen).await];
+        let up = [Proxy::before(server.direct).await, Proxy::before(server.direct).await];
         let relays = [0, 1].map(|n| Agent::prepare(&format!("relay-{n}"), &[&up[n].url()], &[]));
         let relays = tokio::task::spawn_blocking(move || {
             let mut relays = relays;
@@ -83,7 +83,7 @@ impl Fleet {
             relays
         });
         let relays = relays.await.unwrap();
-        let down = [Proxy::before(relays[0].listen.unwrap()).await, Proxy::before(relays[1].listen.unwrap()).await];
+        let down = [Proxy::before(relays[0].direct.unwrap()).await, Proxy::before(relays[1].direct.unwrap()).await];
         let [a, b] = up;
         let [c, d] = down;
         Self { server, relays, links: [a, b, c, d] }

@@ -141,7 +141,7 @@ struct Follower {
 
 impl Follower {
     async fn connect(server: &Server) -> Self {
-        let client = Client::builder([server.url()]).name("crash test").connect().unwrap();
+        let client = common::guard::client([server.url()]).name("crash test").connect().unwrap();
         client.ready(CATCH_UP_LIMIT).await.unwrap();
         Self { client, kills: 0 }
     }

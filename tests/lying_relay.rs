@@ -49,7 +49,7 @@ impl Scene {
     /// The same with the next upstream of the agent given.
     async fn following(server: Server, next: Option<String>) -> Self {
         Caller::new(server.listen).revoke(vec![revocation(&[("jti", "before")])]).await.unwrap();
-        let liar = Liar::before(&server.url());
+        let liar = Liar::before(&format!("http://{}", server.listen));
         let upstreams: Vec<&str> = std::iter::once(liar.url.as_str()).chain(next.as_deref()).collect();
         let mut agent = Agent::prepare("agent", &upstreams, &[]);
         agent = tokio::task::spawn_blocking(move || {
@@ -59,7 +59,7 @@ impl Scene {
         })
         .await
         .unwrap();
-        let clients = [server.url(), agent.url.clone()].map(|url| Client::builder([url]).connect().unwrap());
+        let clients = [server.url(), agent.url.clone()].map(|url| common::guard::client([url]).connect().unwrap());
         for client in &clients {
             client.ready(LIMIT).await.unwrap();
         }

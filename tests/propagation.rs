@@ -15,13 +15,12 @@ use rescind::client::{Client, PublicKey};
 use rescind::replica::{Connection, Upstream as _};
 use rescind::replication::frames::{Hello, NodeId, ProtocolRange, Role, ToServer, ToSubscriber};
 use rescind::revocation::Revision;
-use rescind::wire::upstream::GrpcUpstream;
 use serde_json::Value;
 
 const READY_LIMIT: Duration = Duration::from_secs(20);
 
 async fn client(server: &Server, name: &str) -> Client {
-    let client = Client::builder([server.url()]).name(name).connect().unwrap();
+    let client = common::guard::client([server.url()]).name(name).connect().unwrap();
     client.ready(READY_LIMIT).await.unwrap();
     client
 }
@@ -153,7 +152,8 @@ async fn a_watch_that_is_ended_or_not_read_any_more_says_goodbye() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_refuses_its_first_server_is_not_missed_there() {
     let server = Server::start();
-    let client = Client::builder([server.url()]).name("pins another").public_key(PublicKey([7; 32])).connect().unwrap();
+    let client =
+        common::guard::client([server.url()]).name("pins another").public_key(PublicKey([7; 32])).connect().unwrap();
     tokio::task::block_in_place(|| {
         wait_until("it was refused, more than once", READY_LIMIT, || {
             (client.status().counts.divergences + client.status().counts.connection_failures > 1).then_some(())
@@ -167,7 +167,7 @@ async fn a_replica_that_refuses_its_first_server_is_not_missed_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_abandoned_is_no_goodbye() {
     let server = Server::start();
-    let connection = GrpcUpstream::new(&server.url()).unwrap().connect().await.unwrap();
+    let connection = common::guard::upstream(&server.url()).connect().await.unwrap();
     let hello = Hello {
         protocol: ProtocolRange::SPOKEN,
         subscriber: NodeId([8; 16]),

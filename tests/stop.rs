@@ -99,7 +99,9 @@ fn a_backup_is_its_owners_whatever_the_umask() {
     let dir = tempfile::tempdir().unwrap();
     let to = dir.path().join("backup");
     let script = format!("umask 0; exec {BINARY} journal backup {} --server {}", to.display(), server.url());
-    let done = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+    let mut shell = std::process::Command::new("sh");
+    common::guard::set_environment(&mut shell);
+    let done = shell.args(["-c", &script]).output().unwrap();
     assert!(done.status.success(), "{done:?}");
     let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&to), 0o700);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::server::{command, free_port};
-use super::{http, metric, wait_until};
+use super::{guard, http, metric, wait_until};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 
@@ -19,6 +19,8 @@ pub(crate) struct Agent {
     /// Where callers connect, as a URL.
     pub(crate) url: String,
     pub(crate) listen: Option<SocketAddr>,
+    /// Where it listens: the same, unless it is guarded.
+    pub(crate) direct: Option<SocketAddr>,
     pub(crate) ops: SocketAddr,
     flags: Vec<String>,
     environment: Vec<(String, String)>,
@@ -30,7 +32,8 @@ impl Agent {
     /// An agent on TCP, not started.
     pub(crate) fn prepare(name: &str, upstreams: &[&str], flags: &[&str]) -> Self {
         let listen = free_port();
-        Self::on(name, format!("http://{listen}"), Some(listen), &listen.to_string(), upstreams, flags)
+        let url = format!("{}://{listen}", guard::scheme());
+        Self::on(name, url, Some(listen), &listen.to_string(), upstreams, flags)
     }
 
     /// An agent on a Unix socket, not started.
@@ -55,8 +58,11 @@ impl Agent {
         let upstreams = upstreams.join(",");
         let ops_text = ops.to_string();
         let own = ["--listen", address, "--ops-listen", &ops_text, "--upstream", &upstreams, "--name", name];
-        let flags = own.iter().chain(flags).map(ToString::to_string).collect();
-        Self { name: name.to_owned(), url, listen, ops, flags, environment: Vec::new(), child: None, dir }
+        let mut flags: Vec<String> = own.iter().chain(flags).map(ToString::to_string).collect();
+        flags.extend(guard::upstream_flags());
+        let (direct, listen) = (listen, listen.map(guard::tunnel));
+        let flags = guard::guarded_flags(&flags, dir.path()).unwrap_or(flags);
+        Self { name: name.to_owned(), url, listen, direct, ops, flags, environment: Vec::new(), child: None, dir }
     }
 
     /// Gives it other upstreams, before it is started.

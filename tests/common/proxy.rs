@@ -46,7 +46,7 @@ impl Proxy {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.listen)
+        format!("{}://{}", super::guard::scheme(), self.listen)
     }
 
     pub(crate) fn set(&self, weather: Weather) {

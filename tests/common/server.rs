@@ -10,7 +10,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::disk::Disk;
-use super::{http, wait_until};
+use super::{guard, http, wait_until};
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_rescind");
@@ -24,7 +24,11 @@ const PORT_COUNT: u16 = 10_000;
 /// A server with its ports and its data.
 #[derive(Debug)]
 pub(crate) struct Server {
+    /// Where tests connect by hand.
     pub(crate) listen: SocketAddr,
+    /// Where it listens: the same, unless it is guarded.
+    pub(crate) direct: SocketAddr,
+    is_guarded: bool,
     pub(crate) ops: SocketAddr,
     pub(crate) data_dir: PathBuf,
     flags: Vec<String>,
@@ -59,11 +63,16 @@ impl Server {
     /// The server, not started.
     pub(crate) fn prepare(data_dir: Option<&Path>, flags: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("rescind-test-").tempdir().unwrap();
+        let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
+        let guarded = guard::guarded_flags(&flags, dir.path());
+        let (direct, is_guarded) = (free_port(), guarded.is_some());
         Self {
-            listen: free_port(),
+            listen: if is_guarded { guard::tunnel(direct) } else { direct },
+            direct,
+            is_guarded,
             ops: free_port(),
             data_dir: data_dir.map_or_else(|| dir.path().join("data"), Path::to_owned),
-            flags: flags.iter().map(ToString::to_string).collect(),
+            flags: guarded.unwrap_or(flags),
             environment: Vec::new(),
             log: dir.path().join("log"),
             child: None,
@@ -131,7 +140,7 @@ impl Server {
 
     /// Where callers connect, as a URL.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.listen)
+        format!("{}://{}", if self.is_guarded { guard::scheme() } else { "http" }, self.direct)
     }
 
     /// Runs the command line against it.
@@ -148,7 +157,7 @@ impl Server {
     fn command(&self) -> Command {
         let log = || -> File { OpenOptions::new().create(true).append(true).open(&self.log).unwrap() };
         let mut command = command(&["serve"]);
-        command.args(["--listen", &self.listen.to_string(), "--ops-listen", &self.ops.to_string()]);
+        command.args(["--listen", &self.direct.to_string(), "--ops-listen", &self.ops.to_string()]);
         command.arg("--data-dir").arg(&self.data_dir).args(&self.flags);
         command.envs(self.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(log()).stderr(log());
@@ -177,6 +186,7 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
+    guard::set_environment(&mut command);
     command
 }
 

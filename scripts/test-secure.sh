@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# The tests that start real processes once more, with TLS and authentication on: see tests/common/guard.rs. Those of TLS, access
+# and floods configure either by themselves, and are not among them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cargo="${CARGO:-cargo}"
+programs=(agent bad_disk bad_frames bad_input bad_subscriber chaos crash disk_faults lying_relay power_cut propagation stop)
+tests=()
+for program in "${programs[@]}"; do tests+=(--test "$program"); done
+export RESCIND_TEST_SECURE=1
+if "$cargo" nextest --version >/dev/null 2>&1; then
+  "$cargo" nextest run "${tests[@]}" --no-fail-fast
+else
+  "$cargo" test "${tests[@]}" --no-fail-fast
+fi
