@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use common::agent::Agent;
 use common::caller::{Outcome, claims};
 use common::pki::{TestAuthority, TestIdentity, between};
 use common::server::Server;
@@ -208,4 +209,45 @@ async fn a_client_shows_its_new_certificate_at_its_next_connection() {
     tokio::task::block_in_place(|| rotated.rotate(0, true));
     put(&foreign);
     check(dialler.dial(|endpoint| endpoint).await.unwrap()).await;
+}
+
+#[test]
+fn an_agent_counts_files_that_cannot_be_used_and_shows_what_is_new_at_its_next_connection() {
+    const FAILURES: &str = "rescind_reload_failures_total{files=\"upstream\"}";
+    const RELOADS: &str = "rescind_reloads_total{files=\"upstream\"}";
+    let mut rotated = Rotated::start();
+    let [trusted, certificate, key] =
+        [&rotated.trusted, &rotated.own.certificate, &rotated.own.private_key].map(|path| path.to_str().unwrap());
+    let flags = ["--upstream-ca-file", trusted, "--upstream-certificate-file", certificate, "--upstream-key-file", key];
+    let mut agent = Agent::prepare("rotated", &[&rotated.url()], &flags);
+    agent.start();
+    let put = |identity: &TestIdentity| {
+        std::fs::copy(&identity.certificate, &rotated.own.certificate).unwrap();
+        std::fs::copy(&identity.private_key, &rotated.own.private_key).unwrap();
+    };
+
+    std::fs::write(&rotated.own.certificate, "nothing\n").unwrap();
+    agent.signal("-HUP");
+    wait_until("the bad file is counted", LIMIT, || (agent.metric(FAILURES) > 0.0).then_some(()));
+    // What was in force is still shown.
+    rotated.server.kill();
+    rotated.server.restart();
+    agent.wait_live();
+
+    // Of another authority, which the server does not know: that it is refused proves that it is shown.
+    let before = agent.metric(RELOADS);
+    put(&rotated.other.issue("foreign", &[OPS]));
+    agent.signal("-HUP");
+    wait_until("the new files are in force", LIMIT, || (agent.metric(RELOADS) > before).then_some(()));
+    agent.wait_live();
+    rotated.server.kill();
+    rotated.server.restart();
+    let refused = "rescind_tls_handshake_failures_total{reason=\"certificate\"}";
+    wait_until("the foreign certificate is refused", LIMIT, || {
+        (metric(rotated.server.ops, refused) > 0.0).then_some(())
+    });
+
+    put(&rotated.ca.issue("next", &[OPS]));
+    wait_until("the next one is let in", LIMIT, || (agent.metric("rescind_staleness_seconds") < 3.0).then_some(()));
+    wait_until("it follows", LIMIT, || (metric(rotated.server.ops, "rescind_subscribers") == 1.0).then_some(()));
 }

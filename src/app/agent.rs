@@ -31,9 +31,9 @@ use crate::revocation::ports::{
     Status, WriteError, Writes,
 };
 use crate::revocation::{Epoch, LifetimePolicy, Position, Revision, RevocationId, WhenStale};
-use crate::security::ClientSecurityError;
 use crate::security::tls::{ServerTls, TlsError};
 use crate::security::watch::Watched;
+use crate::security::{ClientSecurity, ClientSecurityError};
 use crate::surface::{self, BindError, Node, Surface, subscribe_service};
 use crate::telemetry::Metrics;
 use crate::wire::replication::GrpcEncoder;
@@ -93,7 +93,8 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
     let node_id = cache.as_ref().map_or(random_id, cache::Opened::subscriber);
     let hub_options = hub::Options::default();
     let relay = Relay::new(node_id, memory, hub_options, clock.clone(), Arc::new(GrpcEncoder), Handle::current());
-    let upstreams = upstreams(&config)?;
+    let security = Arc::new(config.upstream.security());
+    let upstreams = upstreams(&config, &security)?;
     let first = config.upstreams.first().map(ToString::to_string);
     let current = Arc::new(Mutex::new(first.unwrap_or_default()));
     let driver = Driver::spawn(
@@ -135,7 +136,8 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
     let routes = Routes::new(subscriptions.clone());
     let options = surface::Options { tls: tls.is_some(), ..config.surface.clone() };
     let surface = Surface::behind(keeper.door.clone(), metered(node, &metrics, &clock), &options, routes);
-    let watched = tls.into_iter().map(|tls| tls as Arc<dyn Watched>).chain(keeper.watched()).collect();
+    let shown = (!security.files().is_empty()).then_some(security as Arc<dyn Watched>);
+    let watched = tls.into_iter().map(|tls| tls as Arc<dyn Watched>).chain(keeper.watched()).chain(shown).collect();
     let reloading = hangups.watch(watched);
     let front = front.reporting(reloading.reloads()).denying(Arc::clone(&keeper.denials));
     let stop = CancellationToken::new();
@@ -162,10 +164,9 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
 }
 
 /// The servers to follow, and what is shown to them. Files that cannot be used are noticed at once.
-fn upstreams(config: &AgentConfig) -> Result<Vec<Arc<dyn Upstream>>, AgentError> {
-    let security = Arc::new(config.upstream.security());
+fn upstreams(config: &AgentConfig, security: &Arc<ClientSecurity>) -> Result<Vec<Arc<dyn Upstream>>, AgentError> {
     security.check()?;
-    let secured = |url| Ok(Arc::new(GrpcUpstream::secured(url, Arc::clone(&security))?) as Arc<dyn Upstream>);
+    let secured = |url| Ok(Arc::new(GrpcUpstream::secured(url, Arc::clone(security))?) as Arc<dyn Upstream>);
     config.upstreams.iter().map(secured).collect()
 }
 

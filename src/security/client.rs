@@ -2,6 +2,8 @@
 
 use super::bearer::{Bearer, BearerFileError, BearerSource};
 use super::tls::{ClientFiles, ClientTls, TlsError};
+#[cfg(feature = "server")]
+use super::watch::{ReloadError, Watched};
 
 /// What a client trusts and shows, to all the servers it is given. The default trusts those whom the system trusts and
 /// shows nothing.
@@ -65,5 +67,21 @@ impl ClientSecurity {
 impl Default for ClientSecurity {
     fn default() -> Self {
         Self::of(ClientFiles::default(), None)
+    }
+}
+
+/// The TLS files of an agent. Its credential is not among them: that is read for each connection and never kept.
+#[cfg(feature = "server")]
+impl Watched for ClientSecurity {
+    fn name(&self) -> &'static str {
+        "upstream"
+    }
+
+    fn files(&self) -> Vec<std::path::PathBuf> {
+        self.tls.files().paths().cloned().collect()
+    }
+
+    fn reload(&self) -> Result<(), ReloadError> {
+        Ok(self.tls.reload()?)
     }
 }

@@ -134,7 +134,7 @@ pub const SENT_AWAY: [&str; 10] = [
 /// The reasons for which a TLS handshake fails.
 pub const HANDSHAKE_FAILURES: [&str; 5] = ["timed_out", "plaintext", "certificate", "refused", "protocol"];
 /// What is read again when its files change.
-pub const WATCHED: [&str; 2] = ["tls", "principals"];
+pub const WATCHED: [&str; 3] = ["tls", "principals", "upstream"];
 /// The reasons for which a connection is not let in.
 pub const CONNECTIONS_REFUSED: [&str; 3] = ["full", "address", "principal"];
 /// The reasons for which a connection is closed.

@@ -1,7 +1,8 @@
 //! A client's end: whom it trusts, and what it shows of itself.
 //!
 //! The files are read again for each connection, and what was made of them is kept as long as they say the same: a client
-//! needs no task that watches, and its next connection uses what is there then.
+//! needs no task that watches, and its next connection uses what is there then. An agent watches them all the same, so that
+//! files that cannot be used are noticed before the next connection.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -78,6 +79,18 @@ impl ClientTls {
         }
         Ok(Arc::clone(&made.config))
     }
+
+    /// Reads the files now, and puts what they say in force for the next connection.
+    ///
+    /// # Errors
+    /// When they cannot be used. Nothing has changed then.
+    #[cfg(feature = "server")]
+    pub fn reload(&self) -> Result<(), TlsError> {
+        let mut made = self.made.lock();
+        let content = self.files.content();
+        *made = Some(Made { content, config: Arc::new(config(&self.files)?) });
+        Ok(())
+    }
 }
 
 impl Made {
@@ -102,11 +115,16 @@ impl std::fmt::Debug for ClientTls {
 }
 
 impl ClientFiles {
+    /// Those that were named.
+    pub fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        let identity = self.identity.as_ref().map(|identity| [&identity.certificate, &identity.private_key]);
+        self.authorities.iter().chain(identity.into_iter().flatten())
+    }
+
     /// What they say now. One that cannot be read counts as saying something of its own.
     fn content(&self) -> [u8; 32] {
-        let identity = self.identity.as_ref().map(|identity| [&identity.certificate, &identity.private_key]);
         let mut all = Sha256::new();
-        for path in self.authorities.iter().chain(identity.into_iter().flatten()) {
+        for path in self.paths() {
             let digest: [u8; 32] =
                 read_file(path, PEM_BYTES_MAX).map_or([0; 32], |bytes| Sha256::digest(&*bytes).into());
             all.update(digest);
