@@ -44,6 +44,18 @@ struct Arguments {
     /// unix:/run/rescind.sock.
     #[arg(long, value_name = "URL[,URL…]", default_value = "http://127.0.0.1:7009", value_delimiter = ',')]
     server: Vec<String>,
+    /// Trust servers of these authorities (PEM) only.
+    #[arg(long, value_name = "FILE", env = "RESCIND_CA_FILE")]
+    ca_file: Option<PathBuf>,
+    /// Show this certificate (PEM) to servers that ask for one.
+    #[arg(long, value_name = "FILE", env = "RESCIND_CERTIFICATE_FILE", requires = "key_file")]
+    certificate_file: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, value_name = "FILE", env = "RESCIND_KEY_FILE", requires = "certificate_file")]
+    key_file: Option<PathBuf>,
+    /// Show the API credential in this file, which only its owner may read.
+    #[arg(long, value_name = "FILE", env = "RESCIND_CREDENTIAL_FILE")]
+    credential_file: Option<PathBuf>,
     /// The issuer's public keys (RFC 7517), each with its `kid`.
     #[arg(long, value_name = "FILE")]
     jwks: PathBuf,
@@ -59,7 +71,17 @@ struct Arguments {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let keys = Key::read_all(&arguments)?;
-    let client = Client::builder(arguments.server).name("example service").connect()?;
+    let mut builder = Client::builder(arguments.server).name("example service");
+    if let Some(authorities) = arguments.ca_file {
+        builder = builder.ca_file(authorities);
+    }
+    if let (Some(certificate), Some(key)) = (arguments.certificate_file, arguments.key_file) {
+        builder = builder.certificate_files(certificate, key);
+    }
+    if let Some(credential) = arguments.credential_file {
+        builder = builder.credential_file(credential);
+    }
+    let client = builder.connect()?;
     let listener = tokio::net::TcpListener::bind(arguments.listen).await?;
     // Without the set every answer would be 503: better to be late than to refuse.
     if let Err(error) = client.ready(READY_WITHIN).await {
