@@ -41,8 +41,8 @@ lint:
 unit: $(VENV)/ready
 	RESCIND_TEST_PYTHON=$(abspath $(VENV))/bin/python scripts/cargo-test.sh
 
-test-secure: ## The tests with real processes, with TLS and authentication on
-	@scripts/test-secure.sh
+test-secure: $(VENV)/ready ## The tests with real processes, with TLS and authentication on
+	@RESCIND_TEST_PYTHON=$(abspath $(VENV))/bin/python scripts/test-secure.sh
 
 features:
 	$(CARGO) clippy --lib --no-default-features -- -D warnings
