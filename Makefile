@@ -61,9 +61,7 @@ chaos: $(VENV)/ready ## Faults on a fleet of real processes, for CHAOS_SECONDS (
 FAULT_KILLS ?= 300
 FAULT_ROUNDS ?= 100
 faults: setup ## 500 rounds: kill -9, failing disks, power cuts; nothing acknowledged may be lost
-	RESCIND_FAULT_ROUNDS=$(FAULT_KILLS) $(CARGO) test --test crash -- --nocapture
-	RESCIND_FAULT_ROUNDS=$(FAULT_ROUNDS) $(CARGO) test --test disk_faults -- --nocapture
-	RESCIND_FAULT_ROUNDS=$(FAULT_ROUNDS) $(CARGO) test --test power_cut -- --nocapture
+	@CARGO="$(CARGO)" scripts/faults.sh $(FAULT_KILLS) $(FAULT_ROUNDS)
 
 SEEDS ?= 1000
 sim: setup ## The simulation over SEEDS=1000 seeds; `make sim SEED=17` runs one
