@@ -200,7 +200,9 @@ async fn a_disk_that_fails_elsewhere_stops_no_write() {
     for (turn, (part, calls)) in
         [("index.sqlite", 20), ("members.sqlite", 3), ("snapshots/", 3)].into_iter().enumerate()
     {
-        let fault = [Fault::WriteFails, Fault::SyncFails, Fault::NoSpace][(random.next() % 3) as usize];
+        // The index is synced once in many thousand writes: nobody waits for that here.
+        let kinds = if part == "index.sqlite" { 2 } else { 3 };
+        let fault = [Fault::WriteFails, Fault::NoSpace, Fault::SyncFails][(random.next() % kinds) as usize];
         let said = format!("fault {turn}: {fault:?} of {part}");
         disk.fail(fault, random.from(0..calls), None, part);
         let writers = Writers::start(|| Caller::new(server.listen), WRITERS, ITEMS_MAX, &mut random, || 0);

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rescind::client::Client;
 use rescind::wire::pb;
 use serde_json::json;
 use tokio::sync::Notify;
@@ -32,6 +31,11 @@ pub(crate) struct Fate {
 }
 
 impl Fate {
+    /// Whether nothing more was asked for it after `mark`.
+    pub(crate) fn is_settled(&self, mark: u64) -> bool {
+        self.reinstating.is_none_or(|begun| begun <= mark)
+    }
+
     /// What a check must say where everything up to `mark` is there, and what came later may be. `None`: anything.
     fn expected(&self, mark: u64) -> Option<Outcome> {
         let before = |at: Option<u64>| at.is_some_and(|at| at <= mark);
@@ -123,7 +127,7 @@ impl Visitors {
         let task = tokio::spawn(async move {
             loop {
                 let name = format!("visitor {}", count.load(Ordering::SeqCst));
-                let visitor = Client::builder([url.clone()]).name(name).connect().unwrap();
+                let visitor = super::guard::client([url.clone()]).name(name).connect().unwrap();
                 if visitor.ready(LOAD_LIMIT).await.is_ok() {
                     count.fetch_add(1, Ordering::SeqCst);
                 }
