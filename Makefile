@@ -41,8 +41,8 @@ lint:
 unit: $(VENV)/ready
 	RESCIND_TEST_PYTHON=$(abspath $(VENV))/bin/python scripts/cargo-test.sh
 
-test-secure: ## The tests with real processes, with TLS and authentication on
-	@scripts/test-secure.sh
+test-secure: $(VENV)/ready ## The tests with real processes, with TLS and authentication on
+	@RESCIND_TEST_PYTHON=$(abspath $(VENV))/bin/python scripts/test-secure.sh
 
 features:
 	$(CARGO) clippy --lib --no-default-features -- -D warnings
@@ -61,9 +61,7 @@ chaos: $(VENV)/ready ## Faults on a fleet of real processes, for CHAOS_SECONDS (
 FAULT_KILLS ?= 300
 FAULT_ROUNDS ?= 100
 faults: setup ## 500 rounds: kill -9, failing disks, power cuts; nothing acknowledged may be lost
-	RESCIND_FAULT_ROUNDS=$(FAULT_KILLS) $(CARGO) test --test crash -- --nocapture
-	RESCIND_FAULT_ROUNDS=$(FAULT_ROUNDS) $(CARGO) test --test disk_faults -- --nocapture
-	RESCIND_FAULT_ROUNDS=$(FAULT_ROUNDS) $(CARGO) test --test power_cut -- --nocapture
+	@CARGO="$(CARGO)" scripts/faults.sh $(FAULT_KILLS) $(FAULT_ROUNDS)
 
 SEEDS ?= 1000
 sim: setup ## The simulation over SEEDS=1000 seeds; `make sim SEED=17` runs one

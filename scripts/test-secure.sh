@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo="${CARGO:-cargo}"
-programs=(agent bad_disk bad_frames bad_input bad_subscriber chaos crash disk_faults lying_relay power_cut propagation stop)
+programs=(acceptance agent bad_disk bad_frames bad_input bad_subscriber chaos crash disk_faults lying_relay power_cut propagation stop)
 tests=()
 for program in "${programs[@]}"; do tests+=(--test "$program"); done
 export RESCIND_TEST_SECURE=1

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::caller::{Caller, Outcome, claims, revocation};
-use common::python;
 use common::server::{BINARY, Server, command};
+use common::{guard, python};
 use serde_json::json;
 
 /// Builds the example service as this test was built and says where it is.
@@ -35,6 +35,7 @@ fn run_script(script: &str) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
     let mut command = Command::new(python);
     command.arg(script).args(["--bin", BINARY, "--service"]).arg(service());
+    guard::hand_to(&mut command);
     let ran = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(ran.status.success(), "{}\n{}\n{}", ran.status, text(&ran.stdout), text(&ran.stderr));
@@ -49,6 +50,18 @@ fn grpc_json_the_command_line_and_a_replica_agree_on_real_tokens() {
 #[test]
 fn the_demonstration_holds_at_every_step() {
     run_script("scripts/demo.py");
+}
+
+#[test]
+fn whoever_shows_nothing_is_served_only_where_the_tests_run_plain() {
+    let server = Server::start();
+    let mut unknown = command(&["status", "--server", &server.url()]);
+    let unknown = unknown.env_remove("RESCIND_CREDENTIAL_FILE").output().unwrap();
+    let in_clear = command(&["status", "--server", &format!("http://{}", server.direct)]).output().unwrap();
+    let known = server.cli(&["status"], b"");
+    let expected = if guard::is_on() { (Some(5), Some(4)) } else { (Some(0), Some(0)) };
+    assert_eq!((unknown.status.code(), in_clear.status.code()), expected, "{unknown:?} {in_clear:?}");
+    assert_eq!(known.status.code(), Some(0), "{known:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

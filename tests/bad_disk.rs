@@ -9,11 +9,14 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::caller::{Caller, Outcome, claims, revocation};
+use common::load::{self, Writers};
 use common::server::Server;
-use common::{http, skip, wait_until};
+use common::{Random, http, skip, wait_until};
 use rescind::wire::pb;
 use rusqlite::Connection;
 use serde_json::json;
@@ -23,10 +26,18 @@ use tonic::Code;
 const RECOVERY_LIMIT: Duration = Duration::from_secs(20);
 /// Room for a journal, an index and a few snapshots.
 const SMALL_DISK: &str = "size=2m";
+/// The smallest that ext4 keeps a journal on, and some.
+const EXT4_BYTES: u64 = 32 << 20;
+const WRITERS: usize = 3;
+const ITEMS_MAX: u64 = 10;
+/// Requests that a load is let do.
+const REQUESTS: usize = 50;
 
 /// A file system of its own on a directory; unmounted when dropped.
 struct Disk {
     dir: tempfile::TempDir,
+    /// The file it is in, if it is in one.
+    image: Option<tempfile::NamedTempFile>,
 }
 
 impl Disk {
@@ -35,7 +46,7 @@ impl Disk {
         let dir = tempfile::Builder::new().prefix("rescind-disk-").tempdir().unwrap();
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", SMALL_DISK, "tmpfs"]).arg(dir.path()).output();
         match mounted {
-            Ok(output) if output.status.success() => Some(Self { dir }),
+            Ok(output) if output.status.success() => Some(Self { dir, image: None }),
             Ok(output) => {
                 skip(&format!("no tmpfs can be mounted: {}", String::from_utf8_lossy(&output.stderr).trim()));
                 None
@@ -45,6 +56,37 @@ impl Disk {
                 None
             }
         }
+    }
+
+    /// One in a file, with ext4: the kernel makes that read-only under open files when it finds an error.
+    fn mount_ext4() -> Option<Self> {
+        let dir = tempfile::Builder::new().prefix("rescind-disk-").tempdir().unwrap();
+        let disk = Self { image: Some(tempfile::Builder::new().prefix("rescind-image-").tempfile().unwrap()), dir };
+        let image = disk.image.as_ref().unwrap();
+        image.as_file().set_len(EXT4_BYTES).unwrap();
+        let mut made = Command::new("mkfs.ext4");
+        match made.arg("-qF").arg(image.path()).output().map(|output| output.status.success() && disk.mount_image()) {
+            Ok(true) => Some(disk),
+            Ok(false) => {
+                skip("no ext4 in a file can be made and mounted");
+                None
+            }
+            Err(error) => {
+                skip(&format!("no ext4 can be made: {error}"));
+                None
+            }
+        }
+    }
+
+    fn mount_image(&self) -> bool {
+        let image = self.image.as_ref().unwrap().path();
+        Command::new("mount").args(["-o", "loop"]).arg(image).arg(self.path()).output().unwrap().status.success()
+    }
+
+    /// As after a start of the machine: everything from the file, and what the file system's own journal has to mend.
+    fn mount_again(&self) {
+        assert!(Command::new("umount").arg(self.path()).status().unwrap().success());
+        assert!(self.mount_image());
     }
 
     fn path(&self) -> &Path {
@@ -253,7 +295,7 @@ async fn a_read_only_disk_refuses_the_start_and_loses_nothing() {
     let caller = Caller::new(server.listen);
     caller.revoke(vec![jti(0)]).await.unwrap();
 
-    // No file system can be made read-only while a file is open for writing, so the server meets it at its start.
+    // People cannot make a file system read-only while a file is open for writing, so the server meets it at its start.
     server.kill();
     disk.remount("ro");
     assert_refused(&server.refused_start(), "read-only");
@@ -261,6 +303,78 @@ async fn a_read_only_disk_refuses_the_start_and_loses_nothing() {
     server.restart();
     assert_nothing_lost(&mut server, 1).await;
     Caller::new(server.listen).revoke(vec![jti(1)]).await.unwrap();
+}
+
+/// Holds that writes are refused, and operators told why, while checks say what was acknowledged.
+async fn assert_writes_refused(caller: &Caller, server: &Server, fates: &[load::Fate], says: &str) {
+    let status = caller.revoke(vec![jti(0)]).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    let ready = http::get(server.ops, "/readyz").unwrap();
+    assert!(ready.status == 200 && ready.body.contains(says), "{says:?} is not said: {ready:?}");
+    load::assert_nothing_lost(caller, fates, u64::MAX, says).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_turns_read_only_under_load_refuses_writes_and_loses_nothing() {
+    let Some(disk) = Disk::mount_ext4() else { return };
+    let mut random = Random::seeded();
+    let mut server = Server::start_with(Some(&disk.path().join("data")), &[]);
+    let caller = Caller::new(server.listen);
+    // What ext4 is syncing at that very moment it can call synced and lose: a plain loop of writes and syncs shows the same.
+    // What is judged after the restart was synced before.
+    let turning = Arc::new(AtomicU64::new(0));
+    let now = Arc::clone(&turning);
+    let writers = Writers::start(
+        || Caller::new(server.listen),
+        WRITERS,
+        ITEMS_MAX,
+        &mut random,
+        move || now.load(Ordering::SeqCst),
+    );
+    writers.until(REQUESTS).await;
+    turning.store(1, Ordering::SeqCst);
+    disk.remount("abort");
+    // Until they are refused.
+    writers.until(usize::MAX).await;
+    let (fates, refusals) = writers.stop().await;
+    assert!(refusals.iter().all(|status| status.code() == Code::Unavailable), "{refusals:?}");
+    assert_writes_refused(&caller, &server, &fates, "writes are refused").await;
+    assert!(server.is_alive());
+
+    server.kill();
+    disk.mount_again();
+    server.restart();
+    let caller = Caller::new(server.listen);
+    load::assert_nothing_lost(&caller, &fates, 0, "mounted again").await;
+    caller.revoke(vec![jti(0)]).await.unwrap();
+    assert!(!server.log_text().contains("panicked"), "{}", server.log_text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fills_up_under_load_takes_writes_again_once_there_is_space_and_loses_nothing() {
+    const TIMES: usize = 3;
+    let Some(disk) = Disk::mount_ext4() else { return };
+    let mut random = Random::seeded();
+    let mut server = Server::start_with(Some(&disk.path().join("data")), &[]);
+    let caller = Caller::new(server.listen);
+    let mut fates = Vec::new();
+    for _ in 0..TIMES {
+        let writers = Writers::start(|| Caller::new(server.listen), WRITERS, ITEMS_MAX, &mut random, || 0);
+        writers.until(REQUESTS).await;
+        let ballast = disk.fill();
+        writers.until(usize::MAX).await;
+        let (written, refusals) = writers.stop().await;
+        fates.extend(written);
+        assert!(refusals.iter().all(|status| status.code() == Code::Unavailable), "{refusals:?}");
+        assert_writes_refused(&caller, &server, &fates, "writes are refused").await;
+        fs::remove_file(ballast).unwrap();
+        until_writes_work(&caller, 0).await;
+        load::assert_nothing_lost(&caller, &fates, u64::MAX, "space again").await;
+    }
+    server.kill();
+    server.restart();
+    load::assert_nothing_lost(&Caller::new(server.listen), &fates, u64::MAX, "restarted").await;
+    assert!(!server.log_text().contains("panicked"), "{}", server.log_text());
 }
 
 #[test]

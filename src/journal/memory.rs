@@ -1,7 +1,8 @@
 //! A journal in memory with a disk that can fail, for tests and simulations. It is no store: nothing survives the process.
 //!
 //! [`MemoryDisk`] is what outlives a crash; a [`MemoryJournal`] is one run of a server on it. The disk has a cache: a
-//! record is in the cache when written and on the disk when synced, and a power cut loses what was not synced.
+//! record is in the cache when written and on the disk when synced, and a power cut loses what was not synced, or leaves
+//! a part of it, which a start tells by its checksum from a record.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -73,14 +74,18 @@ impl MemoryDisk {
         Self { identity, platter: Arc::new(Mutex::new(platter)) }
     }
 
-    /// Starts a run: what the cache holds is read back like everything else, and written again.
+    /// Starts a run: what the cache holds is read back like everything else, and written again. The last record, torn before
+    /// it was synced, was never there: only of that one is a wrong checksum no corruption.
     ///
     /// # Errors
     /// [`OpenError::Corrupt`] when a record is not what was written.
     pub fn open(&self) -> Result<MemoryJournal, OpenError> {
         let (head, checksum) = {
             let mut platter = self.platter.lock();
-            if let Some((revision, stored)) = platter.cache.take() {
+            let before = platter.head().1;
+            if let Some((revision, stored)) = platter.cache.take()
+                && checksum::link(&before, revision, &stored.bytes) == stored.checksum
+            {
                 platter.records.insert(revision, stored);
             }
             platter.fault = None;
@@ -103,6 +108,14 @@ impl MemoryDisk {
     /// The power fails: what was not synced is gone.
     pub fn cut_power(&self) {
         self.platter.lock().cache = None;
+    }
+
+    /// The power fails in the middle of a write: of the record that was not synced its first `kept` bytes are there.
+    pub fn tear(&self, kept: usize) {
+        if let Some((_, stored)) = &mut self.platter.lock().cache {
+            let kept = kept.min(stored.bytes.len().saturating_sub(1));
+            stored.bytes.truncate(kept);
+        }
     }
 
     /// A disk of its own with what is durable on this one, for the journal of `identity`: a backup under the identity of
@@ -321,6 +334,23 @@ mod tests {
                 disk.cut_power();
             }
             assert_eq!(disk.open().unwrap().head(), Revision(head));
+        }
+    }
+
+    #[test]
+    fn a_record_torn_before_it_was_synced_was_never_there_and_the_journal_goes_on() {
+        for kept in [0, 1, 30, usize::MAX] {
+            let disk = disk();
+            let mut journal = disk.open().unwrap();
+            let _ = journal.append(&sample::revoking(Revision(1), 1)).unwrap();
+            disk.set_fault(Some(Fault::Sync));
+            let record = sample::revoking(Revision(2), 3);
+            assert!(matches!(journal.append(&record), Err(AppendError::Poisoned(_))));
+            disk.tear(kept);
+            let mut journal = disk.open().unwrap();
+            assert_eq!(journal.head(), Revision(1), "{kept} bytes kept");
+            assert_eq!(journal.append(&record).unwrap().revision, Revision(2));
+            assert_eq!(disk.open().unwrap().head(), Revision(2));
         }
     }
 

@@ -8,7 +8,9 @@
 //! Plain state without I/O: the authority makes it durable, a relay passes it on.
 //!
 //! # Invariants
-//! - T1. A member is in one place: in a seat here; else below the relay that told of it last; else cut off.
+//! - T1. A member is in one place: in a seat here; else below the relay that told of it last; else cut off. While another
+//!   relay in a seat has it, it counts as the one furthest behind and as the loosest of what they say, and a relay that says
+//!   it has left ends its own word only.
 //! - T2. A member goes by a goodbye, here or as its relay says; by [`Fleet::forget`]; or by running out: it denies when stale,
 //!   and has been cut off for its `max_staleness` and `clock_skew_max`. One that serves stale never runs out.
 //! - T3. What a relay acknowledges for those below it counts only for those that its ack counted: no change of them may
@@ -21,6 +23,7 @@ mod count;
 mod kept;
 mod places;
 mod roster;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +43,7 @@ use super::source::{Guest, NotItsOwner};
 use super::subscription::Mode;
 use crate::revocation::{Revision, UnixMillis, WhenStale};
 use roster::Heard;
+use words::Word;
 
 /// Members, each in its place.
 #[derive(Debug)]
@@ -80,6 +84,8 @@ pub struct Member {
     /// Seats in which somebody with this id sat before, and which are not left yet; bounded by the seats.
     earlier: BTreeMap<u64, Earlier>,
     below: Option<Below>,
+    /// What other relays in seats here say that have it too, by relay; at most [`words::BESIDE_MAX`].
+    beside: BTreeMap<NodeId, Word>,
     /// On the boot-time clock, since when it has no place; set while that is so.
     cut_off: Option<Duration>,
     /// The number of its last change.
@@ -203,6 +209,7 @@ impl Fleet {
         }
         for member in self.members.values_mut() {
             (member.about.acked, member.about.ready, member.subtree) = (Revision(0), false, None);
+            member.beside.values_mut().for_each(|word| (word.acked, word.ready) = (Revision(0), false));
         }
         self.touch_all();
     }
@@ -223,6 +230,7 @@ impl Fleet {
         let ids: Vec<NodeId> = self.members.keys().copied().collect();
         for id in ids {
             let Some(member) = self.members.get_mut(&id) else { continue };
+            member.beside.values_mut().for_each(|word| word.policy = word.policy.looser(policy));
             let looser = member.about.policy.looser(policy);
             if std::mem::replace(&mut member.about.policy, looser) != looser {
                 self.touch(id);
@@ -374,8 +382,8 @@ impl Fleet {
     /// Takes off those that cannot accept anything any more.
     pub fn expire(&mut self, now: Moment, skew: Duration) {
         let ran_out = |member: &Member| match (member.place(), member.cut_off) {
-            (Place::CutOff, Some(since)) if member.about.policy.when_stale == WhenStale::Deny => {
-                now.since(since) > member.about.policy.max_staleness.saturating_add(skew)
+            (Place::CutOff, Some(since)) if member.policy().when_stale == WhenStale::Deny => {
+                now.since(since) > member.policy().max_staleness.saturating_add(skew)
             }
             _ => false,
         };
@@ -449,7 +457,8 @@ impl Fleet {
     pub fn entry(&self, id: NodeId, here: NodeId) -> Option<RosterEntry> {
         let member = self.members.get(&id)?;
         let parent = member.parent().unwrap_or(here);
-        let about = About { acked: self.applied(member).unwrap_or(member.about.acked), ..member.about.clone() };
+        let acked = self.applied(member).unwrap_or(member.about.acked);
+        let about = About { acked, ready: member.is_ready(), policy: member.policy(), ..member.about.clone() };
         let Member { change, joined, .. } = *member;
         Some(RosterEntry { id, parent, change, joined, connected: member.is_connected(), about })
     }
@@ -478,6 +487,7 @@ impl Member {
             seat: None,
             earlier,
             below: None,
+            beside: BTreeMap::new(),
             cut_off: None,
             change: 0,
             joined: 0,

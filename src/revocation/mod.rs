@@ -37,6 +37,7 @@ pub use policy::{LifetimePolicy, Policy, WhenStale};
 pub use position::{
     ANCESTORS_MAX, Ancestor, Epoch, Position, PositionError, Revision, RevocationId, RevocationIdError,
 };
+#[cfg(feature = "server")]
 pub(crate) use selector::names_a_key;
 pub use selector::{
     CLAIMS_MAX, HEADER_PREFIX, NAME_BYTES_MAX, Selector, SelectorError, Shape, ShapeError, TOKEN_SHA256, TestedClaim,

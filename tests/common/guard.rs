@@ -33,7 +33,7 @@ struct Guard {
     principals: PathBuf,
     credential: PathBuf,
     runtime: tokio::runtime::Runtime,
-    _authority: TestAuthority,
+    authority: TestAuthority,
 }
 
 /// Whether servers are guarded.
@@ -67,7 +67,7 @@ impl Guard {
             principals: authority.write("principals.toml", principals),
             credential,
             runtime,
-            _authority: authority,
+            authority,
         }
     }
 
@@ -121,6 +121,15 @@ pub(crate) fn set_environment(command: &mut Command) {
     if let Some(guard) = guard() {
         command.env("RESCIND_CA_FILE", &guard.ca).env("RESCIND_CREDENTIAL_FILE", &guard.credential);
     }
+}
+
+/// Tells a script how to secure the servers that it starts, and what to show them.
+pub(crate) fn hand_to(command: &mut Command) {
+    let Some(guard) = guard() else { return };
+    let config = guard.authority.write("script.toml", guard.sections());
+    command.env("SECURED_CONFIG", config).env("SECURED_CA", &guard.ca);
+    command.env("SECURED_CERTIFICATE", &guard.ops.certificate).env("SECURED_KEY", &guard.ops.private_key);
+    command.env("SECURED_CREDENTIAL_FILE", &guard.credential);
 }
 
 /// `http` or `https`.

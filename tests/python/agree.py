@@ -18,6 +18,7 @@ import tempfile
 import time
 
 import client
+import security
 from mint import claims
 from node import Server, Service, clean_environment, wait_until
 from scenarios import Table
@@ -36,7 +37,7 @@ class Json:
     def post(self, path, body):
         """(status, answer)."""
         command = ["curl", "--silent", "--show-error", "--max-time", "10", "--write-out", "\n%{http_code}"]
-        command += ["--header", "Content-Type: application/json", "--data-binary", "@-", self.url + path]
+        command += ["--header", "Content-Type: application/json", "--data-binary", "@-", *security.curl_flags(), self.url + path]
         ran = subprocess.run(command, input=json.dumps(body).encode(), capture_output=True, check=True)
         answer, status = ran.stdout.rsplit(b"\n", 1)
         return int(status), json.loads(answer)

@@ -10,6 +10,8 @@ import tempfile
 import grpc
 from grpc_tools import protoc
 
+import security
+
 PROTO = pathlib.Path(__file__).resolve().parents[2] / "proto"
 DEADLINE_SECONDS = 10
 
@@ -40,10 +42,17 @@ class Client:
     """One server, by `host:port`."""
 
     def __init__(self, address):
-        channel = grpc.insecure_channel(address)
+        channel = self._open(address)
         self._revocations = revocation_pb2_grpc.RevocationServiceStub(channel)
         self._checks = check_pb2_grpc.CheckServiceStub(channel)
         self._admin = admin_pb2_grpc.AdminServiceStub(channel)
+
+    @staticmethod
+    def _open(address):
+        if not security.IS_ON:
+            return grpc.insecure_channel(address)
+        ca, key, certificate = (security.read(path) for path in (security.CA, security.KEY, security.CERTIFICATE))
+        return grpc.secure_channel(address, grpc.ssl_channel_credentials(ca, key, certificate))
 
     def revoke(self, spec):
         """Revokes what `spec` says: the fields of the JSON twin, times in unix seconds. Returns the id."""

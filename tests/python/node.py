@@ -11,6 +11,8 @@ import time
 import urllib.error
 import urllib.request
 
+import security
+
 START_SECONDS = 20
 POLL_SECONDS = 0.005
 # Below the range that the kernel picks from for outgoing connections: a client that keeps calling a dead server on its
@@ -97,11 +99,12 @@ class Server(Process):
         self.data_dir = pathlib.Path(directory) / "data"
         self.listen = f"127.0.0.1:{free_port()}"
         self.ops = f"127.0.0.1:{free_port()}"
-        self.url = f"http://{self.listen}"
+        self.url = f"{security.SCHEME}://{self.listen}"
 
     def start(self):
         """Starts it, or starts it again with the same data and ports; returns once it is ready."""
         flags = ["--listen", self.listen, "--ops-listen", self.ops, "--data-dir", self.data_dir]
+        flags += security.server_flags()
         self.spawn([self.binary, "serve", *flags])
         wait_until(lambda: self.answers(f"http://{self.ops}/readyz", 200), "the server is ready")
 
@@ -113,10 +116,11 @@ class Agent(Process):
         super().__init__(name, directory)
         self.listen = listen or f"127.0.0.1:{free_port()}"
         self.ops = f"127.0.0.1:{free_port()}"
-        self.url = self.listen if self.listen.startswith("unix:") else f"http://{self.listen}"
+        self.url = self.listen if self.listen.startswith("unix:") else f"{security.SCHEME}://{self.listen}"
         self.cache_dir = pathlib.Path(directory) / f"{name}-cache"
         self.command = [binary, "agent", "--upstream", upstream, "--name", name, "--cache-dir", self.cache_dir]
         self.command += ["--listen", self.listen, "--ops-listen", self.ops, *flags]
+        self.command += security.server_flags()
 
     def start(self, ready=True):
         """Starts it; with `ready`, returns once it has caught up, else once it runs."""
@@ -151,5 +155,6 @@ class Service(Process):
 
 
 def clean_environment():
-    """The environment without what would steer the product."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("RESCIND_")}
+    """The environment without what would steer the product, but with what lets it in."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RESCIND_")}
+    return kept | security.environment()

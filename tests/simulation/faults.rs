@@ -26,7 +26,7 @@ pub struct Faults {
     /// The shared log is small and the history behind it goes no further than the newest snapshot, so that slow subscribers
     /// fall out of what is kept.
     pub short_history: bool,
-    /// The authority ends where it stands, half the time with a power cut.
+    /// The authority ends where it stands, half the time with a power cut, which loses or tears what was not synced.
     pub crash_every: Option<Duration>,
     /// The probability that a crash damages the newest snapshot, if it is newer than the last one damaged.
     pub damage: f64,

@@ -13,6 +13,9 @@ use super::world::{World, off};
 /// How often an authority is restored from a backup.
 const RESTORES_MAX: usize = 2;
 
+/// The most bytes that are left of a torn record.
+const TORN_BYTES_MAX: u64 = 200;
+
 impl World {
     /// What befalls the authority, the clocks and the disk.
     pub fn afflict(&mut self, active: bool) {
@@ -95,8 +98,11 @@ impl World {
             }
         }
         self.authority.crash();
-        if chance(&mut self.random, 0.5) {
-            self.authority.disk.cut_power();
+        // A write under way is whole, gone, or torn.
+        match self.random.next_u64() % 4 {
+            0 | 1 => {}
+            2 => self.authority.disk.cut_power(),
+            _ => self.authority.disk.tear((self.random.next_u64() % TORN_BYTES_MAX) as usize),
         }
         if chance(&mut self.random, self.faults.damage) && self.authority.damage_snapshot() {
             self.note(AUTHORITY, Event::Damaged);

@@ -18,9 +18,9 @@ impl Fleet {
             Place::Seat(_) => Some(member.earlier.values().fold(member.about.acked, |least, it| least.min(it.acked))),
             Place::CutOff => None,
             Place::Below => {
-                let relay = member.below.and_then(|below| self.members.get(&below.via?));
-                let vouched = relay.filter(|_| member.about.ready).and_then(|relay| self.vouched(relay));
-                Some(vouched.map_or(member.about.acked, |vouched| vouched.max(member.about.acked)))
+                let newest = self.come(member.below?.via, member.about.ready, member.about.acked);
+                let beside = member.beside.iter().map(|(via, word)| self.come(Some(*via), word.ready, word.acked));
+                Some(beside.fold(newest, Revision::min))
             }
         }
     }
@@ -30,7 +30,7 @@ impl Fleet {
         self.members.iter().map(|(id, member)| Counted {
             id: *id,
             standing: self.applied(member).map_or(Standing::CutOff, Standing::Connected),
-            policy: member.about.policy,
+            policy: member.policy(),
         })
     }
 
@@ -69,7 +69,7 @@ impl Fleet {
             for _ in 0..PATH_MAX {
                 let Some(relay) = parent else { break };
                 let count = counts.entry(relay).or_default();
-                *count = (count.0 + 1, count.1 + u64::from(member.about.ready));
+                *count = (count.0 + 1, count.1 + u64::from(member.is_ready()));
                 parent = self.members.get(&relay).and_then(Member::parent);
             }
         }
@@ -91,14 +91,14 @@ impl Fleet {
         for (id, member) in &self.members {
             let Some(applied) = self.applied(member) else { continue };
             sum.subscribers = sum.subscribers.saturating_add(1);
-            let policy = member.about.policy;
+            let (policy, ready) = (member.policy(), member.is_ready());
             sum.loosest_policy = Some(sum.loosest_policy.map_or(policy, |loosest| loosest.looser(policy)));
             head = head.max(applied);
-            if member.about.ready {
+            if ready {
                 sum.ready += 1;
                 sum.applied_min = sum.applied_min.min(applied);
             }
-            behind.insert((applied, member.about.ready, *id));
+            behind.insert((applied, ready, *id));
             if behind.len() > LAGGARDS_MAX {
                 behind.pop_last();
             }
@@ -109,6 +109,12 @@ impl Fleet {
         let is_behind = |(applied, ready, _): &(Revision, bool, NodeId)| !ready || *applied < head;
         sum.laggards = behind.into_iter().filter(is_behind).map(|(_, _, id)| id).collect();
         sum
+    }
+
+    /// What one has applied by the word of a relay, or by what that vouches for.
+    fn come(&self, via: Option<NodeId>, ready: bool, acked: Revision) -> Revision {
+        let relay = via.filter(|_| ready).and_then(|via| self.members.get(&via));
+        relay.and_then(|relay| self.vouched(relay)).map_or(acked, |vouched| vouched.max(acked))
     }
 
     /// What all below a relay that are ready have applied, if its ack counts those that are known here.

@@ -51,6 +51,7 @@ impl Fleet {
                 seat: None,
                 earlier: BTreeMap::new(),
                 below: parent.map(|parent| Below { via, parent, present: false, report: 0, stay: 0 }),
+                beside: BTreeMap::new(),
                 cut_off: None,
                 change: 0,
                 joined: 0,

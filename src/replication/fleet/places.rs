@@ -1,6 +1,6 @@
 //! Taking members from one place to another. Whoever does, notes that they changed.
 
-use super::{Below, Fleet};
+use super::{Below, Fleet, Member};
 use crate::replication::frames::NodeId;
 use crate::replication::moment::Moment;
 
@@ -22,6 +22,7 @@ impl Fleet {
         self.cut_below(now, id);
         self.orphan_below(id);
         self.leave_below(id);
+        self.clear_beside(id);
         if let Some(mut heard) = self.members.remove(&id).and_then(|member| member.heard) {
             self.refused -= heard.close();
             self.lost = self.lost.saturating_add(heard.unlisted());
@@ -44,6 +45,13 @@ impl Fleet {
             heard.end_stay(id, stay);
         }
         self.leave_below(id);
+        let beside = self.members.get_mut(&id).map(|member| std::mem::take(&mut member.beside));
+        for (via, word) in beside.into_iter().flatten() {
+            if let Some(heard) = self.members.get_mut(&via).and_then(|relay| relay.heard.as_mut()) {
+                heard.end_stay(id, word.below.stay);
+            }
+            self.unlink(via, id);
+        }
     }
 
     /// It has no place below a relay.
@@ -54,7 +62,7 @@ impl Fleet {
         }
     }
 
-    fn unlink(&mut self, via: NodeId, id: NodeId) {
+    pub(super) fn unlink(&mut self, via: NodeId, id: NodeId) {
         if let Some(ids) = self.below.get_mut(&via) {
             ids.remove(&id);
             if ids.is_empty() {
@@ -66,6 +74,13 @@ impl Fleet {
     /// All below a relay are cut off, until it tells of them again.
     pub(super) fn cut_below(&mut self, now: Moment, relay: NodeId) {
         for id in self.below.get(&relay).cloned().unwrap_or_default() {
+            if self.end_beside(relay, id) {
+                continue;
+            }
+            let is_via = |member: &Member| member.seat.is_none() && member.is_present_below();
+            if self.members.get(&id).is_some_and(is_via) && self.fall_back(now, id) {
+                continue;
+            }
             let Some(member) = self.members.get_mut(&id) else { continue };
             let was_present = member.is_present_below();
             if let Some(below) = &mut member.below {

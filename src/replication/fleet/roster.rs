@@ -120,7 +120,7 @@ impl Heard {
 impl Member {
     /// What matters to others of where and how it is.
     fn standing(&self) -> (Place, Option<NodeId>, PolicyInForce, bool) {
-        (self.place(), self.parent(), self.about.policy, self.about.ready)
+        (self.place(), self.parent(), self.policy(), self.is_ready())
     }
 }
 
@@ -196,11 +196,21 @@ impl Fleet {
         let (has_come, is_news) = (entry.joined > heard.changes, entry.change > heard.changes);
         let member = self.members.get(&entry.id);
         let is_here = member.and_then(|member| member.below).is_some_and(|below| below.via == Some(relay));
+        let others_have_it = member.is_some_and(|member| !member.beside.is_empty());
+        let is_beside = member.is_some_and(|member| member.beside.contains_key(&relay));
         let is_seated = member.is_some_and(|member| member.seat.is_some());
         let is_connected = member.is_some_and(Member::is_connected);
         let is_taken = match (entry.connected, is_here) {
             // It said goodbye since then.
             _ if is_over && member.is_none() => false,
+            (connected, false) if is_beside && !(connected && has_come) => {
+                return self.hear_beside(relay, heard, entry);
+            }
+            // Its word ends, another's stays.
+            (false, true) if !is_seated && others_have_it => {
+                self.fall_back(now, entry.id);
+                return;
+            }
             (false, true) if is_seated => return self.leave_below(entry.id),
             (_, true) => true,
             // It has come there since, or nobody else has it.
@@ -219,10 +229,25 @@ impl Fleet {
             }
             return;
         }
+        if entry.connected && !is_beside && self.is_contested_too_often(relay, entry.id) {
+            heard.refused_more = heard.refused_more.saturating_add(u64::from(is_news));
+            return;
+        }
+        self.end_beside(relay, entry.id);
         heard.refused.remove(&entry.id);
         let stay = entry.joined;
         let (via, parent, present, report) = (Some(relay), entry.parent, entry.connected, heard.report);
         self.settle(now, heard, entry, Below { via, parent, present, report, stay });
+    }
+
+    /// A relay whose word is not the newest any more says that it still has the member, or how that went.
+    fn hear_beside(&mut self, relay: NodeId, heard: &Heard, entry: &RosterEntry) {
+        if entry.connected {
+            let about = self.judged(heard, entry);
+            self.update_beside(relay, heard.report, entry, &about);
+        } else {
+            self.end_beside(relay, entry.id);
+        }
     }
 
     /// The relay's word is taken: there it is, or there it was.
@@ -233,7 +258,12 @@ impl Fleet {
         let lived = self.members.get(&id).and_then(|member| member.below);
         let is_same_stay = lived.is_some_and(|below| below.via == place.via && below.stay == place.stay);
         if lived.and_then(|below| below.via) != place.via {
+            let former = lived.and_then(|below| below.via);
+            let stays = self.set_beside(id);
             self.leave_below(id);
+            if let Some(former) = former.filter(|_| stays) {
+                self.below.entry(former).or_default().insert(id);
+            }
             if let Some(via) = place.via {
                 self.below.entry(via).or_default().insert(id);
             }
@@ -282,13 +312,16 @@ impl Fleet {
     }
 
     fn take_gone(&mut self, now: Moment, relay: NodeId, id: NodeId) {
+        if self.end_beside(relay, id) {
+            return;
+        }
         let Some(member) = self.members.get(&id) else { return };
         if member.below.is_none_or(|below| below.via != Some(relay)) {
             return;
         }
         if member.seat.is_some() {
             self.leave_below(id);
-        } else {
+        } else if !self.fall_back(now, id) {
             self.remove(now, id);
         }
     }
@@ -297,7 +330,9 @@ impl Fleet {
     fn complete(&mut self, now: Moment, relay: NodeId, heard: &mut Heard, changes: u64) {
         if heard.stage == Stage::Reporting {
             let is_absent = |id: &&NodeId| {
-                let below = self.members.get(id).and_then(|member| member.below);
+                let member = self.members.get(id);
+                let beside = member.and_then(|member| member.beside.get(&relay)).map(|word| word.below);
+                let below = beside.or_else(|| member.and_then(|member| member.below));
                 below.is_some_and(|below| below.report != heard.report)
             };
             let absent: Vec<NodeId> =

@@ -504,3 +504,51 @@ fn an_id_is_that_of_the_principal_who_came_with_it_first_until_it_goes() {
     restarted.handle_leave(at(11), 10, leaf(1), true);
     assert_eq!(come(&mut restarted, 12, Some("mallory")), Ok(true), "it has said goodbye");
 }
+
+#[test]
+fn a_relay_that_claims_a_member_of_another_neither_advances_nor_erases_it() {
+    let mut fleet = fleet();
+    tell(&mut fleet, 1, 1, &[entry(1, R1, 1, true)], &[]);
+    let mut claimed = entry(1, R2, 1, true);
+    claimed.about.acked = Revision(50);
+    tell(&mut fleet, 2, 1, &[claimed], &[]);
+    acknowledge(&mut fleet, 2, 1, 60, 1);
+    assert_eq!(applied(&fleet, 1), Some(Revision(9)), "the lower word counts");
+    let told = fleet.entry(leaf(1), leaf(0x77)).unwrap();
+    assert_eq!(told.about.acked, Revision(9), "and is what is told above");
+    let unready = RosterEntry {
+        about: About { ready: false, policy: SERVE, ..entry(1, R1, 2, true).about },
+        ..entry(1, R1, 1, true)
+    };
+    tell(&mut fleet, 1, 2, &[RosterEntry { change: 2, ..unready }], &[]);
+    let member = &fleet.members[&leaf(1)];
+    assert_eq!((member.is_ready(), member.policy().when_stale), (false, WhenStale::ServeStale));
+    tell(&mut fleet, 2, 2, &[], &[1]);
+    assert_eq!(place(&fleet, 1), Some((Place::Below, Some(R1))), "gone from there, and not from here");
+    assert_eq!(applied(&fleet, 1), Some(Revision(9)));
+    tell(&mut fleet, 1, 3, &[], &[1]);
+    assert_eq!(place(&fleet, 1), None);
+    assert!(fleet.below.is_empty());
+}
+
+#[test]
+fn whoever_moved_to_another_relay_goes_with_a_goodbye_there_once_the_former_has_noticed() {
+    let mut fleet = fleet();
+    tell(&mut fleet, 1, 1, &[entry(1, R1, 1, true)], &[]);
+    tell(&mut fleet, 2, 1, &[entry(1, R2, 1, true)], &[]);
+    tell(&mut fleet, 1, 2, &[entry(1, R1, 2, false)], &[]);
+    tell(&mut fleet, 2, 2, &[], &[1]);
+    assert_eq!(place(&fleet, 1), None);
+    assert!(fleet.below.is_empty());
+}
+
+#[test]
+fn a_relay_that_leaves_leaves_its_members_to_the_other_that_has_them() {
+    for (relay, seat, other) in [(R1, 1, R2), (R2, 2, R1)] {
+        let mut fleet = fleet();
+        tell(&mut fleet, 1, 1, &[entry(1, R1, 1, true)], &[]);
+        tell(&mut fleet, 2, 1, &[entry(1, R2, 1, true)], &[]);
+        fleet.handle_leave(at(2), seat, relay, false);
+        assert_eq!(place(&fleet, 1), Some((Place::Below, Some(other))));
+    }
+}

@@ -15,6 +15,7 @@ mod error;
 mod pem;
 #[cfg(feature = "server")]
 mod server;
+#[cfg(feature = "server")]
 mod validity;
 
 use std::path::Path;

@@ -5,8 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "server")]
+use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::{Error, PemObject as _, SectionKind};
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::security::file::{FileError, read_file};
@@ -114,6 +116,7 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
 ///
 /// # Errors
 /// When the file cannot be read, holds none, or holds a damaged block.
+#[cfg(feature = "server")]
 pub fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, PemError> {
     let bytes = read_file(path, CRL_BYTES_MAX)?;
     let mut found = Vec::new();
