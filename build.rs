@@ -6,6 +6,9 @@ use std::path::PathBuf;
 const PROTOS: [&str; 4] =
     ["rescind/v1/revocation.proto", "rescind/v1/check.proto", "rescind/v1/replication.proto", "rescind/v1/admin.proto"];
 
+/// Messages that hold a secret: `src/wire/secret.rs` says how they are shown.
+const SECRET: [&str; 2] = [".rescind.v1.Welcome", ".rescind.v1.CreateCredentialResponse"];
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     if std::env::var_os("CARGO_FEATURE_CLIENT").is_none() {
@@ -18,6 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_server(std::env::var_os("CARGO_FEATURE_SERVER").is_some())
         .bytes(".rescind.v1.Delta.canonical")
         .bytes(".rescind.v1.SnapshotChunk.entries")
+        .skip_debug(SECRET)
         .compile_fds(descriptors)?;
     Ok(())
 }

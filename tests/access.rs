@@ -97,7 +97,9 @@ fn the_table_says_what_the_code_does_and_leaves_nothing_out() {
 fn every_method_of_the_protocol_is_in_the_table() {
     let (_, rows) = table();
     let documented: BTreeSet<&str> = rows.iter().map(|row| path_of(&row.call)).collect();
-    for descriptors in [DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET] {
+    let reflection =
+        [tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET, tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET];
+    for descriptors in [DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET].into_iter().chain(reflection) {
         let set = prost_types::FileDescriptorSet::decode(descriptors).unwrap();
         for file in &set.file {
             for service in &file.service {
@@ -328,4 +330,32 @@ async fn every_cell_of_the_table_is_true() {
     }
     println!("{} cells", columns.len() * rows.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The status of a gRPC call that ends at once.
+async fn code(calls: &Calls, path: &str) -> Code {
+    let request = ::http::Request::post(path).header("content-type", "application/grpc").header("te", "trailers");
+    let response = calls.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    Code::from_bytes(response.headers()["grpc-status"].as_bytes())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_in_the_table_is_there_for_nobody() {
+    let house = House::open();
+    let admin = format!("Bearer {}", house.credentials["admin"].text.as_str());
+    for path in
+        ["/", "/v1", "/v1/checks", "/v1/check/", "//v1/check", "/V1/check", "/v1/check%2e", "/metrics", "/readyz"]
+    {
+        for method in ["GET", "POST"] {
+            let answer = |headers: &[(&str, &str)]| {
+                http::send(house.server.listen, method, path, headers, b"{}").unwrap().status
+            };
+            assert_eq!((answer(&[]), answer(&[("Authorization", &admin)])), (401, 404), "{method} {path}");
+        }
+    }
+    let (nobody, admin) = (house.calls("nobody").await, house.calls("admin").await);
+    for path in ["/rescind.v1.AdminService/Nothing", "/rescind.v1.Nothing/Nothing", "/grpc.health.v1.Health/Nothing"] {
+        let codes = (code(&nobody, path).await, code(&admin, path).await);
+        assert_eq!(codes, (Code::Unauthenticated, Code::Unimplemented), "{path}");
+    }
 }

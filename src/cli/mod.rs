@@ -91,8 +91,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => {
             let exit = if error.use_stderr() { Exit::CannotTell } else { Exit::Done };
-            // Standard error may be closed; the exit status still tells.
-            let _ = error.print();
+            output::explain(&error);
             return exit.into();
         }
     };

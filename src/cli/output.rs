@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
+use crate::security::credential::without_credentials;
+
 /// Writes answers. A reader that went away, as in `rescind list | head`, ends the program quietly.
 pub(super) fn say(text: impl std::fmt::Display) {
     if let Err(error) = try_say(text) {
@@ -41,10 +43,22 @@ pub(super) fn complain(message: &str) {
     note(&format!("rescind: {message}"));
 }
 
-/// Says something beside the answer. Nobody reading it is no reason to stop.
+/// Says something beside the answer, without credentials that were given in the wrong place. Nobody reading it is no reason
+/// to stop.
 pub(super) fn note(message: &str) {
+    let message = without_credentials(message);
     let lines: Vec<_> = message.split('\n').map(plain).collect();
     let _ = writeln!(io::stderr().lock(), "{}", lines.join("\n"));
+}
+
+/// What is wrong with the arguments, or help; in colour on a terminal, unless something must be hidden.
+pub(super) fn explain(error: &clap::Error) {
+    let text = error.render().to_string();
+    if without_credentials(&text) != text {
+        return note(text.trim_end());
+    }
+    // Standard error may be closed; the exit status still tells.
+    let _ = error.print();
 }
 
 /// How far a long command has come: one line that is rewritten on a terminal, a line each time elsewhere.

@@ -31,7 +31,7 @@ pub enum UrlError {
          without path or query, or unix:/run/rescind.sock"
     )]
     Malformed {
-        /// What was given.
+        /// What was given, without what stands before an `@`: that may be a password.
         given: String,
     },
     /// It is meant to be a Unix socket.
@@ -47,7 +47,7 @@ impl FromStr for ServerUrl {
         if SocketPath::is_meant(trimmed) {
             return Ok(Self::Unix(trimmed.parse()?));
         }
-        let malformed = || UrlError::Malformed { given: text.to_owned() };
+        let malformed = || UrlError::Malformed { given: without_userinfo(text) };
         let uri: Uri = trimmed.parse().map_err(|_| malformed())?;
         let bare = uri.path() == "/" && uri.query().is_none();
         let has_userinfo = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
@@ -57,6 +57,12 @@ impl FromStr for ServerUrl {
             _ => Err(malformed()),
         }
     }
+}
+
+fn without_userinfo(text: &str) -> String {
+    let Some((before, host)) = text.rsplit_once('@') else { return text.to_owned() };
+    let scheme = before.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
+    format!("{scheme}…@{host}")
 }
 
 impl ServerUrl {
@@ -125,10 +131,11 @@ mod tests {
         ] {
             assert_eq!(url.parse::<ServerUrl>().unwrap().to_string(), name);
         }
-        for url in
-            ["", "127.0.0.1:7009", "ftp://a:1", "http://a/b", "https://a/b", "http://a/?q", "http://u:p@a:1", "/run/a"]
-        {
+        for url in ["", "127.0.0.1:7009", "ftp://a:1", "http://a/b", "https://a/b", "http://a/?q", "/run/a"] {
             assert_eq!(url.parse::<ServerUrl>(), Err(UrlError::Malformed { given: url.into() }));
+        }
+        for (url, shown) in [("http://u:p@a:1", "http://…@a:1"), ("u:p@q@a:1/b", "…@a:1/b")] {
+            assert_eq!(url.parse::<ServerUrl>(), Err(UrlError::Malformed { given: shown.into() }));
         }
         for url in ["unix:a", "unix://a"] {
             assert!(matches!(url.parse::<ServerUrl>(), Err(UrlError::Socket(_))), "{url}");

@@ -7,6 +7,7 @@
 //!
 //! The secret is 32 random bytes, so that one round of SHA-256 keeps it: there is nothing to guess.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -27,7 +28,9 @@ const DOMAIN: &[u8] = b"rescind/credential/1\0";
 /// A secret, in bytes.
 const SECRET_BYTES: usize = 32;
 /// The length of a credential's text, in bytes.
-const TEXT_BYTES: usize = PREFIX.len() + 16 + 1 + 43;
+const TEXT_BYTES: usize = PREFIX.len() + ID_CHARS + 1 + 43;
+/// The length of an id, in characters. It is no secret.
+const ID_CHARS: usize = 16;
 
 /// The secret of a credential. Wiped when dropped.
 #[derive(Zeroize, ZeroizeOnDrop)]
@@ -76,6 +79,23 @@ pub enum HashedCredentialError {
     /// Anything else.
     #[error("expected {HASHED_PREFIX}id:salt:digest, as `rescind credential mint` prints it")]
     Form,
+}
+
+/// The same text with credentials hidden, and what is nearly one: for messages that repeat what somebody gave, who may have
+/// given it in the wrong place.
+#[must_use]
+pub fn without_credentials(text: &str) -> Cow<'_, str> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let (mut shown, mut rest) = (String::new(), text);
+    while let Some(at) = rest.find(PREFIX) {
+        let (before, from) = rest.split_at(at + PREFIX.len());
+        let length = from.find(|c| !is_part(c)).unwrap_or(from.len());
+        let is_secret = length > ID_CHARS;
+        shown.push_str(before);
+        shown.push_str(if is_secret { "(hidden)" } else { &from[..length] });
+        rest = &from[length..];
+    }
+    if shown.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(shown + rest) }
 }
 
 /// Makes a credential with a random id, secret and salt.
@@ -230,6 +250,22 @@ mod tests {
             &damaged(30, "é"),
         ] {
             assert_eq!(wrong.parse::<Presented>().unwrap_err(), CredentialTextError, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_message_keeps_all_but_the_credentials_in_it() {
+        let (one, other) = (mint().unwrap().text, mint().unwrap().text);
+        let (one, other) = (one.as_str(), other.as_str());
+        for (text, shown) in [
+            (format!("cannot read {one}: no file"), "cannot read rsc_(hidden): no file"),
+            (format!("'{one}'{other}\n"), "'rsc_(hidden)'rsc_(hidden)\n"),
+            (format!("Bearer {}", &one[..40]), "Bearer rsc_(hidden)"),
+            (format!("{one}é"), "rsc_(hidden)é"),
+            ("beginning rsc_, or rsc_…".to_owned(), "beginning rsc_, or rsc_…"),
+            ("rsc-sha256:0:a:b".to_owned(), "rsc-sha256:0:a:b"),
+        ] {
+            assert_eq!(without_credentials(&text), shown);
         }
     }
 

@@ -9,6 +9,7 @@ mod dial;
 mod export;
 mod propagation;
 pub mod replication;
+mod secret;
 mod tls_fault;
 pub mod upstream;
 mod value;

@@ -8,6 +8,7 @@ pub(crate) mod agent;
 pub(crate) mod caller;
 pub(crate) mod disk;
 pub(crate) mod guard;
+pub(crate) mod house;
 pub(crate) mod http;
 pub(crate) mod http2;
 pub(crate) mod liar;

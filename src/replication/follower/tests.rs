@@ -394,6 +394,24 @@ fn a_server_that_sends_people_away_says_when_to_come_back() {
 }
 
 #[test]
+fn whoever_is_denied_comes_back_ever_less_often_whatever_window_it_is_told() {
+    let denied = GoAway { reason: GoAwayReason::Denied, reconnect_window: Duration::ZERO, detail: String::new() };
+    let mut longest = [Duration::ZERO; 12];
+    for seed in 0..200 {
+        let mut follower = Follower::new(FollowerOptions::leaf(NodeId([1; 16]), "denied", seed));
+        for longest in &mut longest {
+            let actions = subscribe(&mut follower, at(0), [ToSubscriber::GoAway(denied.clone())]);
+            let mut waits =
+                actions.iter().filter_map(|a| if let Action::Connect { after } = a { Some(*after) } else { None });
+            *longest = waits.next_back().unwrap().max(*longest);
+        }
+    }
+    assert!(longest[0] < Duration::from_millis(200), "{longest:?}");
+    assert!(longest[11] > Duration::from_secs(8), "{longest:?}");
+    assert!(longest.windows(2).take(5).all(|pair| pair[0] < pair[1]), "{longest:?}");
+}
+
+#[test]
 fn a_set_over_this_process_limit_is_refused_as_a_whole() {
     let mut authority = Authority::new(1);
     for subject in ["a", "b", "c"] {
