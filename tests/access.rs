@@ -10,13 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::http;
 use common::server::Server;
-use common::{http, metric, wait_until};
 use http_body_util::{BodyExt as _, Full};
 use prost::Message as _;
-use rescind::client::{Client, FollowerState};
-use rescind::replication::frames::{Hello, NodeId, ProtocolRange, Role as Position, ToServer};
-use rescind::revocation::Revision;
+use rescind::replication::frames::{NodeId, Role as Position, ToServer};
 use rescind::revocation::grant::{Role, Roles};
 use rescind::security::call::Call;
 use rescind::security::credential::{Minted, mint};
@@ -112,78 +110,11 @@ fn every_method_of_the_protocol_is_in_the_table() {
     }
 }
 
-/// Follows with this credential, and waits until it has caught up.
-async fn follow(house: &House, name: &str, credential: &str) -> Client {
-    let client = Client::builder([house.server.url()]).name(name).credential(credential.parse().unwrap());
-    let client = client.connect().unwrap();
-    client.ready(ANSWER_WITHIN).await.unwrap();
-    client
-}
-
-/// The subscription ends, and whoever had it is let in no more: what it holds grows stale, and it says so.
-async fn assert_turned_away(house: &House, client: Client, before: f64) {
-    let denied = || metric(house.server.ops, "rescind_subscribers_sent_away_total{reason=\"denied\"}");
-    tokio::task::block_in_place(|| {
-        wait_until("the subscription is ended", ANSWER_WITHIN, || (denied() > before).then_some(()));
-        wait_until("nobody follows", ANSWER_WITHIN, || {
-            (metric(house.server.ops, "rescind_subscribers") == 0.0).then_some(())
-        });
-        wait_until("it tries, in vain", ANSWER_WITHIN, || {
-            let status = client.status();
-            (status.counts.connection_failures > 1 && status.state != FollowerState::Live).then_some(())
-        });
-    });
-    client.shutdown().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn whoever_loses_its_right_loses_its_subscription() {
-    let house = House::open();
-    let denied = || metric(house.server.ops, "rescind_subscribers_sent_away_total{reason=\"denied\"}");
-    let admin = house.dir.path().join("admin.credential");
-    std::fs::write(&admin, house.credentials["admin"].text.as_str()).unwrap();
-    std::fs::set_permissions(&admin, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    let rescind = |arguments: &[&str]| {
-        let mut command = common::server::command(arguments);
-        let command = command.args(["--server", &house.server.url(), "--credential-file"]).arg(&admin);
-        let output = command.output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    };
-
-    // A credential of the journal that is revoked.
-    let made = rescind(&["credential", "create", "--name", "replica", "--role", "subscribe"]);
-    let text = made.lines().find(|line| line.starts_with("rsc_")).expect("the secret is shown").to_owned();
-    let (client, before) = (follow(&house, "revoked", &text).await, denied());
-    rescind(&["credential", "revoke", "--name", "replica"]);
-    assert_turned_away(&house, client, before).await;
-
-    // One that expires.
-    let made = rescind(&["credential", "create", "--name", "brief", "--role", "subscribe", "--expires-in", "3s"]);
-    let text = made.lines().find(|line| line.starts_with("rsc_")).expect("the secret is shown").to_owned();
-    let (client, before) = (follow(&house, "expires", &text).await, denied());
-    assert_turned_away(&house, client, before).await;
-
-    // A principal that is taken out of the file.
-    let (client, before) = (follow(&house, "removed", house.credentials["relay"].text.as_str()).await, denied());
-    let file = house.dir.path().join("principals.toml");
-    let kept: String = std::fs::read_to_string(&file)
-        .unwrap()
-        .split_inclusive("[[principal]]\n")
-        .map(|part| if part.contains("'a relay'") { "" } else { part })
-        .collect();
-    std::fs::write(&file, kept).unwrap();
-    let pid = house.server.pid().to_string();
-    assert!(std::process::Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
-    assert_turned_away(&house, client, before).await;
-    assert!(!house.server.log_text().contains("rsc_"), "a secret is in the log");
-}
-
 /// A server that knows one principal for each role, by a credential.
 struct House {
     server: Server,
     credentials: BTreeMap<String, Minted>,
-    dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
 }
 
 impl House {
@@ -199,7 +130,7 @@ impl House {
         std::fs::write(&file, principals).unwrap();
         std::fs::write(&config, format!("[authentication]\nprincipals = '{}'\n", file.display())).unwrap();
         let server = Server::start_with(None, &["--config", config.to_str().unwrap()]);
-        Self { server, credentials, dir }
+        Self { server, credentials, _dir: dir }
     }
 
     async fn calls(&self, who: &str) -> Calls {
@@ -293,19 +224,7 @@ fn said(data: &[u8], call: &str) -> Answer {
 fn hello(who: &str, role: Position) -> Vec<u8> {
     // Each principal has members of its own.
     let number = Role::ALL.iter().position(|role| role.name() == who).map_or(100, |at| at as u8 + 1);
-    let hello = Hello {
-        protocol: ProtocolRange::SPOKEN,
-        subscriber: NodeId([number + if role == Position::Relay { 50 } else { 0 }; 16]),
-        name: who.to_owned(),
-        role,
-        held: None,
-        min_revision: Revision(0),
-        reconnect_reason: String::new(),
-        path: Vec::new(),
-        version: String::new(),
-        probe: false,
-        policy: None,
-    };
+    let hello = common::hello(NodeId([number + if role == Position::Relay { 50 } else { 0 }; 16]), who, role);
     pb::SubscribeRequest::from(&ToServer::Hello(Box::new(hello))).encode_to_vec()
 }
 

@@ -13,8 +13,7 @@ use common::server::{Server, command};
 use common::wait_until;
 use rescind::client::{Client, PublicKey};
 use rescind::replica::{Connection, Upstream as _};
-use rescind::replication::frames::{Hello, NodeId, ProtocolRange, Role, ToServer, ToSubscriber};
-use rescind::revocation::Revision;
+use rescind::replication::frames::{NodeId, Role, ToServer, ToSubscriber};
 use serde_json::Value;
 
 const READY_LIMIT: Duration = Duration::from_secs(20);
@@ -170,19 +169,7 @@ async fn a_replica_that_refuses_its_first_server_is_not_missed_there() {
 async fn a_stream_that_is_abandoned_is_no_goodbye() {
     let server = Server::start();
     let connection = common::guard::upstream(&server.url()).connect().await.unwrap();
-    let hello = Hello {
-        protocol: ProtocolRange::SPOKEN,
-        subscriber: NodeId([8; 16]),
-        name: "abandons".to_owned(),
-        role: Role::Leaf,
-        held: None,
-        min_revision: Revision(0),
-        reconnect_reason: String::new(),
-        path: Vec::new(),
-        version: String::new(),
-        probe: false,
-        policy: None,
-    };
+    let hello = common::hello(NodeId([8; 16]), "abandons", Role::Leaf);
     let Connection { outgoing, mut incoming } = connection;
     outgoing.send(ToServer::Hello(Box::new(hello))).await.unwrap();
     let welcome = tokio_stream::StreamExt::next(&mut incoming).await.unwrap().unwrap();

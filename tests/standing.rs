@@ -18,10 +18,8 @@ use rescind::client::Client;
 use rescind::clock::Clock;
 use rescind::replica::{Connection, Event, Upstream as _, UpstreamError};
 use rescind::replication::FollowerStatus;
-use rescind::replication::frames::{
-    GoAway, GoAwayReason, Hello, NodeId, ProtocolRange, Role, ToServer, ToSubscriber, Welcome,
-};
-use rescind::revocation::{Revision, UnknownCause, Verdict, WhenStale};
+use rescind::replication::frames::{GoAway, GoAwayReason, NodeId, Role, ToServer, ToSubscriber, Welcome};
+use rescind::revocation::{UnknownCause, Verdict, WhenStale};
 use tokio_stream::StreamExt as _;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -36,19 +34,7 @@ impl Subscription {
     /// Says Hello as member `id`.
     async fn begin(house: &House, credential: &Path, id: u8, role: Role) -> Self {
         let connection = house.upstream(credential).connect().await.unwrap();
-        let hello = Hello {
-            protocol: ProtocolRange::SPOKEN,
-            subscriber: NodeId([id; 16]),
-            name: format!("member {id}"),
-            role,
-            held: None,
-            min_revision: Revision(0),
-            reconnect_reason: String::new(),
-            path: Vec::new(),
-            version: String::new(),
-            probe: false,
-            policy: None,
-        };
+        let hello = common::hello(NodeId([id; 16]), &format!("member {id}"), role);
         connection.outgoing.send(ToServer::Hello(Box::new(hello))).await.unwrap();
         Self(connection)
     }

@@ -254,3 +254,22 @@ fn imports_are_read_in_every_form() {
     let text = "use crate::a::B;\nuse crate::{c::{D, e}, f};\nuse crate::g;\nuse std::h;";
     assert_eq!(crate_imports(text).into_iter().collect::<Vec<_>>(), ["a", "c", "f", "g"]);
 }
+
+#[test]
+fn every_test_with_processes_runs_secured_or_is_left_out_by_name() {
+    let script = include_str!("../scripts/test-secure.sh");
+    let list = |name: &str| -> BTreeSet<String> {
+        let line = script.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("=(")?.strip_suffix(')'));
+        line.unwrap().split_whitespace().map(str::to_owned).collect()
+    };
+    let (secured, left_out) = (list("programs"), list("left_out"));
+    assert!(secured.is_disjoint(&left_out));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let programs = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let starts_processes = |path: &PathBuf| {
+        path.is_file() && std::fs::read_to_string(path).unwrap().lines().any(|line| line == "mod common;")
+    };
+    let found: BTreeSet<String> =
+        programs.filter(starts_processes).map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    assert_eq!(found, &secured | &left_out);
+}

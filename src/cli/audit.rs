@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::configuration::chain;
 use super::exit::{Exit, Failure};
 use super::output::{say, say_fields};
 use crate::security::audit::{VerifyError, verify};
+use crate::security::on_one_line;
 
 #[derive(Debug, Args)]
 pub(super) struct Audit {
@@ -36,7 +36,7 @@ impl Audit {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let Command::Verify(Verify { file, json }) = self.command;
         let verified = verify(&file).map_err(|error| match error {
-            VerifyError::Unreadable { .. } => Failure::cannot(chain(&error)),
+            VerifyError::Unreadable { .. } => Failure::cannot(on_one_line(&error)),
             VerifyError::Changed { .. } | VerifyError::Gap { .. } => {
                 Failure { exit: Exit::Negative, message: error.to_string() }
             }

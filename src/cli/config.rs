@@ -4,12 +4,13 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 
-use super::configuration::{AgentFlags, Process, ServerFlags, chain};
+use super::configuration::{AgentFlags, Process, ServerFlags};
 use super::exit::{Exit, Failure};
 use super::output::{say, say_fields};
 use crate::clock::Clock;
 use crate::config::{AgentConfig, ServerConfig, TlsConfig, render_duration};
 use crate::revocation::{LifetimePolicy, WhenStale};
+use crate::security::on_one_line;
 use crate::security::principals::Principals;
 use crate::security::tls::ServerTls;
 use crate::surface::http::render_time;
@@ -46,7 +47,7 @@ impl Config {
         let Command::Check(check) = self.command;
         let fields = if check.agent {
             let config = check.process.agent(check.agent_flags)?;
-            config.upstream.security().check().map_err(|error| Failure::cannot(chain(&error)))?;
+            config.upstream.security().check().map_err(|error| Failure::cannot(on_one_line(&error)))?;
             [agent_fields(&config), tls_fields(config.tls.as_ref(), config.principals.as_deref())?].concat()
         } else {
             let config = check.process.server(check.server)?;
@@ -126,14 +127,15 @@ fn limits(bounds: &Bounds) -> [(&'static str, String); 5] {
 fn tls_fields(tls: Option<&TlsConfig>, principals: Option<&Path>) -> Result<Vec<(&'static str, String)>, Failure> {
     let mut fields = vec![("authentication.principals", file_or(principals, "none: nobody is authenticated"))];
     if let Some(path) = principals {
-        let read = Principals::read(path).map_err(|error| Failure::cannot(chain(&error)))?;
+        let read = Principals::read(path).map_err(|error| Failure::cannot(on_one_line(&error)))?;
         fields.push(("  principals", read.count().to_string()));
     }
     let Some(TlsConfig { files, ops }) = tls else {
         fields.push(("tls.certificate", "none: no TLS".to_owned()));
         return Ok(fields);
     };
-    let loaded = ServerTls::load(files.clone(), Clock::system()).map_err(|error| Failure::cannot(chain(&error)))?;
+    let loaded =
+        ServerTls::load(files.clone(), Clock::system()).map_err(|error| Failure::cannot(on_one_line(&error)))?;
     let clients = files.clients.as_ref();
     fields.extend([
         ("tls.certificate", files.certificate.display().to_string()),

@@ -13,6 +13,7 @@ use crate::config::{
 };
 use crate::replica::{PublicKey, ServerUrl};
 use crate::revocation;
+use crate::security::on_one_line;
 use crate::surface::Address;
 use crate::telemetry;
 
@@ -133,7 +134,7 @@ impl Process {
             insecure: self.insecure,
             log: self.log_format.map(Into::into),
         };
-        ServerConfig::load(&overrides, &StatePlaces::from_env()).map_err(|error| Failure::cannot(chain(&error)))
+        ServerConfig::load(&overrides, &StatePlaces::from_env()).map_err(|error| Failure::cannot(on_one_line(&error)))
     }
 
     /// The checked configuration of an agent.
@@ -154,7 +155,7 @@ impl Process {
             insecure: self.insecure,
             log: self.log_format.map(Into::into),
         };
-        AgentConfig::load(&overrides).map_err(|error| Failure::cannot(chain(&error)))
+        AgentConfig::load(&overrides).map_err(|error| Failure::cannot(on_one_line(&error)))
     }
 }
 
@@ -201,21 +202,10 @@ pub(super) fn run<E: std::error::Error>(
     log: telemetry::LogFormat,
     node: impl Future<Output = Result<(), E>>,
 ) -> Result<(), Failure> {
-    telemetry::start_log(log).map_err(|error| Failure::cannot(chain(&error)))?;
+    telemetry::start_log(log).map_err(|error| Failure::cannot(on_one_line(&error)))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::cannot(format!("cannot start: {error}")))?;
-    runtime.block_on(node).map_err(|error| Failure::cannot(chain(&error)))
-}
-
-/// An error and its causes on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
+    runtime.block_on(node).map_err(|error| Failure::cannot(on_one_line(&error)))
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::configuration::chain;
 use super::exit::Failure;
 use crate::replica::{SERVERS_MAX, ServerUrl};
+use crate::security::on_one_line;
 use crate::security::tls::{ClientFiles, ClientIdentity};
 use crate::security::{BearerSource, ClientSecurity};
 use crate::wire::{Calls, DialError, Dialler};
@@ -63,7 +63,7 @@ impl Servers {
     pub(super) async fn connect_for(&self, waiting: Duration) -> Result<Calls, Failure> {
         let credential = self.credential_file.clone().map(BearerSource::File);
         let security = Arc::new(ClientSecurity::of(self.tls(), credential));
-        security.check().map_err(|error| Failure::cannot(chain(&error)))?;
+        security.check().map_err(|error| Failure::cannot(on_one_line(&error)))?;
         let (mut failures, mut is_denied) = (Vec::new(), false);
         for url in self.server.iter().take(SERVERS_MAX) {
             let dialler = Dialler::new(url.clone(), Arc::clone(&security));
@@ -71,7 +71,7 @@ impl Servers {
             match dialler.dial(|endpoint| endpoint.timeout(ANSWER_TIMEOUT + waiting)).await {
                 Ok(calls) => return Ok(calls),
                 Err(error @ (DialError::Tls(_) | DialError::Credential(_))) => {
-                    return Err(Failure::cannot(chain(&error)));
+                    return Err(Failure::cannot(on_one_line(&error)));
                 }
                 Err(DialError::Denied(why)) => {
                     is_denied = true;

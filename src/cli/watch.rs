@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use super::configuration::chain;
 use super::connection::Servers;
 use super::exit::{Exit, Failure};
 use super::output::{note, try_say};
 use super::revoke::hex;
 use crate::client::{Client, Event, FollowerState, FollowerStatus, Observe};
 use crate::revocation::{Delta, Shape};
+use crate::security::on_one_line;
 use crate::surface::http::render_time;
 
 #[derive(Debug, Args)]
@@ -39,7 +39,7 @@ impl Watch {
             builder = builder.credential_file(path);
         }
         let client = builder.connect();
-        let client = client.map_err(|error| Failure::cannot(chain(&error)))?;
+        let client = client.map_err(|error| Failure::cannot(on_one_line(&error)))?;
         let ended = tokio::select! {
             told = told_to_end() => told,
             () = unread.notified() => Ok(()),

@@ -23,6 +23,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rescind::clock::Clock;
+use rescind::replication::frames::{Hello, NodeId, ProtocolRange, Role};
+use rescind::revocation::Revision;
 
 /// How often a condition is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
@@ -54,6 +56,23 @@ pub(crate) fn python() -> Option<PathBuf> {
 pub(crate) fn rounds(usual: usize) -> usize {
     let given = std::env::var("RESCIND_FAULT_ROUNDS").ok();
     given.map_or(usual, |rounds| rounds.parse().expect("RESCIND_FAULT_ROUNDS is a number"))
+}
+
+/// What a subscriber says first that holds nothing.
+pub(crate) fn hello(subscriber: NodeId, name: &str, role: Role) -> Hello {
+    Hello {
+        protocol: ProtocolRange::SPOKEN,
+        subscriber,
+        name: name.to_owned(),
+        role,
+        held: None,
+        min_revision: Revision(0),
+        reconnect_reason: String::new(),
+        path: Vec::new(),
+        version: String::new(),
+        probe: false,
+        policy: None,
+    }
 }
 
 /// Says loudly that a test did not run.

@@ -1,3 +1,5 @@
+//! Who is let in by what he brings, and who no longer is: without sockets, on a clock that is set by hand.
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;

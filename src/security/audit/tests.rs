@@ -1,3 +1,5 @@
+//! What is written of denials, how it is bounded, and that every tampering is found.
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

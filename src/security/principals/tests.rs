@@ -1,3 +1,5 @@
+//! What a principals file may say, and how each mistake in it is named.
+
 use super::*;
 use crate::security::CertificateNames;
 use crate::security::credential::mint;
