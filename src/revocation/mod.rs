@@ -25,6 +25,7 @@ mod snapshot;
 pub mod sync;
 mod time;
 mod verdict;
+pub mod verification;
 
 pub use claims::{Claims, Value};
 pub use codec::{DecodeError, Reader};
@@ -53,6 +54,7 @@ pub use snapshot::{
 };
 pub use time::{Cutoff, Minute, UnixMillis, UnixSeconds};
 pub use verdict::{Hit, UnknownCause, Verdict};
+pub use verification::VerificationPolicy;
 
 /// The most shapes that may be active at once.
 pub const SHAPES_MAX: usize = 32;
