@@ -22,7 +22,7 @@ pub const JSON_BYTES_MAX: usize = super::TOKEN_BYTES_MAX;
 const PAIRWISE_NAMES_MAX: usize = 32;
 
 /// Why bytes are not acceptable JSON, and where. Never holds any of the content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("{problem} at byte {offset}")]
 pub struct JsonError {
     /// What is wrong.
@@ -32,7 +32,7 @@ pub struct JsonError {
 }
 
 /// What is wrong with a JSON text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum JsonProblem {
     /// Over [`JSON_BYTES_MAX`].
     #[error("text over the limit of {JSON_BYTES_MAX} bytes ends")]

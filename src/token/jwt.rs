@@ -14,6 +14,8 @@ use base64::{DecodeError, DecodeSliceError, Engine};
 use sha2::{Digest, Sha256};
 
 use super::flatten::{Flattening, Root, Scratch};
+#[cfg(feature = "client")]
+use super::json::Event;
 use super::json::{JsonError, Scanner};
 use crate::revocation::{Claims, TOKEN_SHA256};
 
@@ -43,7 +45,7 @@ pub enum Presented {
 }
 
 /// The part of a token that an error is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
     /// The JOSE header.
     Header,
@@ -54,7 +56,7 @@ pub enum Part {
 }
 
 /// Why a presented token is refused. Never holds any of its content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum TokenError {
     /// A token of no bytes.
     #[error("the token is empty")]
@@ -86,7 +88,7 @@ pub enum TokenError {
 }
 
 /// Why a header or payload is refused. Never holds any of its content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("the {part} is malformed: {error}")]
 pub struct ClaimsError {
     /// Header or payload.
@@ -184,6 +186,27 @@ impl TokenParser {
         Ok(())
     }
 
+    /// Hands the events of a header or payload to `sink`, as transmitted in `text`.
+    #[cfg(feature = "client")]
+    pub(super) fn read(&mut self, part: Part, text: &str, sink: impl FnMut(Event<'_>)) -> Result<(), TokenError> {
+        let length = self.decode(text, part)?;
+        let read = self.scanner.scan(&self.decoded[..length], sink);
+        read.map_err(|error| ClaimsError { part, error }.into())
+    }
+
+    /// Hands the events of a header or payload to `sink`.
+    #[cfg(feature = "client")]
+    pub(super) fn read_json(&mut self, part: Part, json: &[u8], sink: impl FnMut(Event<'_>)) -> Result<(), TokenError> {
+        self.scanner.scan(json, sink).map_err(|error| ClaimsError { part, error }.into())
+    }
+
+    /// The bytes of a part, as transmitted in `text`.
+    #[cfg(feature = "client")]
+    pub(super) fn bytes(&mut self, part: Part, text: &str) -> Result<&[u8], TokenError> {
+        let length = self.decode(text, part)?;
+        Ok(&self.decoded[..length])
+    }
+
     /// Decodes a part into the beginning of `self.decoded`; how many bytes it became.
     fn decode(&mut self, text: &str, part: Part) -> Result<usize, TokenError> {
         let bytes_max = base64::decoded_len_estimate(text.len());
@@ -228,16 +251,16 @@ impl fmt::Display for Part {
 }
 
 /// The parts of a JWT as transmitted.
-struct JwtParts<'a> {
-    header: &'a str,
-    payload: &'a str,
-    signature: &'a str,
+pub(super) struct JwtParts<'a> {
+    pub(super) header: &'a str,
+    pub(super) payload: &'a str,
+    pub(super) signature: &'a str,
     /// Header, dot and payload (RFC 7515 §5.1).
-    signing_input: &'a str,
+    pub(super) signing_input: &'a str,
 }
 
 /// The parts between exactly two dots; `None` for any other number, and for bytes that are no text.
-fn jwt_parts(token: &[u8]) -> Option<JwtParts<'_>> {
+pub(super) fn jwt_parts(token: &[u8]) -> Option<JwtParts<'_>> {
     let token = std::str::from_utf8(token).ok()?;
     let (header, rest) = token.split_once('.')?;
     let (payload, signature) = rest.split_once('.')?;

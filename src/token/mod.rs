@@ -24,9 +24,21 @@
 mod address;
 mod date;
 mod flatten;
+#[cfg(feature = "client")]
+mod jose;
 mod json;
 mod jwt;
+#[cfg(feature = "client")]
+mod key_set;
+#[cfg(all(test, feature = "client"))]
+pub(crate) mod testing;
+#[cfg(feature = "client")]
+mod verify;
 
 pub use address::{Address, address};
 pub use json::{DEPTH_MAX, JSON_BYTES_MAX, JsonError, JsonProblem};
 pub use jwt::{ClaimsError, Part, Presented, TOKEN_BYTES_MAX, TokenError, TokenKind, TokenParser};
+#[cfg(feature = "client")]
+pub use key_set::{KEY_SET_BYTES_MAX, KEYS_MAX, KeySet, KeySetError};
+#[cfg(feature = "client")]
+pub use verify::{Refused, Rules, Verified, claimed_issuer, judge_verified, scopes, verify};
