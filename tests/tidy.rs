@@ -73,7 +73,7 @@ const CORE_CRATES: [&str; 18] = [
 ];
 
 /// Crates that only a server needs.
-const SERVER_CRATES: [&str; 14] = [
+const SERVER_CRATES: [&str; 13] = [
     "anyhow",
     "axum",
     "clap",
@@ -82,7 +82,6 @@ const SERVER_CRATES: [&str; 14] = [
     "libsqlite3-sys",
     "prometheus-client",
     "rusqlite",
-    "serde_json",
     "toml",
     "tonic-health",
     "tonic-reflection",

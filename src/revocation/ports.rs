@@ -8,6 +8,7 @@ mod credentials;
 mod operate;
 mod preview;
 mod propagation;
+mod verification;
 
 pub use audit::{AuditHead, AuditHeadError, ExportPart, ExportParts, ExportedRecord};
 pub use credentials::{
@@ -19,6 +20,7 @@ pub use propagation::{
     MemberChoice, NotAuthority, PROPAGATION_WAIT_MAX, Propagates, Propagation, PropagationError, SUBSCRIBERS_PAGE_MAX,
     SubscriberPage, SubscriberRow,
 };
+pub use verification::{VerificationPolicies, VersionedPolicy};
 
 use std::future::Future;
 use std::pin::Pin;

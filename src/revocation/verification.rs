@@ -14,7 +14,7 @@ mod rules;
 mod tests;
 
 pub use encoding::VERIFICATION_BYTES_MAX;
-pub use rules::VerificationError;
+pub use rules::{VerificationError, is_key_url};
 
 /// The most issuers.
 pub const ISSUERS_MAX: usize = 64;

@@ -200,6 +200,14 @@ impl TokenParser {
         self.scanner.scan(json, sink).map_err(|error| ClaimsError { part, error }.into())
     }
 
+    /// The payload of a JWT, as JSON; `None` for anything else.
+    #[cfg(feature = "client")]
+    pub(super) fn payload(&mut self, token: &str) -> Option<String> {
+        let parts = jwt_parts(token.as_bytes())?;
+        let bytes = self.bytes(Part::Payload, parts.payload).ok()?;
+        std::str::from_utf8(bytes).ok().map(str::to_owned)
+    }
+
     /// The bytes of a part, as transmitted in `text`.
     #[cfg(feature = "client")]
     pub(super) fn bytes(&mut self, part: Part, text: &str) -> Result<&[u8], TokenError> {

@@ -23,6 +23,8 @@
 
 mod address;
 mod date;
+#[cfg(feature = "client")]
+mod decision;
 mod flatten;
 #[cfg(feature = "client")]
 mod jose;
@@ -30,15 +32,23 @@ mod json;
 mod jwt;
 #[cfg(feature = "client")]
 mod key_set;
+#[cfg(feature = "client")]
+pub mod keys;
 #[cfg(all(test, feature = "client"))]
 pub(crate) mod testing;
+#[cfg(feature = "client")]
+mod verifier;
 #[cfg(feature = "client")]
 mod verify;
 
 pub use address::{Address, address};
+#[cfg(feature = "client")]
+pub use decision::{Allowed, Challenge, Decision, Denied, Reason, Unclear};
 pub use json::{DEPTH_MAX, JSON_BYTES_MAX, JsonError, JsonProblem};
 pub use jwt::{ClaimsError, Part, Presented, TOKEN_BYTES_MAX, TokenError, TokenKind, TokenParser};
 #[cfg(feature = "client")]
 pub use key_set::{KEY_SET_BYTES_MAX, KEYS_MAX, KeySet, KeySetError};
+#[cfg(feature = "client")]
+pub use verifier::{Bearer, Verifier};
 #[cfg(feature = "client")]
 pub use verify::{Refused, Rules, Verified, claimed_issuer, judge_verified, scopes, verify};

@@ -21,8 +21,9 @@ pub(crate) struct TestKey {
 impl TestKey {
     pub(crate) fn new(kid: &str) -> Self {
         let random = SystemRandom::new();
-        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random).unwrap();
+        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).expect("a key pair");
+        let pair =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random).expect("a key pair");
         Self { kid: kid.to_owned(), pair }
     }
 
@@ -39,7 +40,7 @@ impl TestKey {
     }
 
     pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
-        self.pair.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec()
+        self.pair.sign(&SystemRandom::new(), message).expect("a signature").as_ref().to_vec()
     }
 
     /// A token with this header and payload, signed.

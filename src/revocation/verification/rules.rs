@@ -128,9 +128,10 @@ fn validate_class(class: &RouteClass, policy: &VerificationPolicy, at: &str) -> 
     Ok(())
 }
 
-/// `https`, or `http` to this machine: keys that came in clear are anybody's.
-fn url(at: String, url: &str) -> Checked {
-    text_of(&at, url, TEXT_BYTES_MAX)?;
+/// Whether keys may be fetched from this URL: `https`, or `http` to this machine, without user and fragment. Keys that came in
+/// clear are anybody's.
+#[must_use]
+pub fn is_key_url(url: &str) -> bool {
     let is_plain = url.bytes().all(|byte| byte.is_ascii_graphic()) && !url.contains(['@', '#']);
     let authority = |scheme: &str| url.strip_prefix(scheme).map(|rest| rest.split(['/', '?']).next().unwrap_or(rest));
     let is_secure = authority("https://").is_some_and(|host| !host.is_empty());
@@ -138,7 +139,12 @@ fn url(at: String, url: &str) -> Checked {
         let port = ["localhost", "127.0.0.1", "[::1]"].into_iter().find_map(|name| host.strip_prefix(name));
         port.is_some_and(|port| port.is_empty() || port.starts_with(':'))
     });
-    if is_plain && (is_secure || is_here) {
+    is_plain && (is_secure || is_here) && url.len() <= TEXT_BYTES_MAX
+}
+
+fn url(at: String, url: &str) -> Checked {
+    text_of(&at, url, TEXT_BYTES_MAX)?;
+    if is_key_url(url) {
         return Ok(());
     }
     invalid(at, "an https URL without user and fragment; http only to this machine")
