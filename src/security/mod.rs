@@ -14,6 +14,7 @@ mod client;
 #[cfg(feature = "server")]
 pub mod credential;
 mod file;
+mod issuers;
 #[cfg(feature = "server")]
 pub mod principals;
 #[cfg(feature = "server")]
@@ -29,3 +30,4 @@ pub use bearer::{BEARER_BYTES_MAX, Bearer, BearerError, BearerFileError, BearerS
 pub use certificate::CertificateNames;
 pub use client::{ClientSecurity, ClientSecurityError};
 pub use file::{FileError, on_one_line, read_file};
+pub use issuers::IssuerDocuments;
