@@ -131,6 +131,7 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
         operates: refusing,
         propagates: Arc::new(NotAuthority),
         credentials: None,
+        verifier: None,
     };
     let subscriptions = subscribe_service(Arc::clone(&relay)).guarded();
     let routes = Routes::new(subscriptions.clone());

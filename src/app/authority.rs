@@ -111,6 +111,7 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
         operates: authority.clone(),
         propagates: propagates.clone(),
         credentials: Some(authority.clone()),
+        verifier: None,
     };
     let subscriptions = subscribe_service(hub.clone()).listing(propagates).guarded();
     let routes = Routes::new(subscriptions.clone());

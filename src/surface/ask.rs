@@ -13,6 +13,7 @@ use crate::revocation::ports::{
 };
 use crate::security::access::Denial;
 use crate::security::call::Call;
+use crate::token::Verifier;
 use crate::wire::{self, pb};
 
 /// Tokens checked before other tasks of the thread get a turn: about 100 µs of work.
@@ -35,6 +36,8 @@ pub struct Node {
     pub propagates: Arc<dyn Propagates>,
     /// Its API credentials; `None`: it keeps none.
     pub credentials: Option<Arc<dyn Credentials>>,
+    /// Decides about tokens, by the verification policy; `None`: it knows no such policy.
+    pub verifier: Option<Verifier>,
 }
 
 /// Why a request is refused, whatever form it came in.

@@ -83,6 +83,7 @@ impl FakeNode {
             operates: self.clone(),
             propagates: Arc::new(NotAuthority),
             credentials: Some(self.clone()),
+            verifier: None,
         }
     }
 }
