@@ -12,6 +12,7 @@ use crate::revocation::grant::{Role, Roles};
 pub enum Call {
     CheckToken,
     CheckTokens,
+    Authorize,
     Revoke,
     AwaitPropagation,
     Reinstate,
@@ -48,9 +49,10 @@ pub enum Need {
 struct Row(Call, &'static [&'static str], Need);
 
 /// The busiest first.
-const TABLE: [Row; 19] = [
+const TABLE: [Row; 20] = [
     Row(Call::CheckToken, &["/rescind.v1.CheckService/CheckToken", "/v1/check"], Need::Role(Role::Check)),
     Row(Call::CheckTokens, &["/rescind.v1.CheckService/CheckTokens"], Need::Role(Role::Check)),
+    Row(Call::Authorize, &["/envoy.service.auth.v3.Authorization/Check", "/authz"], Need::Role(Role::Check)),
     Row(Call::Revoke, &["/rescind.v1.RevocationService/Revoke", "/v1/revocations"], Need::Role(Role::Revoke)),
     Row(Call::AwaitPropagation, &["/rescind.v1.RevocationService/AwaitPropagation"], Need::Role(Role::Revoke)),
     Row(

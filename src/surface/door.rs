@@ -14,7 +14,8 @@ use http::header::AUTHORIZATION;
 use tokio::time::timeout;
 
 use super::ask::Refusal;
-use super::asker::Asker;
+use super::asker::{Asker, ShownBy};
+use super::authz;
 use super::connections::Proof;
 use super::guard::is_grpc;
 use super::http::{Problem, fallback};
@@ -92,7 +93,11 @@ impl Door {
     /// Who sends a request that may be answered; `None` when that is for everybody.
     fn admit(&self, access: &Access, call: Call, request: &Request) -> Result<Option<Arc<Identity>>, Refusal> {
         let peer = Peer::of(request.extensions());
-        access.admit(call, brought(request)).map_err(|denial| self.refuse(denial, peer))
+        let mut brought = brought(request);
+        if is_for_another(request) && brought.certificate.is_some_and(|certificate| access.knows(certificate)) {
+            (brought.authorization, brought.is_repeated) = (None, false);
+        }
+        access.admit(call, brought).map_err(|denial| self.refuse(denial, peer))
     }
 
     /// Somebody who is known is told that there is no such call; others are not told even that.
@@ -127,9 +132,16 @@ pub(super) async fn door(State(door): State<Door>, mut request: Request, next: N
         }
     };
     // The secret goes no further than it is needed.
-    request.headers_mut().remove(AUTHORIZATION);
+    if !is_for_another(&request) || asker.shown_by() == ShownBy::Credential {
+        request.headers_mut().remove(AUTHORIZATION);
+    }
     request.extensions_mut().insert(asker);
     next.run(request).await
+}
+
+/// Whether a gateway asks about what somebody else sent: `authorization` may then be that other's.
+fn is_for_another(request: &Request) -> bool {
+    request.uri().path() == authz::PATH
 }
 
 fn brought(request: &Request) -> Brought<'_> {

@@ -4,6 +4,7 @@
 //! one and the same `invalid_token` (RFC 6750 §3.1), so that nobody learns which.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::verify::{self, Refused, Verified};
 use super::{ClaimsError, TokenError};
@@ -71,6 +72,14 @@ pub enum Unclear {
     NoKeys,
     /// The set of revocations cannot tell.
     Verdict(UnknownCause),
+}
+
+/// How many decisions there were, by what they came to.
+#[derive(Debug, Default)]
+pub struct Tally {
+    allowed: AtomicU64,
+    denied: [AtomicU64; Reason::NAMES.len()],
+    unclear: [AtomicU64; Unclear::NAMES.len()],
 }
 
 /// What the far end is told (RFC 6750 §3).
@@ -217,6 +226,21 @@ impl Reason {
 }
 
 impl Unclear {
+    /// Every name that [`Unclear::name`] has.
+    pub const NAMES: [&'static str; 11] = [
+        "NO_POLICY",
+        "NO_SUCH_CLASS",
+        "NO_KEYS",
+        "NEVER_SYNCED",
+        "STALE",
+        "BEHIND",
+        "DIVERGED",
+        "OVER_LIMIT",
+        "INCOMPLETE",
+        "TOO_MANY_CANDIDATES",
+        "BEYOND_HORIZON",
+    ];
+
     /// In one word, as in metrics and answers.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -229,6 +253,38 @@ impl Unclear {
     }
 }
 
+impl Tally {
+    pub(super) fn note(&self, decision: &Decision) {
+        let index = |names: &[&str], name: &str| names.iter().position(|one| *one == name);
+        let count = match decision {
+            Decision::Allowed(_) => Some(&self.allowed),
+            Decision::Denied(denied) => index(&Reason::NAMES, denied.reason.name()).map(|at| &self.denied[at]),
+            Decision::Unclear(unclear) => index(&Unclear::NAMES, unclear.name()).map(|at| &self.unclear[at]),
+        };
+        if let Some(count) = count {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Those that were allowed.
+    #[must_use]
+    pub fn allowed(&self) -> u64 {
+        self.allowed.load(Ordering::Relaxed)
+    }
+
+    /// Those that were denied, in the order of [`Reason::NAMES`].
+    #[must_use]
+    pub fn denied(&self) -> [u64; Reason::NAMES.len()] {
+        self.denied.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Those of which it could not be told, in the order of [`Unclear::NAMES`].
+    #[must_use]
+    pub fn unclear(&self) -> [u64; Unclear::NAMES.len()] {
+        self.unclear.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+}
+
 impl From<ClaimsError> for Refused {
     fn from(error: ClaimsError) -> Self {
         Self::Malformed(TokenError::Claims(error))
@@ -238,6 +294,18 @@ impl From<ClaimsError> for Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_outcome_is_counted_under_its_name() {
+        let tally = Tally::default();
+        tally.note(&Decision::Denied(Denied::missing()));
+        tally.note(&Decision::Denied(Denied::refused(Refused::Scope, &[])));
+        tally.note(&Decision::Unclear(Unclear::Verdict(UnknownCause::BeyondHorizon)));
+        tally.note(&Decision::Unclear(Unclear::NoPolicy));
+        let (denied, unclear) = (tally.denied(), tally.unclear());
+        assert_eq!((denied[0], denied[17], denied.iter().sum::<u64>()), (1, 1, 2));
+        assert_eq!((unclear[0], unclear[10], unclear.iter().sum::<u64>(), tally.allowed()), (1, 1, 2, 0));
+    }
 
     #[test]
     fn challenges_read_as_rfc_6750_has_them() {

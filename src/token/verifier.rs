@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::TokenParser;
-use super::decision::{Allowed, Decision, Denied, Reason, Unclear};
+use super::decision::{Allowed, Decision, Denied, Reason, Tally, Unclear};
 use super::keys::KeyRing;
 use super::verify::{Refused, Rules, Verified, claimed_issuer, judge_verified, verify};
 use crate::clock::Clock;
@@ -47,6 +47,7 @@ pub struct Verifier {
     clock: Clock,
     /// The version that `keys` follows.
     followed: Arc<AtomicU64>,
+    tally: Arc<Tally>,
 }
 
 thread_local! {
@@ -85,7 +86,7 @@ impl Verifier {
     /// A verifier by the policies of one node and its set.
     #[must_use]
     pub fn new(policies: Arc<dyn VerificationPolicies>, checks: Arc<dyn Checks>, keys: KeyRing, clock: Clock) -> Self {
-        Self { policies, checks, keys, clock, followed: Arc::default() }
+        Self { policies, checks, keys, clock, followed: Arc::default(), tally: Arc::default() }
     }
 
     /// The policy in force.
@@ -99,6 +100,12 @@ impl Verifier {
         Some(current)
     }
 
+    /// What was decided so far, by all clones.
+    #[must_use]
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
+    }
+
     /// The keys, and how their sources are.
     #[must_use]
     pub fn keys(&self) -> &KeyRing {
@@ -107,6 +114,12 @@ impl Verifier {
 
     /// What becomes of a request to a class of routes; `None`: to one of which nothing is asked but a good token.
     pub async fn decide(&self, bearer: Bearer<'_>, class: Option<&str>) -> Decision {
+        let decision = self.decide_uncounted(bearer, class).await;
+        self.tally.note(&decision);
+        decision
+    }
+
+    async fn decide_uncounted(&self, bearer: Bearer<'_>, class: Option<&str>) -> Decision {
         if let Bearer::Missing = bearer {
             return Decision::Denied(Denied::missing());
         }

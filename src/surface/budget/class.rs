@@ -23,7 +23,9 @@ impl Class {
     pub(in crate::surface) fn of(path: &str) -> Self {
         let (service, method) = path.rsplit_once('/').unwrap_or_default();
         match (service, method) {
-            ("/rescind.v1.CheckService", _) | ("/v1", "check") => Self::Check,
+            ("/rescind.v1.CheckService" | "/envoy.service.auth.v3.Authorization", _)
+            | ("/v1", "check")
+            | ("", "authz") => Self::Check,
             ("/rescind.v1.RevocationService", "Revoke" | "Reinstate" | "AwaitPropagation")
             | ("/v1", "revocations" | "revocations:reinstate")
             | ("/rescind.v1.AdminService", "AcceptLoss" | "Forget" | "CreateCredential" | "RevokeCredential") => {
@@ -63,6 +65,8 @@ mod tests {
             ("/rescind.v1.CheckService/CheckToken", Check),
             ("/rescind.v1.CheckService/CheckTokens", Check),
             ("/v1/check", Check),
+            ("/envoy.service.auth.v3.Authorization/Check", Check),
+            ("/authz", Check),
             ("/rescind.v1.RevocationService/Revoke", Write),
             ("/v1/revocations", Write),
             ("/v1/revocations:reinstate", Write),
