@@ -8,6 +8,7 @@ mod credentials;
 mod operate;
 mod preview;
 mod propagation;
+mod verification;
 
 pub use audit::{AuditHead, AuditHeadError, ExportPart, ExportParts, ExportedRecord};
 pub use credentials::{
@@ -34,6 +35,8 @@ use super::set::Finding;
 use super::time::{Cutoff, Minute, UnixMillis, UnixSeconds};
 use super::verdict::{UnknownCause, Verdict};
 use super::{Digest, Hit};
+
+pub use verification::{POLICY_SOURCE_BYTES_MAX, POLICY_VERSIONS_KEPT, VerificationPolicies};
 
 pub use operate::{AcceptLossError, BACKUP_CHUNK_BYTES, BackupPart, BackupParts, OperateError, Operates};
 
