@@ -9,8 +9,9 @@ mod tests;
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
 
 use super::TokenParser;
 use super::decision::{Allowed, Decision, Denied, Reason, Tally, Unclear};
@@ -45,8 +46,8 @@ pub struct Verifier {
     checks: Arc<dyn Checks>,
     keys: KeyRing,
     clock: Clock,
-    /// The version that `keys` follows.
-    followed: Arc<AtomicU64>,
+    /// What `keys` follows.
+    followed: Arc<ArcSwapOption<VersionedPolicy>>,
     tally: Arc<Tally>,
 }
 
@@ -93,9 +94,12 @@ impl Verifier {
     #[must_use]
     pub fn policy(&self) -> Option<Arc<VersionedPolicy>> {
         let current = self.policies.current()?;
-        // Whoever comes first has the keys of new issuers fetched.
-        if self.followed.swap(current.version, Ordering::AcqRel) != current.version {
+        // Whoever comes first has the keys of new issuers fetched. A version says too little: a restored authority may use its
+        // number again.
+        let is_followed = self.followed.load().as_ref().is_some_and(|followed| Arc::ptr_eq(followed, &current));
+        if !is_followed {
             self.keys.follow(&current.policy);
+            self.followed.store(Some(Arc::clone(&current)));
         }
         Some(current)
     }

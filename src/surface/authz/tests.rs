@@ -16,8 +16,8 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::clock::{Clock, ManualTime};
-use crate::revocation::ports::{VerificationPolicies, VersionedPolicy};
-use crate::revocation::verification::{KeySource, RouteClass};
+use crate::revocation::ports::{Pending, VerificationPolicies};
+use crate::revocation::verification::{KeySource, RouteClass, VersionedPolicy};
 use crate::revocation::{Cutoff, Hit, Shape, TestedClaim, UnixMillis, UnknownCause, Verdict, VerificationPolicy};
 use crate::security::access::{Access, Options as AccessOptions};
 use crate::security::audit::Denials;
@@ -33,8 +33,12 @@ use crate::token::testing::{ISS, NOW, TestKey, issuer, payload};
 struct Applied(Arc<VersionedPolicy>);
 
 impl VerificationPolicies for Applied {
-    fn verification(&self) -> Option<Arc<VersionedPolicy>> {
+    fn current(&self) -> Option<Arc<VersionedPolicy>> {
         Some(Arc::clone(&self.0))
+    }
+
+    fn changed(&self, _: Option<Arc<VersionedPolicy>>) -> Pending<'_, Option<Arc<VersionedPolicy>>> {
+        Box::pin(std::future::pending())
     }
 }
 
