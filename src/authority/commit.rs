@@ -317,6 +317,7 @@ impl Committer {
             source_time: delta.source_time,
             floor: delta.floor,
             policy: self.state.policy(),
+            has_verification: self.state.policies().version() > 0,
             canonical: Bytes::copy_from_slice(&transition.canonical),
             digest: delta.digest_after,
             chain: transition.chain,
