@@ -8,6 +8,7 @@ mod front;
 mod hardening;
 mod metered;
 mod reload;
+mod verification;
 
 #[cfg(test)]
 mod tests;

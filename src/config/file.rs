@@ -36,6 +36,7 @@ pub(super) struct File {
     pub(super) tls: Tls,
     pub(super) authentication: Authentication,
     pub(super) upstream: Upstream,
+    pub(super) verification: Verification,
     pub(super) policy: Policy,
     pub(super) journal: Journal,
     pub(super) limits: Limits,
@@ -96,6 +97,13 @@ pub(super) struct Upstream {
     pub(super) certificate: Option<Place>,
     pub(super) private_key: Option<Place>,
     pub(super) credential_file: Option<Place>,
+}
+
+/// How issuers are reached for their keys. What is verified, the policy that is applied says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Verification {
+    pub(super) issuer_ca: Option<Place>,
 }
 
 /// Live entries, of the authority or in an agent's memory.

@@ -110,6 +110,15 @@ impl Verifier {
         &self.tally
     }
 
+    /// Follows the policy for ever, so that the keys of new issuers are fetched before a token needs them.
+    pub async fn follow(self) {
+        let mut seen = None;
+        loop {
+            seen = self.policies.changed(seen).await;
+            let _ = self.policy();
+        }
+    }
+
     /// The keys, and how their sources are.
     #[must_use]
     pub fn keys(&self) -> &KeyRing {
