@@ -202,7 +202,7 @@ async fn an_observer_lets_everything_through_and_counts_what_it_would_not() {
     let log = String::from_utf8(log.0.lock().clone()).unwrap();
     assert_eq!(log.matches("a request would be refused, and is let through").count(), 4, "{log}");
     let payload = revoked.split('.').nth(1).unwrap();
-    for secret in ["mallory", "ada", "eyJ", payload] {
+    for secret in ["mallory", "eyJ", payload] {
         assert!(!log.contains(secret), "{secret} in {log}");
     }
 }
