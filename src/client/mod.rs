@@ -3,8 +3,11 @@
 //! A [`Client`] follows in the background and answers checks from memory: no I/O, no lock and, for a token that is not
 //! revoked, no allocation. It goes on answering when the authority is gone, and says how old its knowledge is.
 //!
-//! It does **not** verify tokens. Verify the signature first, with a JWT library and keys you trust, then ask here whether
-//! the token was taken back:
+//! For services on axum and tonic, [`layer`] does the rest: it verifies tokens by the verification policy in force, then asks
+//! here, and answers. [`Client::verifier`] is the same without HTTP.
+//!
+//! Where you verify the signature yourself, with a JWT library and keys you trust, ask here whether the token was taken back:
+//! the checks of a [`Client`] do **not** verify it.
 //!
 //! ```no_run
 //! use std::time::Duration;
