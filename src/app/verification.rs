@@ -30,7 +30,7 @@ impl Verification {
         let files = ClientFiles { authorities: issuer_ca, ..ClientFiles::default() };
         let keys = KeyRing::new(Arc::new(IssuerDocuments::trusting(files)), Handle::current());
         let verifier = Verifier::new(policies, checks, keys, clock.clone());
-        let following = tokio::spawn(verifier.clone().follow());
+        let following = tokio::spawn(verifier.clone().keep_following());
         Self { verifier, following }
     }
 }

@@ -15,6 +15,7 @@ mod client;
 pub mod credential;
 mod file;
 mod issuers;
+pub(crate) mod log_limit;
 #[cfg(feature = "server")]
 pub mod principals;
 #[cfg(feature = "server")]

@@ -21,7 +21,6 @@ mod guard;
 mod handshake;
 pub mod http;
 mod listener;
-mod log_limit;
 pub mod ops;
 pub(crate) mod parse;
 mod peer;

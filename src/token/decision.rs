@@ -10,6 +10,9 @@ use super::verify::{self, Refused, Verified};
 use super::{ClaimsError, TokenError};
 use crate::revocation::{Claims, Hit, UnixSeconds, UnknownCause};
 
+/// The most bytes of scopes that a challenge names: gateways refuse answers with long headers. When there are more, none is named.
+const CHALLENGE_SCOPE_BYTES_MAX: usize = 1024;
+
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
@@ -91,7 +94,7 @@ pub struct Challenge {
     pub error: Option<&'static str>,
     /// `error_description`.
     pub description: Option<&'static str>,
-    /// `scope`: what it takes, separated by spaces; empty: not said.
+    /// `scope`: what it takes, separated by spaces, at most 1 KiB; empty: not said.
     pub scope: String,
 }
 
@@ -145,12 +148,17 @@ impl Denied {
                 status: 403,
                 error: Some("insufficient_scope"),
                 description: Some("the access token does not reach here"),
-                scope: if refused == Refused::Scope { scopes.join(" ") } else { String::new() },
+                scope: if refused == Refused::Scope { named(scopes) } else { String::new() },
             },
             _ => Challenge::invalid_token(),
         };
         Self { reason: Reason::Refused(refused), challenge }
     }
+}
+
+fn named(scopes: &[String]) -> String {
+    let bytes: usize = scopes.iter().map(|scope| scope.len() + 1).sum();
+    if bytes <= CHALLENGE_SCOPE_BYTES_MAX { scopes.join(" ") } else { String::new() }
 }
 
 impl Challenge {
@@ -320,6 +328,14 @@ mod tests {
         assert_eq!(scope.status, 403);
         assert!(scope.www_authenticate("r").ends_with(r#", scope="read write""#));
         assert_eq!(Denied::unreadable().challenge.status, 400);
+    }
+
+    #[test]
+    fn a_challenge_fits_into_a_header() {
+        let scopes = vec!["s".repeat(60); 64];
+        let challenge = Denied::refused(Refused::Scope, &scopes).challenge;
+        assert_eq!((challenge.status, challenge.scope.as_str()), (403, ""));
+        assert_eq!(Denied::refused(Refused::Scope, &scopes[..16]).challenge.scope.len(), 16 * 61 - 1);
     }
 
     #[test]

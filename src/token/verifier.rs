@@ -12,11 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 
 use super::TokenParser;
 use super::decision::{Allowed, Decision, Denied, Reason, Tally, Unclear};
 use super::keys::KeyRing;
-use super::verify::{Refused, Rules, Verified, claimed_issuer, judge_verified, verify};
+use super::verify::{Refused, Rules, Verified, authenticate, claimed_issuer, judge_class, judge_proven};
 use crate::clock::Clock;
 use crate::revocation::ports::{Checks, VerificationPolicies};
 use crate::revocation::verification::{RouteClass, VersionedPolicy};
@@ -46,9 +47,16 @@ pub struct Verifier {
     checks: Arc<dyn Checks>,
     keys: KeyRing,
     clock: Clock,
-    /// What `keys` follows.
-    followed: Arc<ArcSwapOption<VersionedPolicy>>,
+    followed: Arc<Followed>,
     tally: Arc<Tally>,
+}
+
+/// What the keys follow.
+#[derive(Default)]
+struct Followed {
+    policy: ArcSwapOption<VersionedPolicy>,
+    /// Held while they are made to follow another, so that nobody takes them back to an older one.
+    turn: Mutex<()>,
 }
 
 thread_local! {
@@ -94,12 +102,17 @@ impl Verifier {
     #[must_use]
     pub fn policy(&self) -> Option<Arc<VersionedPolicy>> {
         let current = self.policies.current()?;
-        // Whoever comes first has the keys of new issuers fetched. A version says too little: a restored authority may use its
-        // number again.
-        let is_followed = self.followed.load().as_ref().is_some_and(|followed| Arc::ptr_eq(followed, &current));
-        if !is_followed {
+        if self.followed.is(&current) { Some(current) } else { self.follow() }
+    }
+
+    /// Whoever comes first has the keys of new issuers fetched.
+    fn follow(&self) -> Option<Arc<VersionedPolicy>> {
+        let _turn = self.followed.turn.lock();
+        // Once more: somebody may have followed a newer one since.
+        let current = self.policies.current()?;
+        if !self.followed.is(&current) {
             self.keys.follow(&current.policy);
-            self.followed.store(Some(Arc::clone(&current)));
+            self.followed.policy.store(Some(Arc::clone(&current)));
         }
         Some(current)
     }
@@ -111,7 +124,7 @@ impl Verifier {
     }
 
     /// Follows the policy for ever, so that the keys of new issuers are fetched before a token needs them.
-    pub async fn follow(self) {
+    pub async fn keep_following(self) {
         let mut seen = None;
         loop {
             seen = self.policies.changed(seen).await;
@@ -166,32 +179,40 @@ impl Verifier {
 
     fn judge(&self, bearer: Bearer<'_>, rules: &Rules<'_>) -> Decision {
         with_scratch(|parser, claims| {
-            let verified = match bearer {
+            let proven = match bearer {
                 Bearer::Token(token) => {
-                    verify(parser, claims, token.as_bytes(), rules, |issuer| self.keys.keys(&issuer.iss))
+                    authenticate(parser, claims, token.as_bytes(), rules, |issuer| self.keys.keys(&issuer.iss))
                 }
                 Bearer::Verified(payload) => parser
                     .parse_claims(claims, payload.as_bytes(), None)
                     .map_err(Refused::from)
-                    .and_then(|()| judge_verified(parser, claims, payload.as_bytes(), rules)),
+                    .and_then(|()| judge_proven(parser, claims, payload.as_bytes(), rules)),
                 Bearer::Missing => return Decision::Denied(Denied::missing()),
                 Bearer::Unreadable => return Decision::Denied(Denied::unreadable()),
             };
-            match verified {
-                Ok(verified) => self.check(claims, &verified, || payload_of(parser, bearer)),
+            match proven {
+                Ok(proven) => self.check(claims, &proven, rules, || payload_of(parser, bearer)),
                 Err(Refused::NoKeys) => Decision::Unclear(Unclear::NoKeys),
                 Err(refused) => Decision::Denied(Denied::refused(refused, scopes_of(rules.class))),
             }
         })
     }
 
-    fn check(&self, claims: &Claims, verified: &Verified<'_>, payload: impl FnOnce() -> String) -> Decision {
+    /// Revoked comes before insufficient: what it would have reached is nobody's business any more.
+    fn check(
+        &self,
+        claims: &Claims,
+        verified: &Verified<'_>,
+        rules: &Rules<'_>,
+        payload: impl FnOnce() -> String,
+    ) -> Decision {
         let answer = self.checks.check(claims, None);
-        match answer.verdict {
-            Verdict::Revoked(hit) => Decision::Denied(Denied::revoked(hit)),
-            Verdict::Unknown(cause) if answer.deny => Decision::Unclear(Unclear::Verdict(cause)),
+        match (answer.verdict, judge_class(claims, rules.class)) {
+            (Verdict::Revoked(hit), _) => Decision::Denied(Denied::revoked(hit)),
+            (_, Err(refused)) => Decision::Denied(Denied::refused(refused, scopes_of(rules.class))),
+            (Verdict::Unknown(cause), Ok(())) if answer.deny => Decision::Unclear(Unclear::Verdict(cause)),
             // What policy serves although it cannot be told is counted where it is decided.
-            Verdict::NotRevoked | Verdict::Unknown(_) => {
+            (Verdict::NotRevoked | Verdict::Unknown(_), Ok(())) => {
                 Decision::Allowed(Box::new(Allowed::of(claims, verified, payload())))
             }
         }
@@ -199,6 +220,14 @@ impl Verifier {
 
     fn now(&self) -> UnixSeconds {
         UnixSeconds(self.clock.wall().0 / 1000)
+    }
+}
+
+impl Followed {
+    /// By what it says too: after a restore another policy may have the same version.
+    fn is(&self, current: &Arc<VersionedPolicy>) -> bool {
+        let followed = self.policy.load();
+        followed.as_ref().is_some_and(|followed| Arc::ptr_eq(followed, current) || followed == current)
     }
 }
 
