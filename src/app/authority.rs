@@ -17,6 +17,7 @@ use super::hardening::forbid_dumps;
 use super::metered::{MeteredPublish, metered};
 use super::reload::Hangups;
 use crate::authority::members::Roster;
+use crate::authority::policies::PolicyGate;
 use crate::authority::propagation::Propagator;
 use crate::authority::{Authority, Options, RecoverError, Recovered, recover};
 use crate::clock::Clock;
@@ -103,6 +104,7 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
     };
     let kept = Kept { credentials: authority.clone(), changes: authority.credential_changes() };
     let keeper = Doorkeeper::open(doorway, Some(kept), clock.clone())?;
+    let policies = Arc::new(PolicyGate::new(authority.clone(), hub.clone()));
     let node = Node {
         checks: authority.clone(),
         writes: authority.clone(),
@@ -111,6 +113,8 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
         operates: authority.clone(),
         propagates: propagates.clone(),
         credentials: Some(authority.clone()),
+        policies: Some(policies),
+        verification: authority.clone(),
     };
     let subscriptions = subscribe_service(hub.clone()).listing(propagates).guarded();
     let routes = Routes::new(subscriptions.clone());
