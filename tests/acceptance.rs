@@ -5,36 +5,19 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use common::caller::{Caller, Outcome, claims, revocation};
 use common::server::{BINARY, Server, command};
-use common::{guard, python};
+use common::{example, guard, python};
 use serde_json::json;
-
-/// Builds the example service as this test was built and says where it is.
-fn service() -> PathBuf {
-    let out = Path::new(BINARY).parent().unwrap();
-    let profile = match out.file_name().unwrap().to_str().unwrap() {
-        "debug" => "dev",
-        named => named,
-    };
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["build", "--quiet", "--locked", "--example", "service", "--profile", profile])
-        .status()
-        .unwrap();
-    assert!(built.success(), "the example service does not build");
-    out.join("examples/service")
-}
 
 fn run_script(script: &str) {
     let Some(python) = python() else { return };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
     let mut command = Command::new(python);
-    command.arg(script).args(["--bin", BINARY, "--service"]).arg(service());
+    command.arg(script).args(["--bin", BINARY, "--service"]).arg(example::build("service"));
     guard::hand_to(&mut command);
     let ran = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::Duration;
 
-use common::server::{BINARY, Server, free_port};
-use common::{guard, http, python, wait_until};
+use common::server::{Server, free_port};
+use common::{example, guard, http, python, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -52,17 +52,8 @@ struct Guarded {
 
 impl Guarded {
     fn start(upstream: &str, flags: &[&str]) -> Self {
-        let out = Path::new(BINARY).parent().unwrap();
-        let profile = match out.file_name().unwrap().to_str().unwrap() {
-            "debug" => "dev",
-            named => named,
-        };
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let build = ["build", "--quiet", "--locked", "--example", "guarded", "--profile", profile];
-        let built = Command::new(cargo).current_dir(env!("CARGO_MANIFEST_DIR")).args(build).status().unwrap();
-        assert!(built.success(), "the example does not build");
         let address = free_port();
-        let mut command = Command::new(out.join("examples/guarded"));
+        let mut command = Command::new(example::build("guarded"));
         command.args(["--listen", &address.to_string(), "--server", upstream]).args(flags);
         guard::set_environment(&mut command);
         let guarded = Self { address, process: command.spawn().unwrap() };
