@@ -1,6 +1,7 @@
 //! A service behind the library's layer, beside a real authority: tokens by PyJWT, policies by the command line.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests count as tests")]
+#![allow(clippy::print_stdout, reason = "what a failed test needs told")]
 
 mod common;
 

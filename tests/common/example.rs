@@ -17,7 +17,7 @@ pub(crate) fn build(name: &str) -> PathBuf {
     // What cargo tells a test about its package, build scripts of dependencies would take for a change.
     for (variable, _) in std::env::vars_os() {
         let text = variable.to_string_lossy();
-        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+        if text == "OUT_DIR" || text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
             command.env_remove(variable);
         }
     }
