@@ -31,6 +31,7 @@ use crate::revocation::{
 use crate::surface::Violations;
 use crate::surface::http::{DecodeError, decode};
 use crate::surface::parse::{self, Issuers};
+use crate::token::keys::discovery;
 use crate::wire::pb;
 use crate::{cli, journal};
 
@@ -176,6 +177,18 @@ pub fn write_authority_snapshot(
         created_by: "sample".to_owned(),
     };
     writer.finish(&[(credential.id, credential.into())].into_iter().collect(), &[])
+}
+
+/// Where an issuer's discovery document is looked for.
+#[must_use]
+pub fn discovery_places(iss: &str) -> [String; 2] {
+    discovery::urls(iss)
+}
+
+/// Where an issuer's keys are, as the discovery document that it publishes says.
+#[must_use]
+pub fn discovered_keys(iss: &str, document: &[u8]) -> Option<String> {
+    discovery::keys_url(iss, document).ok()
 }
 
 /// What a replica's cache directory holds; nothing of it is verified.

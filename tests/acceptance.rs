@@ -9,15 +9,15 @@ use std::path::Path;
 use std::process::Command;
 
 use common::caller::{Caller, Outcome, claims, revocation};
-use common::server::{BINARY, Server, command, example};
-use common::{guard, python};
+use common::server::{BINARY, Server, command};
+use common::{example, guard, python};
 use serde_json::json;
 
 fn run_script(script: &str) {
     let Some(python) = python() else { return };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
     let mut command = Command::new(python);
-    command.arg(script).args(["--bin", BINARY, "--service"]).arg(example("service"));
+    command.arg(script).args(["--bin", BINARY, "--service"]).arg(example::build("service"));
     guard::hand_to(&mut command);
     let ran = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::server::{BINARY, example};
-use common::wait_until;
+use common::server::BINARY;
+use common::{example, wait_until};
 
 /// The ports that the pages name.
 const PORTS: [u16; 6] = [7009, 7010, 7019, 7020, 8000, 8080];
@@ -84,7 +84,7 @@ fn follow(page: &str) {
         script.extend([step.commands.as_str(), "echo '", MARK, "'\n"]);
     }
     if script.contains("--example guarded") {
-        let built = example("guarded").display().to_string();
+        let built = example::build("guarded").display().to_string();
         script = script.replace("cargo run --quiet --example guarded --", &built);
     }
     let places = ["serve", "agent"].map(|command| format!("rescind {command} "));

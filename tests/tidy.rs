@@ -28,7 +28,7 @@ const IMPORTS: [(&str, &[&str]); 18] = [
     ("app", ALL),
     ("cli", ALL),
     // The door for fuzz targets: nobody imports it.
-    ("fuzzing", &["authority", "cli", "journal", "replica", "replication", "revocation", "surface", "wire"]),
+    ("fuzzing", &["authority", "cli", "journal", "replica", "replication", "revocation", "surface", "token", "wire"]),
 ];
 const ALL: &[&str] = &[
     "revocation",

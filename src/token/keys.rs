@@ -13,7 +13,7 @@
 //!   at a time.
 //! - Q4. Keys come from where the policy says, or where the issuer's own discovery document does; redirects are not followed.
 
-mod discovery;
+pub(crate) mod discovery;
 mod fetch;
 mod source;
 #[cfg(test)]

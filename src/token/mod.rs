@@ -1,12 +1,14 @@
-//! Tokens as presented: parsed into the claims that the core looks revocations up by.
+//! Tokens as presented: parsed into the claims that the core looks revocations up by, and verified where that is asked for.
 //!
 //! ```text
-//! JWT ──▶ parts, base64url ──▶ header, payload ──▶ scanner ──▶ flattening ──▶ Claims
-//!                         └──▶ SHA-256 of the signing input ──▶ token_sha256 ──┘
+//! JWT ──▶ parts, base64url ──▶ header, payload ──▶ scanner ──▶ flattening ──▶ Claims ──▶ check ──┐
+//!                         └──▶ SHA-256 of the signing input ──▶ token_sha256 ──┘                 ▼
+//!                                 verification policy, keys of the issuer ──▶ verify ────▶ Decision
 //! ```
 //!
-//! Verifies no signature: what comes out is what the token says of itself. Its input may come from anybody, so nothing
-//! here panics or recurses, every size has a limit, and what is refused leaves no claims behind.
+//! [`TokenParser`] verifies no signature: what comes out is what the token says of itself. [`verify()`] does, without I/O and
+//! clock; [`Verifier`] adds both, and the check. Input may come from anybody, so nothing here panics or recurses, every size has
+//! a limit, and what is refused leaves no claims behind.
 //!
 //! ```
 //! use rescind::revocation::Claims;

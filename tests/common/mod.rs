@@ -7,6 +7,7 @@
 pub(crate) mod agent;
 pub(crate) mod caller;
 pub(crate) mod disk;
+pub(crate) mod example;
 pub(crate) mod guard;
 pub(crate) mod house;
 pub(crate) mod http;

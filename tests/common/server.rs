@@ -14,23 +14,6 @@ use super::{guard, http, wait_until};
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_rescind");
-
-/// Builds an example as this test was built and says where it is.
-pub(crate) fn example(name: &str) -> PathBuf {
-    let out = Path::new(BINARY).parent().unwrap();
-    let profile = match out.file_name().unwrap().to_str().unwrap() {
-        "debug" => "dev",
-        named => named,
-    };
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["build", "--quiet", "--locked", "--example", name, "--profile", profile])
-        .status()
-        .unwrap();
-    assert!(built.success(), "the example {name} does not build");
-    out.join("examples").join(name)
-}
 /// A start may replay a journal on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// Ports below the range that the kernel takes for outgoing connections: a client that keeps calling a dead server on

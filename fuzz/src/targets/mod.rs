@@ -20,6 +20,7 @@ pub mod seeds;
 mod subscription;
 mod text;
 mod token;
+mod verify;
 
 /// A decoder under test.
 #[derive(Clone, Copy)]
@@ -37,7 +38,7 @@ const fn target(name: &'static str, run: fn(&[u8]), bytes_max: usize) -> Target 
 }
 
 /// All of them.
-pub const TARGETS: [Target; 39] = [
+pub const TARGETS: [Target; 43] = [
     target("subscriber_frame", frames::from_subscriber, 4096),
     target("sender_frame", frames::from_sender, 4096),
     target("follower", follower::follower, 512),
@@ -77,6 +78,10 @@ pub const TARGETS: [Target; 39] = [
     target("credential", access::credential, 160),
     target("principals", access::principals, 1024),
     target("policy_text", text::policy_text, 2048),
+    target("verify", verify::verify, 1024),
+    target("key_set", verify::key_set, 1024),
+    target("discovery", verify::discovery, 512),
+    target("verification_policy", verify::policy, 1024),
 ];
 
 thread_local! {

@@ -21,8 +21,8 @@ use rescind::revocation::grant::Role as GrantedRole;
 use rescind::revocation::ports::{Credential, CredentialHash, CredentialId};
 use rescind::revocation::{
     Chain, Cutoff, Delta, Digest, Entry, Exception, Fingerprint, Grant, LifetimePolicy, Mark, Minute, PackedEntry,
-    Policy, Position, Revision, RevocationId, Selector, Shape, TestedClaim, UnixMillis, UnixSeconds, VersionedPolicy,
-    WhenStale,
+    Policy, Position, Revision, RevocationId, Selector, Shape, TestedClaim, UnixMillis, UnixSeconds,
+    VerificationPolicy, VersionedPolicy, WhenStale,
 };
 use rescind::surface::parse_policy;
 use rescind::wire::pb;
@@ -33,6 +33,7 @@ use super::files::{cached_authority, joined};
 use super::frames::{encode_for_server, encode_for_subscriber};
 use super::journal::SEED;
 use super::subscription::sound_hello;
+use super::verify;
 
 /// A JWT without a signature.
 const TOKEN: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6ImsxIn0.eyJpc3MiOiJhIiwic3ViIjo0MiwiaWF0IjoxNzAwMDAwMDAwfQ.";
@@ -48,6 +49,7 @@ pub fn all(scratch: &Path) -> Vec<(&'static str, String, Vec<u8>)> {
     journal(&mut add);
     files(scratch, &mut add);
     presented(&mut add);
+    verified(&mut add);
     requests(&mut add);
     text(&mut add);
     seeds
@@ -388,6 +390,28 @@ fn presented(add: Add<'_>) {
     add("claims", "usual", PAYLOAD.into());
     add("claims", "paths", br#"{"a":{"b":{"c":1}},"a.b":2,"header":{"kid":3},"list":[1,[2],{"x":3},"4"]}"#.to_vec());
     add("opaque_token", "one", b"AZaz09-._~+/=".to_vec());
+}
+
+fn verified(add: Add<'_>) {
+    for (name, token) in ["eddsa", "es256"].into_iter().zip(verify::SIGNED) {
+        add("verify", name, token.into());
+    }
+    let payload = r#"{"iss":"https://issuer.example","aud":["x","api"],"exp":17e8,"nbf":1.5,"iat":1700000060,"scp":"read","sub":"ada"}"#;
+    add("verify", "payload", payload.into());
+    let rsa = r#"{"keys":[{"kty":"RSA","n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ","e":"AQAB","use":"sig","alg":"RS256","key_ops":["verify"]},{"kty":"oct","k":"AA"}]}"#;
+    add("key_set", "curves", verify::KEYS.into());
+    add("key_set", "rsa", rsa.into());
+    for (name, iss, keys) in [
+        ("https", "https://issuer.example/tenant/", "https://keys.example/k"),
+        ("here", "http://localhost:1", "http://localhost:1/k"),
+    ] {
+        let mut published = vec![iss.len() as u8];
+        published.extend_from_slice(format!(r#"{iss}{{"issuer":"{iss}","jwks_uri":"{keys}","x":[1]}}"#).as_bytes());
+        add("discovery", name, published);
+    }
+    add("verification_policy", "one", verify::sample_policy().encode());
+    let none = VerificationPolicy::new(Vec::new(), Vec::new()).expect("there need be no issuer");
+    add("verification_policy", "none", none.encode());
 }
 
 fn requests(add: Add<'_>) {

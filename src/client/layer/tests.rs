@@ -1,5 +1,7 @@
 //! Real servers of axum and tonic behind the layer, and a client of an authority in miniature.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod over_grpc;
 mod over_http;
 

@@ -6,7 +6,7 @@ use crate::revocation::verification::is_key_url;
 
 /// Why a discovery document does not lead to keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum DiscoveryError {
+pub(crate) enum DiscoveryError {
     #[error("the discovery document is malformed, at line {line}, column {column}")]
     Malformed { line: usize, column: usize },
     #[error("the discovery document is of another issuer")]
@@ -22,7 +22,7 @@ struct Document {
 }
 
 /// Where the document of an issuer is looked for, in this order: below it, then where RFC 8414 §3.1 puts it.
-pub(super) fn urls(iss: &str) -> [String; 2] {
+pub(crate) fn urls(iss: &str) -> [String; 2] {
     let iss = iss.trim_end_matches('/');
     let host_from = iss.find("://").map_or(0, |at| at + 3);
     let path_from = iss[host_from..].find('/').map_or(iss.len(), |at| host_from + at);
@@ -34,7 +34,7 @@ pub(super) fn urls(iss: &str) -> [String; 2] {
 }
 
 /// The `jwks_uri` of a document of this issuer.
-pub(super) fn keys_url(iss: &str, document: &[u8]) -> Result<String, DiscoveryError> {
+pub(crate) fn keys_url(iss: &str, document: &[u8]) -> Result<String, DiscoveryError> {
     let document: Document = serde_json::from_slice(document)
         .map_err(|error| DiscoveryError::Malformed { line: error.line(), column: error.column() })?;
     // Discovery 1.0 §4.3: exactly.
