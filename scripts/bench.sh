@@ -3,7 +3,7 @@
 set -euo pipefail
 cargo="${CARGO:-cargo}"
 lscpu 2>/dev/null | grep -E 'Model name|L2|L3' || true
-for bench in filter check sign memory storm durable propagation; do
+for bench in filter check sign verify memory storm durable propagation; do
   echo "== $bench"
   "$cargo" bench --quiet --bench "$bench"
 done

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each bench uses a part of it")]
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a bench reads the clock and prints")]
 
+pub(crate) mod checks;
+
 use std::time::Instant;
 
 use rescind::revocation::Fingerprint;

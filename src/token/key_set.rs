@@ -210,8 +210,8 @@ fn sound(kind: Kind, material: DecodingKey) -> Option<DecodingKey> {
     match kind {
         Kind::Rsa => {
             let DecodingKeyKind::RsaModulusExponent { n, e } = material.kind() else { return None };
-            // Some write a zero in front (RFC 7518 §6.3.1.1 forbids it).
-            let n = &n[n.iter().take_while(|byte| **byte == 0).count()..];
+            // Some write a zero in front (RFC 7518 §6.3.1 forbids it).
+            let [n, e] = [n, e].map(|number| &number[number.iter().take_while(|byte| **byte == 0).count()..]);
             let bits = n.len() * 8 - n.first().map_or(0, |byte| byte.leading_zeros() as usize);
             RSA_BITS.contains(&bits).then(|| DecodingKey::from_rsa_raw_components(n, e))
         }

@@ -93,6 +93,10 @@ fn validate_issuer(issuer: &Issuer, at: &str) -> Checked {
     }
     let keys = format!("{at}.keys");
     match &issuer.keys {
+        // RFC 8414 §2: the path of the document follows what stands there.
+        KeySource::Discovery if issuer.iss.contains('?') => {
+            invalid(format!("{at}.iss"), "with discovery it has no query")
+        }
         KeySource::Discovery => url(format!("{at}.iss"), &issuer.iss),
         KeySource::Url(text) => url(keys, text),
         KeySource::File(path) => {

@@ -122,6 +122,10 @@ fn keys_come_over_https_or_from_this_machine() {
         assert!(!accepted(url), "{url}");
     }
     assert!(VerificationPolicy::new(vec![issuer("http://a.example")], vec![]).is_err(), "discovery follows the issuer");
+    assert!(
+        VerificationPolicy::new(vec![issuer("https://a.example/t?x=1")], vec![]).is_err(),
+        "nothing follows a query"
+    );
 }
 
 #[test]

@@ -30,6 +30,8 @@ fn the_rs256_example_of_rfc_7515_a_2_verifies() {
     assert!(verifies(set, Algorithm::RS256, None, &token));
     assert!(!verifies(set, Algorithm::RS512, None, &token) && !verifies(set, Algorithm::PS256, None, &token));
     assert!(!verifies(set, Algorithm::RS256, None, &token.replacen("eyJhbGci", "eyJhbGcj", 1)));
+    let exponent = set.replace(r#""e":"AQAB""#, r#""e":"AAEAAQ""#);
+    assert!(verifies(&exponent, Algorithm::RS256, None, &token), "some write zeros in front");
 }
 
 #[test]
