@@ -66,7 +66,7 @@ fn fill(dir: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
     let policy = Policy::default();
     let floor = Minute::from_bits(1);
     let shape = Selector::new([("jti", "any")], TestedClaim::Iat)?.shape();
-    let state = SnapshotState { revision: Revision(9), floor, policy, shapes: vec![shape] };
+    let state = SnapshotState { revision: Revision(9), floor, policy, shapes: vec![shape], verification: None };
     let mut sorted: BTreeMap<Fingerprint, PackedEntry> = BTreeMap::new();
     for index in 0..ENTRIES {
         let selector = Selector::new([("jti", index.to_string().as_str())], TestedClaim::Iat)?;

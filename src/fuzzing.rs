@@ -131,7 +131,7 @@ pub fn write_authority_snapshot(
     entries: &[(Fingerprint, Entry)],
 ) -> Result<(), SnapshotFileError> {
     let (revision, floor, policy) = (Revision(9), Minute::from_bits(1), Policy::default());
-    let state = SnapshotState { revision, floor, policy, shapes: vec![shape.clone()] };
+    let state = SnapshotState { revision, floor, policy, shapes: vec![shape.clone()], verification: None };
     let mut builder = SnapshotBuilder::new(key, state);
     let rows: Vec<LiveRow> = entries
         .iter()
@@ -157,6 +157,7 @@ pub fn write_authority_snapshot(
         source_time: time,
         policy,
         shapes: vec![shape.clone()],
+        verification: None,
     };
     let mut writer = SnapshotWriter::create(path, &header)?;
     rows.iter().try_for_each(|row| writer.row(row))?;

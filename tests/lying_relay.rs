@@ -220,7 +220,13 @@ async fn another_authority_is_refused_with_an_alarm() {
 /// The beginning of a snapshot that states so many entries, and so many chunks.
 fn snapshot_begin(entries: u64, chunks: u32) -> Frame {
     let floor = Minute::at(1).unwrap();
-    let state = SnapshotState { revision: Revision(9), floor, policy: Policy::default(), shapes: Vec::new() };
+    let state = SnapshotState {
+        revision: Revision(9),
+        floor,
+        policy: Policy::default(),
+        shapes: Vec::new(),
+        verification: None,
+    };
     let header = SnapshotHeader { state, entries, chunks, digest: Digest::default() };
     Frame::SnapshotBegin(pb::SnapshotBegin {
         reason: pb::snapshot_begin::Reason::Compacted.into(),

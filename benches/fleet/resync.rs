@@ -53,6 +53,7 @@ fn image(key: &SetKey, entries: u64, revision: u64) -> Image {
         floor: Minute::from_bits(FLOOR),
         policy: Policy::default(),
         shapes: Vec::new(),
+        verification: None,
     };
     let mut builder = SnapshotBuilder::new(key, state);
     let entry = PackedEntry::new(Cutoff::UNBOUNDED, Minute::from_bits(EXPIRY), false);

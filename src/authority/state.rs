@@ -318,6 +318,7 @@ impl State {
             source_time: self.source_time,
             policy: self.policy(),
             shapes: self.shapes.active().cloned().collect(),
+            verification: self.writer.verification().cloned(),
         }
     }
 }

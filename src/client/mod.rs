@@ -50,7 +50,8 @@ pub use builder::{Builder, ClientError};
 
 pub use crate::replica::cache::CacheError;
 pub use crate::replica::{Event, FollowerState, FollowerStatus, NotReady, Observe, PublicKey, ReplicaStatus};
-pub use crate::revocation::ports::Answer;
+pub use crate::revocation::ports::{Answer, VerificationPolicies};
+pub use crate::revocation::verification::{VerificationPolicy, VersionedPolicy};
 pub use crate::revocation::{Claims, LifetimePolicy, Position, UnknownCause, Verdict, WhenStale};
 pub use crate::security::tls::{ClientFiles, ClientIdentity};
 pub use crate::security::{Bearer, BearerError, ClientSecurityError};
@@ -149,6 +150,18 @@ impl Client {
     #[must_use]
     pub fn on_change(&self) -> watch::Receiver<FollowerStatus> {
         self.replica().subscribe()
+    }
+
+    /// The verification policy that is in force; `None`: there is none, or no set yet. Takes no lock.
+    #[must_use]
+    pub fn verification(&self) -> Option<Arc<VersionedPolicy>> {
+        self.replica().verification()
+    }
+
+    /// Sees the verification policy after each change; a slow reader sees the latest only.
+    #[must_use]
+    pub fn on_verification(&self) -> watch::Receiver<Option<Arc<VersionedPolicy>>> {
+        self.replica().verifications()
     }
 
     /// What it checks with, for code that asks through [`crate::revocation::ports::Checks`]. Keep the client as long as that

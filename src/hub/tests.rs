@@ -89,6 +89,7 @@ fn image(revision: u64, writer: &SetWriter) -> Image {
         floor: writer.floor(),
         policy: *writer.policy(),
         shapes: Vec::new(),
+        verification: None,
     };
     let built = SnapshotBuilder::new(&key(), state).finish();
     Image {

@@ -13,10 +13,10 @@ use crate::clock::Clock;
 use crate::replication::follower::{FollowerState, SetSwap};
 use crate::replication::frames::PolicyInForce;
 use crate::replication::{FollowerStatus, Moment, PublicKey};
-use crate::revocation::ports::{Answer, Checks};
+use crate::revocation::ports::{Answer, Checks, Pending, VerificationPolicies};
 use crate::revocation::{
     Claims, Digest, Epoch, Finding, LifetimePolicy, Minute, Policy, Position, Revision, RevocationSet, Shape,
-    UnknownCause, WhenStale,
+    UnknownCause, VersionedPolicy, WhenStale,
 };
 
 /// The most sets of earlier epochs that stay in force. A further one cannot be kept, and misses are unknown from then on.
@@ -29,6 +29,8 @@ const NO_EPOCH: Epoch = Epoch { generation: 0, id: [0; 16] };
 pub struct Replica {
     view: ArcSwap<View>,
     statuses: watch::Sender<FollowerStatus>,
+    /// The verification policy, for those who wait for another.
+    verification: watch::Sender<Option<Arc<VersionedPolicy>>>,
     local: LocalPolicy,
     clock: Clock,
     counters: Counters,
@@ -130,6 +132,7 @@ impl Replica {
         Self {
             view: ArcSwap::from_pointee(view),
             statuses: watch::Sender::new(status),
+            verification: watch::Sender::new(None),
             local,
             clock,
             counters: Counters::default(),
@@ -232,6 +235,18 @@ impl Replica {
         self.statuses.subscribe()
     }
 
+    /// The verification policy of the set held; `None`: there is none. Takes no lock.
+    #[must_use]
+    pub fn verification(&self) -> Option<Arc<VersionedPolicy>> {
+        self.view.load().set.as_ref().and_then(|set| set.verification())
+    }
+
+    /// The verification policy after each change; a slow reader sees the latest only.
+    #[must_use]
+    pub fn verifications(&self) -> watch::Receiver<Option<Arc<VersionedPolicy>>> {
+        self.verification.subscribe()
+    }
+
     /// What happened how often.
     #[must_use]
     pub fn counters(&self) -> &Counters {
@@ -272,7 +287,13 @@ impl Replica {
             next.swap(swap);
         }
         next.release_residues();
+        let verification = next.set.as_ref().and_then(|set| set.verification());
         self.view.store(Arc::new(next));
+        self.verification.send_if_modified(|before| {
+            let changed = *before != verification;
+            *before = verification;
+            changed
+        });
         self.statuses.send_replace(status);
     }
 
@@ -401,6 +422,21 @@ impl View {
 impl Checks for Replica {
     fn check(&self, claims: &Claims, at_least: Option<Position>) -> Answer {
         Replica::check(self, claims, at_least)
+    }
+}
+
+impl VerificationPolicies for Replica {
+    fn current(&self) -> Option<Arc<VersionedPolicy>> {
+        self.verification()
+    }
+
+    fn changed(&self, seen: Option<Arc<VersionedPolicy>>) -> Pending<'_, Option<Arc<VersionedPolicy>>> {
+        Box::pin(async move {
+            let mut changes = self.verification.subscribe();
+            // The sender lives as long as `self`.
+            let changed = changes.wait_for(|now| *now != seen).await;
+            changed.map_or_else(|_| self.verification(), |now| now.clone())
+        })
     }
 }
 

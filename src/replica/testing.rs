@@ -17,6 +17,7 @@ use crate::replication::frames::{
 use crate::replication::signature::Statement;
 use crate::replication::{Lineage, Signer};
 use crate::revocation::ports::Pending;
+use crate::revocation::verification::{RouteClass, VerificationPolicy, VersionedPolicy};
 use crate::revocation::{
     Chain, Cutoff, Delta, Epoch, Fingerprint, Minute, PackedEntry, Policy, Revision, RevocationSet, Selector, SetKey,
     SetWriter, Shape, SnapshotBuilder, SnapshotEntry, SnapshotState, TestedClaim, UnixMillis,
@@ -72,6 +73,20 @@ impl Authority {
         self.policy.losses_accepted = generation;
         let policy = self.policy;
         self.commit(|delta| delta.policy = Some(policy))
+    }
+
+    /// Applies the next verification policy, of one class of routes.
+    pub(crate) fn verify(&mut self, class: &str) -> ToSubscriber {
+        let version = self.writer.verification().map_or(1, |now| now.version + 1);
+        let class = RouteClass {
+            name: class.to_owned(),
+            issuers: Vec::new(),
+            audiences: Vec::new(),
+            scopes: Vec::new(),
+            claims: Vec::new(),
+        };
+        let policy = VerificationPolicy::new(Vec::new(), vec![class]).unwrap();
+        self.commit(|delta| delta.verification = Some(Arc::new(VersionedPolicy { version, policy })))
     }
 
     /// Moves the expiry floor.
@@ -144,7 +159,13 @@ impl Authority {
     pub(crate) fn snapshot(&self, source_time: UnixMillis) -> Vec<ToSubscriber> {
         let shapes: Vec<Shape> = self.writer.shapes().to_vec();
         let floor = self.writer.floor();
-        let state = SnapshotState { revision: self.revision(), floor, policy: self.policy, shapes };
+        let state = SnapshotState {
+            revision: self.revision(),
+            floor,
+            policy: self.policy,
+            shapes,
+            verification: self.writer.verification().cloned(),
+        };
         let mut builder = SnapshotBuilder::new(&self.key, state);
         let mut chunks = Vec::new();
         for (fingerprint, entry) in &self.entries {

@@ -9,7 +9,7 @@ use super::testing::{Authority, BEGIN, Peer, Server};
 use super::*;
 use crate::clock::{Clock, ManualTime};
 use crate::replication::frames::{ToServer, ToSubscriber, WelcomeMode};
-use crate::revocation::ports::Answer;
+use crate::revocation::ports::{Answer, VerificationPolicies};
 use crate::revocation::{
     Claims, LifetimePolicy, Minute, Policy, Position, Revision, UnixMillis, UnixSeconds, UnknownCause, Verdict,
     WhenStale,
@@ -514,4 +514,27 @@ async fn after_the_goodbye_a_replica_knows_what_is_revoked_and_nothing_else() {
     assert_eq!(replica.check(&claims("alice"), None).verdict, Verdict::Unknown(UnknownCause::Stale));
     let status = replica.status();
     assert_eq!((status.ready, status.stale), (false, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn verifiers_see_the_verification_policy_and_each_change_of_it() {
+    let mut authority = Authority::new(1, Policy::default());
+    let (mut fixture, peer) = Fixture::new().live(&mut authority).await;
+    let replica = Arc::clone(fixture.driver.replica());
+    let policies: &dyn VerificationPolicies = &*replica;
+    assert_eq!(policies.current(), None);
+    peer.send([authority.verify("orders")]).await;
+    let first = policies.changed(None).await.expect("it was applied");
+    assert_eq!((first.version, first.policy.class("orders").is_some()), (1, true));
+    assert_eq!(policies.current().as_ref(), Some(&first));
+    let waiting = policies.changed(Some(Arc::clone(&first)));
+    peer.send([authority.revoke("eve"), authority.verify("payments")]).await;
+    let second = waiting.await.expect("it was applied");
+    assert_eq!((second.version, second.policy.class("orders").is_none()), (2, true));
+
+    authority.verify("carts");
+    drop(peer);
+    let _peer = fixture.accept_snapshot(&authority).await;
+    let third = policies.changed(Some(second)).await.expect("it came with the snapshot");
+    assert_eq!((third.version, third.policy.class("carts").is_some()), (3, true));
 }

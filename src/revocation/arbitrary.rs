@@ -4,6 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
+use super::verification::{RouteClass, VerificationPolicy, VersionedPolicy};
 use super::{Claims, Cutoff, Entry, Exception, Minute, Selector, SetKey, Shape, TestedClaim, UnixSeconds};
 
 /// The time of every check, in seconds; cutoffs and token times lie around it.
@@ -138,4 +139,15 @@ impl Token {
 
 pub(super) fn any_shape() -> impl Strategy<Value = Shape> {
     select(selectors()).prop_map(|selector| selector.shape())
+}
+
+/// A verification policy with one class of routes, which `number` names.
+pub(super) fn verification(version: u64, number: u8) -> VersionedPolicy {
+    let name = format!("class-{number}");
+    let class = RouteClass { name, issuers: vec![], audiences: vec![], scopes: vec![], claims: vec![] };
+    VersionedPolicy { version, policy: VerificationPolicy::new(vec![], vec![class]).unwrap() }
+}
+
+pub(super) fn any_verification() -> impl Strategy<Value = VersionedPolicy> {
+    (1..u64::MAX, any::<u8>()).prop_map(|(version, number)| verification(version, number))
 }

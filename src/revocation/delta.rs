@@ -3,6 +3,8 @@
 //! Upserts carry the resulting entry, not the operation: replicas overwrite, never merge, and replay is a no-op.
 //! The canonical bytes are what the journal keeps, what the chain runs over, and what `docs/design/protocol.md` states.
 
+use std::sync::Arc;
+
 use super::codec::{DecodeError, Reader};
 use super::digest::Digest;
 use super::entry::{EXCEPTIONS_MAX, Exception, PackedEntry};
@@ -11,9 +13,14 @@ use super::policy::Policy;
 use super::position::Revision;
 use super::selector::Shape;
 use super::time::{Cutoff, Minute, UnixMillis};
+use super::verification::VersionedPolicy;
 
 /// The most upserts and removals one delta may hold: twice the largest request, so that requests share revisions.
 pub const CHANGES_MAX: usize = 20_000;
+/// A logged policy follows.
+const HAS_POLICY: u8 = 1;
+/// A verification policy follows. Deltas without one have the bytes that they had before there were any.
+const HAS_VERIFICATION: u8 = 1 << 1;
 
 /// The change made by exactly one revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +43,8 @@ pub struct Delta {
     pub removals: Vec<Fingerprint>,
     /// The logged policy, when it changes.
     pub policy: Option<Policy>,
+    /// The verification policy, when it changes.
+    pub verification: Option<Arc<VersionedPolicy>>,
     /// The digest of the state after it.
     pub digest_after: Digest,
 }
@@ -54,6 +63,7 @@ impl Delta {
             extended: Vec::new(),
             removals: Vec::new(),
             policy: None,
+            verification: None,
             digest_after: Digest::default(),
         }
     }
@@ -62,7 +72,8 @@ impl Delta {
     ///
     /// u64le revision ‖ u64le source time (ms) ‖ u32le floor (min) ‖ u8 count ‖ shapes added ‖ u8 count ‖ shapes retired ‖
     /// u32le count ‖ upserts (16 B fingerprint ‖ u64le entry) ‖ for each upsert with the exceptions flag: exceptions ‖
-    /// u32le count ‖ removals (16 B) ‖ u8 has policy ‖ policy ‖ u128le digest after.
+    /// u32le count ‖ removals (16 B) ‖ u8 what follows (bit 0: a logged policy, bit 1: a
+    /// verification policy) ‖ logged policy ‖ verification policy ([`VersionedPolicy::encode`]) ‖ u128le digest after.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64 + self.upserts.len() * 24 + self.removals.len() * 16);
@@ -83,9 +94,13 @@ impl Delta {
         for fingerprint in &self.removals {
             out.extend_from_slice(&fingerprint.to_bytes());
         }
-        out.push(u8::from(self.policy.is_some()));
+        let verification = if self.verification.is_some() { HAS_VERIFICATION } else { 0 };
+        out.push(u8::from(self.policy.is_some()) | verification);
         if let Some(policy) = &self.policy {
             out.extend_from_slice(&policy.encode());
+        }
+        if let Some(verification) = &self.verification {
+            out.extend_from_slice(&verification.encode());
         }
         out.extend_from_slice(&self.digest_after.to_bytes());
         out
@@ -115,11 +130,16 @@ impl Delta {
         for _ in 0..count {
             delta.removals.push(reader.fingerprint()?);
         }
-        delta.policy = match reader.u8()? {
-            0 => None,
-            1 => Some(Policy::read(&mut reader)?),
-            _ => return Err(DecodeError::Invalid("policy flag")),
-        };
+        let follows = reader.u8()?;
+        if follows & !(HAS_POLICY | HAS_VERIFICATION) != 0 {
+            return Err(DecodeError::Invalid("policy flags"));
+        }
+        if follows & HAS_POLICY != 0 {
+            delta.policy = Some(Policy::read(&mut reader)?);
+        }
+        if follows & HAS_VERIFICATION != 0 {
+            delta.verification = Some(Arc::new(VersionedPolicy::read(&mut reader)?));
+        }
         delta.digest_after = Digest::from_bytes(reader.array()?);
         reader.finish()?;
         delta.validate()?;

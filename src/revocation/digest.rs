@@ -13,6 +13,7 @@ use super::fingerprint::{Fingerprint, SetKey};
 use super::policy::Policy;
 use super::selector::Shape;
 use super::time::Minute;
+use super::verification::VersionedPolicy;
 
 const DOMAIN: &[u8] = b"rescind/digest/1\0";
 
@@ -80,6 +81,15 @@ impl Digest {
     pub fn of_policy(key: &SetKey, policy: &Policy) -> Self {
         let mut bytes = vec![4];
         bytes.extend_from_slice(&policy.encode());
+        Self(key.hash128(DOMAIN, &bytes))
+    }
+
+    /// The part of the verification policy: 5 ‖ its encoding; nothing when there is none.
+    #[must_use]
+    pub fn of_verification(key: &SetKey, verification: Option<&VersionedPolicy>) -> Self {
+        let Some(verification) = verification else { return Self::default() };
+        let mut bytes = vec![5];
+        bytes.extend_from_slice(&verification.encode());
         Self(key.hash128(DOMAIN, &bytes))
     }
 }

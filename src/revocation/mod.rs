@@ -54,7 +54,7 @@ pub use snapshot::{
 };
 pub use time::{Cutoff, Minute, UnixMillis, UnixSeconds};
 pub use verdict::{Hit, UnknownCause, Verdict};
-pub use verification::VerificationPolicy;
+pub use verification::{VerificationPolicy, VersionedPolicy};
 
 /// The most shapes that may be active at once.
 pub const SHAPES_MAX: usize = 32;

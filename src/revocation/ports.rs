@@ -20,7 +20,6 @@ pub use propagation::{
     MemberChoice, NotAuthority, PROPAGATION_WAIT_MAX, Propagates, Propagation, PropagationError, SUBSCRIBERS_PAGE_MAX,
     SubscriberPage, SubscriberRow,
 };
-pub use verification::{VerificationPolicies, VersionedPolicy};
 
 use std::future::Future;
 use std::pin::Pin;
@@ -36,6 +35,8 @@ use super::set::Finding;
 use super::time::{Cutoff, Minute, UnixMillis, UnixSeconds};
 use super::verdict::{UnknownCause, Verdict};
 use super::{Digest, Hit};
+
+pub use verification::{POLICY_SOURCE_BYTES_MAX, POLICY_VERSIONS_KEPT, VerificationPolicies};
 
 pub use operate::{AcceptLossError, BACKUP_CHUNK_BYTES, BackupPart, BackupParts, OperateError, Operates};
 

@@ -45,6 +45,7 @@ use super::position::Revision;
 use super::selector::Shape;
 use super::sync::{ArcSwap, AtomicU64, Mutex, Ordering, RwLock};
 use super::time::Minute;
+use super::verification::VersionedPolicy;
 use shapes::PreparedShape;
 
 /// The live revocations of one epoch, as readers share them.
@@ -69,6 +70,7 @@ struct View {
     shapes: Arc<[PreparedShape]>,
     floor: Minute,
     policy: Policy,
+    verification: Option<Arc<VersionedPolicy>>,
 }
 
 /// A revision with what is true of the set at it; all of one moment.
@@ -129,6 +131,12 @@ impl RevocationSet {
     #[must_use]
     pub fn policy(&self) -> Policy {
         self.view.load().policy
+    }
+
+    /// The verification policy; `None`: there is none. Checks of revocation do not depend on it.
+    #[must_use]
+    pub fn verification(&self) -> Option<Arc<VersionedPolicy>> {
+        self.view.load().verification.clone()
     }
 
     /// The active shapes, sorted.

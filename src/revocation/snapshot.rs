@@ -7,7 +7,8 @@
 //! Does no I/O, and does not sign: the caller signs the SHA-256.
 //!
 //! # Format (little-endian)
-//! - Header: u64 revision ‖ u32 floor ‖ policy ‖ u8 count ‖ shapes ‖ u64 entries ‖ u32 chunks ‖ u128 digest.
+//! - Header: u64 revision ‖ u32 floor ‖ policy ‖ u8 count ‖ shapes ‖ u64 entries ‖ u32 chunks ‖ u128 digest ‖
+//!   the verification policy, unless there is none.
 //! - Chunk: per entry 16 B fingerprint ‖ u64 packed entry ‖ its exceptions, if its flag says so; at most
 //!   [`CHUNK_BYTES_MAX`], with a CRC-32C beside it.
 //! - SHA-256 over the header and the SHA-256 over all chunks.
@@ -22,6 +23,8 @@ mod load;
 
 #[cfg(test)]
 mod tests;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -39,6 +42,7 @@ use super::policy::Policy;
 use super::position::Revision;
 use super::selector::Shape;
 use super::time::Minute;
+use super::verification::VersionedPolicy;
 
 /// The largest chunk, in bytes: small enough to go between deltas without delaying them, large enough that framing costs
 /// nothing.
@@ -55,6 +59,8 @@ pub struct SnapshotState {
     pub policy: Policy,
     /// The active shapes, sorted.
     pub shapes: Vec<Shape>,
+    /// The verification policy; `None`: there is none.
+    pub verification: Option<Arc<VersionedPolicy>>,
 }
 
 /// What a snapshot says of itself.
@@ -165,6 +171,9 @@ impl SnapshotHeader {
         out.extend_from_slice(&self.entries.to_le_bytes());
         out.extend_from_slice(&self.chunks.to_le_bytes());
         out.extend_from_slice(&self.digest.to_bytes());
+        if let Some(verification) = &self.state.verification {
+            out.extend_from_slice(&verification.encode());
+        }
         out
     }
 
@@ -182,12 +191,15 @@ impl SnapshotHeader {
             return Err(DecodeError::TooMany { what: "shapes", limit: SHAPES_MAX });
         }
         let shapes = (0..count).map(|_| reader.shape()).collect::<Result<Vec<_>, _>>()?;
-        let header = Self {
-            state: SnapshotState { revision, floor, policy, shapes },
+        let mut header = Self {
+            state: SnapshotState { revision, floor, policy, shapes, verification: None },
             entries: reader.u64()?,
             chunks: reader.u32()?,
             digest: Digest::from_bytes(reader.array()?),
         };
+        if reader.remaining() > 0 {
+            header.state.verification = Some(Arc::new(VersionedPolicy::read(&mut reader)?));
+        }
         reader.finish()?;
         header.validate()?;
         Ok(header)

@@ -12,9 +12,11 @@ mod encoding;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod versioned;
 
 pub use encoding::VERIFICATION_BYTES_MAX;
 pub use rules::{VerificationError, is_key_url};
+pub use versioned::VersionedPolicy;
 
 /// The most issuers.
 pub const ISSUERS_MAX: usize = 64;

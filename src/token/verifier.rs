@@ -17,8 +17,8 @@ use super::decision::{Allowed, Decision, Denied, Reason, Unclear};
 use super::keys::KeyRing;
 use super::verify::{Refused, Rules, Verified, claimed_issuer, judge_verified, verify};
 use crate::clock::Clock;
-use crate::revocation::ports::{Checks, VerificationPolicies, VersionedPolicy};
-use crate::revocation::verification::RouteClass;
+use crate::revocation::ports::{Checks, VerificationPolicies};
+use crate::revocation::verification::{RouteClass, VersionedPolicy};
 use crate::revocation::{Claims, UnixSeconds, Verdict};
 
 /// How long a token waits for keys that are not known yet.
@@ -91,7 +91,7 @@ impl Verifier {
     /// The policy in force.
     #[must_use]
     pub fn policy(&self) -> Option<Arc<VersionedPolicy>> {
-        let current = self.policies.verification()?;
+        let current = self.policies.current()?;
         // Whoever comes first has the keys of new issuers fetched.
         if self.followed.swap(current.version, Ordering::AcqRel) != current.version {
             self.keys.follow(&current.policy);

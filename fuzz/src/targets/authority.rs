@@ -160,7 +160,13 @@ impl Authority {
     pub fn snapshot(&self, revision: Revision) -> Vec<ToSubscriber> {
         let commit = self.at(revision);
         let shapes = if revision.0 == 0 { Vec::new() } else { vec![selector(0).shape()] };
-        let state = SnapshotState { revision, floor: commit.floor, policy: *self.writer.policy(), shapes };
+        let state = SnapshotState {
+            revision,
+            floor: commit.floor,
+            policy: *self.writer.policy(),
+            shapes,
+            verification: self.writer.verification().cloned(),
+        };
         let mut builder = SnapshotBuilder::new(&set_key(), state);
         for fingerprint in commit.live.keys() {
             let entry = SnapshotEntry { fingerprint: *fingerprint, entry: entry(), exceptions: Vec::new() };

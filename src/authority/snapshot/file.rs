@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
@@ -19,6 +20,7 @@ use crate::journal::{encode_credential, read_credential};
 use crate::revocation::ports::Credential;
 use crate::revocation::{
     Chain, DecodeError, Digest, Epoch, Fingerprint, Minute, Policy, Reader, Revision, SHAPES_MAX, Shape, UnixMillis,
+    VersionedPolicy,
 };
 
 const MAGIC: &[u8; 16] = b"rescind-snapshot";
@@ -54,6 +56,8 @@ pub struct Header {
     pub policy: Policy,
     /// The active shapes, sorted.
     pub shapes: Vec<Shape>,
+    /// The verification policy; `None`: there is none.
+    pub verification: Option<Arc<VersionedPolicy>>,
 }
 
 /// Why a file is not a snapshot that can be used.
@@ -369,6 +373,7 @@ impl Header {
             source_time: UnixMillis(0),
             policy: Policy::default(),
             shapes: Vec::new(),
+            verification: None,
         }
     }
 
@@ -385,6 +390,9 @@ impl Header {
         out.extend_from_slice(&self.policy.encode());
         out.push(self.shapes.len() as u8);
         self.shapes.iter().for_each(|shape| shape.encode(&mut out));
+        if let Some(verification) = &self.verification {
+            out.extend_from_slice(&verification.encode());
+        }
         out
     }
 
@@ -400,12 +408,16 @@ impl Header {
             source_time: UnixMillis(reader.u64()?),
             policy: Policy::read(&mut reader)?,
             shapes: Vec::new(),
+            verification: None,
         };
         let shapes = usize::from(reader.u8()?);
         if shapes > SHAPES_MAX {
             return Err(DecodeError::TooMany { what: "shapes", limit: SHAPES_MAX });
         }
         header.shapes = (0..shapes).map(|_| reader.shape()).collect::<Result<_, _>>()?;
+        if reader.remaining() > 0 {
+            header.verification = Some(Arc::new(VersionedPolicy::read(&mut reader)?));
+        }
         reader.finish()?;
         if !header.shapes.is_sorted_by(|a, b| a < b) {
             return Err(DecodeError::Invalid("shapes are not sorted and unique"));

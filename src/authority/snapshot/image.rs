@@ -21,7 +21,13 @@ impl Packer {
     /// Begins the image of the state that `header` speaks of.
     pub fn new(key: &SetKey, header: &Header) -> Self {
         let Header { revision, floor, policy, .. } = *header;
-        let state = SnapshotState { revision, floor, policy, shapes: header.shapes.clone() };
+        let state = SnapshotState {
+            revision,
+            floor,
+            policy,
+            shapes: header.shapes.clone(),
+            verification: header.verification.clone(),
+        };
         Self {
             builder: SnapshotBuilder::new(key, state),
             chunks: Vec::new(),

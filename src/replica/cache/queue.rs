@@ -176,7 +176,8 @@ mod tests {
     fn swap(revision: u64, residue: Option<u64>) -> Swap {
         let (key, revision) = (SetKey::new([1; 16]), Revision(revision));
         let floor = Minute::from_bits(1);
-        let state = SnapshotState { revision, floor, policy: Policy::default(), shapes: Vec::new() };
+        let state =
+            SnapshotState { revision, floor, policy: Policy::default(), shapes: Vec::new(), verification: None };
         let built = SnapshotBuilder::new(&key, state).finish();
         let end = SnapshotEnd {
             revision,

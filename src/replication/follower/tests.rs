@@ -162,6 +162,7 @@ impl Authority {
             floor: self.writer.floor(),
             policy: *self.writer.policy(),
             shapes: self.writer.shapes().to_vec(),
+            verification: self.writer.verification().cloned(),
         };
         let mut builder = SnapshotBuilder::new(&self.key, state);
         for (fingerprint, entry) in &self.live {

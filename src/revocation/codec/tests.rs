@@ -5,11 +5,12 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::revocation::arbitrary::{any_entry, any_shape, key, minute};
+use crate::revocation::arbitrary::{any_entry, any_shape, any_verification, key, minute};
 use crate::revocation::{
     Delta, Digest, LifetimePolicy, Policy, Revision, SnapshotBuilder, SnapshotChunk, SnapshotEntry, SnapshotHeader,
     SnapshotState, UnixMillis, WhenStale,
 };
+use std::sync::Arc;
 use std::time::Duration;
 
 fn any_fingerprint() -> impl Strategy<Value = Fingerprint> {
@@ -36,9 +37,10 @@ fn any_delta() -> impl Strategy<Value = Delta> {
     let shapes = || btree_set(any_shape(), 0..4);
     let upserts = btree_map(any_fingerprint(), any_entry(), 0..12);
     let removals = btree_set(any_fingerprint(), 0..6);
-    let rest = (any::<u64>(), any::<u64>(), prop::option::of(any_policy()), any::<[u8; 16]>());
+    let verification = prop::option::of(any_verification().prop_map(Arc::new));
+    let rest = (any::<u64>(), any::<u64>(), prop::option::of(any_policy()), verification, any::<[u8; 16]>());
     (shapes(), shapes(), upserts, removals, rest).prop_map(|(added, retired, upserts, removals, rest)| {
-        let (revision, source_time, policy, digest) = rest;
+        let (revision, source_time, policy, verification, digest) = rest;
         let extended = upserts.values().filter(|entry| !entry.exceptions.is_empty());
         Delta {
             shapes_added: added.into_iter().collect(),
@@ -47,6 +49,7 @@ fn any_delta() -> impl Strategy<Value = Delta> {
             removals: removals.into_iter().filter(|removal| !upserts.contains_key(removal)).collect(),
             upserts: upserts.iter().map(|(fingerprint, entry)| (*fingerprint, entry.packed())).collect(),
             policy,
+            verification,
             digest_after: Digest::from_bytes(digest),
             ..Delta::empty(Revision(revision), UnixMillis(source_time), minute(7))
         }
@@ -54,11 +57,14 @@ fn any_delta() -> impl Strategy<Value = Delta> {
 }
 
 fn any_state() -> impl Strategy<Value = SnapshotState> {
-    (any::<u64>(), any_policy(), btree_set(any_shape(), 0..6)).prop_map(|(revision, policy, shapes)| SnapshotState {
+    let verification = prop::option::of(any_verification().prop_map(Arc::new));
+    let parts = (any::<u64>(), any_policy(), btree_set(any_shape(), 0..6), verification);
+    parts.prop_map(|(revision, policy, shapes, verification)| SnapshotState {
         revision: Revision(revision),
         floor: minute(3),
         policy,
         shapes: shapes.into_iter().collect(),
+        verification,
     })
 }
 
@@ -147,5 +153,24 @@ proptest! {
         let _ = Policy::decode(&bytes);
         let _ = Shape::decode(&mut &bytes[..]);
         let _ = SnapshotChunk::new(0, bytes.into()).entries().unwrap().collect::<Result<Vec<_>, _>>();
+    }
+}
+
+#[test]
+fn a_verification_policy_follows_the_bytes_that_were_always_there() {
+    let before = Delta::empty(Revision(7), UnixMillis(9), minute(1));
+    let after =
+        Delta { verification: Some(Arc::new(crate::revocation::arbitrary::verification(3, 5))), ..before.clone() };
+    let (short, long) = (before.encode(), after.encode());
+    let flags = short.len() - 17;
+    assert_eq!((short[flags], long[flags]), (0, 2));
+    assert_eq!(short[..flags], long[..flags]);
+    let policy = b"\x03\0\0\0\0\0\0\0\x15\0\0\0\0\0\x01\0\x07\0class-5\0\0\0\0\0\0\0\0";
+    assert_eq!(long[flags + 1..long.len() - 16], policy[..]);
+    assert_eq!((Delta::decode(&short), Delta::decode(&long)), (Ok(before), Ok(after)));
+    for flag in 4..=255 {
+        let mut other = short.clone();
+        other[flags] = flag;
+        assert_eq!(Delta::decode(&other), Err(DecodeError::Invalid("policy flags")), "{flag}");
     }
 }

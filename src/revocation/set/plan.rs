@@ -87,6 +87,14 @@ pub enum StageError {
         /// How many there would be.
         given: usize,
     },
+    /// The version of its verification policy does not follow the one in force.
+    #[error("version {given} of the verification policy does not follow {current}")]
+    VerificationVersion {
+        /// The version in force; 0: there is none.
+        current: u64,
+        /// The delta's.
+        given: u64,
+    },
     /// The state after it is not the one that its author had.
     #[error("revision {revision} ends with another digest than its author's")]
     DigestMismatch {
@@ -107,6 +115,12 @@ impl<'d> Plan<'d> {
         delta.validate()?;
         if delta.floor < writer.floor() || delta.floor == Minute::NEVER {
             return Err(StageError::Floor { current: writer.floor(), given: delta.floor });
+        }
+        if let Some(given) = delta.verification.as_ref().map(|verification| verification.version) {
+            let current = writer.verification().map_or(0, |verification| verification.version);
+            if current.checked_add(1) != Some(given) {
+                return Err(StageError::VerificationVersion { current, given });
+            }
         }
         let shapes = shapes_after(writer.shapes(), delta)?;
         let steps = steps(writer, delta);
@@ -190,7 +204,11 @@ fn digest_after(writer: &SetWriter, delta: &Delta, shapes: Option<&[Shape]>, ste
     let key = writer.key();
     let shapes = shapes.map_or(writer.shapes_digest(), |shapes| digest_of_shapes(key, shapes));
     let policy = delta.policy.map_or(writer.policy_digest(), |policy| Digest::of_policy(key, &policy));
-    entries.digest.plus(shapes).plus(policy).plus(Digest::of_floor(key, delta.floor))
+    let verification = match &delta.verification {
+        Some(verification) => Digest::of_verification(key, Some(verification)),
+        None => writer.verification_digest(),
+    };
+    entries.digest.plus(shapes).plus(policy).plus(verification).plus(Digest::of_floor(key, delta.floor))
 }
 
 pub(super) fn digest_of_shapes(key: &SetKey, shapes: &[Shape]) -> Digest {

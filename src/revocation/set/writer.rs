@@ -19,6 +19,7 @@ use crate::revocation::policy::Policy;
 use crate::revocation::position::Revision;
 use crate::revocation::selector::Shape;
 use crate::revocation::time::Minute;
+use crate::revocation::verification::VersionedPolicy;
 
 /// The most shapes a diverged set keeps. An honest authority has at most [`crate::revocation::SHAPES_MAX`] at a time;
 /// the union of several of its states has more, a hostile relay's must still end somewhere.
@@ -34,6 +35,8 @@ pub struct SetWriter {
     floor: Minute,
     policy: Policy,
     policy_digest: Digest,
+    verification: Option<Arc<VersionedPolicy>>,
+    verification_digest: Digest,
     shapes: Vec<Shape>,
     shapes_digest: Digest,
     ledger: Ledger,
@@ -98,7 +101,7 @@ impl SetWriter {
     }
 
     /// Takes over what a delta revokes, and nothing that it takes back: for a set that no longer equals the authority's.
-    /// Entries merge by maximum; removals, floor, policy and shapes retired are withheld, the revision stays. The digest
+    /// Entries merge by maximum; removals, floor, policies and shapes retired are withheld, the revision stays. The digest
     /// afterwards is that of the union, which nobody else has.
     ///
     /// # Errors
@@ -168,7 +171,8 @@ impl SetWriter {
     #[must_use]
     pub fn digest(&self) -> Digest {
         let floor = Digest::of_floor(self.key(), self.floor);
-        self.ledger.live().digest.plus(self.shapes_digest).plus(self.policy_digest).plus(floor)
+        let policies = self.policy_digest.plus(self.verification_digest);
+        self.ledger.live().digest.plus(self.shapes_digest).plus(policies).plus(floor)
     }
 
     /// How many entries are live.
@@ -195,6 +199,12 @@ impl SetWriter {
         &self.policy
     }
 
+    /// The verification policy; `None`: there is none.
+    #[must_use]
+    pub fn verification(&self) -> Option<&Arc<VersionedPolicy>> {
+        self.verification.as_ref()
+    }
+
     /// The active shapes, sorted.
     #[must_use]
     pub fn shapes(&self) -> &[Shape] {
@@ -211,7 +221,7 @@ impl SetWriter {
     pub(in crate::revocation) fn with_capacity(key: SetKey, policy: Policy, floor: Minute, entries: usize) -> Self {
         let filter = Arc::new(Filter::with_capacity(filter_keys_for(entries as u64)));
         let policy_digest = Digest::of_policy(&key, &policy);
-        let view = View { filter: Arc::clone(&filter), shapes: Arc::new([]), floor, policy };
+        let view = View { filter: Arc::clone(&filter), shapes: Arc::new([]), floor, policy, verification: None };
         let (revision, digest) = (Revision(0), Digest::default());
         let stamp = Stamp { revision, digest, entries: 0, floor, latest_expiry: Minute::default() };
         let writer = Self {
@@ -220,6 +230,8 @@ impl SetWriter {
             floor,
             policy,
             policy_digest,
+            verification: None,
+            verification_digest: Digest::default(),
             shapes: Vec::new(),
             shapes_digest: Digest::default(),
             ledger: Ledger::default(),
@@ -246,7 +258,15 @@ impl SetWriter {
     }
 
     /// Ends the loading of a set that nobody reads yet.
-    pub(in crate::revocation) fn finish_load(&mut self, revision: Revision, shapes: Vec<Shape>) {
+    pub(in crate::revocation) fn finish_load(
+        &mut self,
+        revision: Revision,
+        shapes: Vec<Shape>,
+        verification: Option<Arc<VersionedPolicy>>,
+    ) {
+        if let Some(verification) = verification {
+            self.adopt_verification(&verification);
+        }
         self.show_shapes(&shapes);
         self.adopt_shapes(shapes);
         self.revision = revision;
@@ -263,6 +283,10 @@ impl SetWriter {
 
     pub(super) fn policy_digest(&self) -> Digest {
         self.policy_digest
+    }
+
+    pub(super) fn verification_digest(&self) -> Digest {
+        self.verification_digest
     }
 
     pub(super) fn find_live(&self, fingerprint: Fingerprint) -> Option<Found> {
@@ -328,7 +352,13 @@ impl SetWriter {
         self.shapes = shapes;
     }
 
-    /// The last steps of a revision: shapes retired, floor, policy, and the revision itself.
+    fn adopt_verification(&mut self, verification: &Arc<VersionedPolicy>) {
+        self.verification_digest = Digest::of_verification(self.key(), Some(verification));
+        self.verification = Some(Arc::clone(verification));
+        self.set.change_view(|view| view.verification = Some(Arc::clone(verification)));
+    }
+
+    /// The last steps of a revision: shapes retired, floor, policies, and the revision itself.
     fn conclude(&mut self, delta: &Delta, shapes: Option<Vec<Shape>>) {
         if let Some(shapes) = shapes {
             if !delta.shapes_retired.is_empty() {
@@ -345,6 +375,9 @@ impl SetWriter {
             self.ledger.move_floor(delta.floor);
             let (floor, policy) = (self.floor, self.policy);
             self.set.change_view(|view| (view.floor, view.policy) = (floor, policy));
+        }
+        if let Some(verification) = &delta.verification {
+            self.adopt_verification(verification);
         }
         self.revision = delta.revision;
         self.set.publish(self.stamp());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::iter::Peekable;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -65,6 +66,9 @@ impl SnapshotChanges {
         self.state.revision = delta.revision;
         self.state.floor = delta.floor;
         self.state.policy = delta.policy.unwrap_or(self.state.policy);
+        if let Some(verification) = &delta.verification {
+            self.state.verification = Some(Arc::clone(verification));
+        }
         self.state.shapes.retain(|shape| !delta.shapes_retired.contains(shape));
         self.state.shapes.extend_from_slice(&delta.shapes_added);
         self.state.shapes.sort_unstable();
@@ -153,6 +157,7 @@ impl SnapshotBuilder {
     pub fn new(key: &SetKey, state: SnapshotState) -> Self {
         let shapes = state.shapes.iter().fold(Digest::default(), |sum, shape| sum.plus(Digest::of_shape(key, shape)));
         let digest = shapes.plus(Digest::of_floor(key, state.floor)).plus(Digest::of_policy(key, &state.policy));
+        let digest = digest.plus(Digest::of_verification(key, state.verification.as_deref()));
         Self {
             key: key.clone(),
             state,

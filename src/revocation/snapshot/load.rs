@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{SnapshotChunk, SnapshotError, SnapshotHeader};
+use super::{SnapshotChunk, SnapshotError, SnapshotHeader, SnapshotState};
 use crate::revocation::codec::DecodeError;
 use crate::revocation::fingerprint::{Fingerprint, SetKey};
 use crate::revocation::set::{RevocationSet, SetWriter};
@@ -98,7 +98,8 @@ impl SetBuilder {
         if self.header.sha256(self.hash) != sha256 {
             return Err(SnapshotError::HashMismatch);
         }
-        self.writer.finish_load(self.header.state.revision, self.header.state.shapes);
+        let SnapshotState { revision, shapes, verification, .. } = self.header.state;
+        self.writer.finish_load(revision, shapes, verification);
         if self.writer.digest() != self.header.digest {
             return Err(SnapshotError::DigestMismatch);
         }

@@ -13,7 +13,13 @@ fn entry(n: u64, expiry: Minute) -> SnapshotEntry {
 
 fn state() -> SnapshotState {
     let shape = Selector::new([("sub", "x")], TestedClaim::Iat).unwrap().shape();
-    SnapshotState { revision: Revision(7), floor: minute(3), policy: Policy::default(), shapes: vec![shape] }
+    SnapshotState {
+        revision: Revision(7),
+        floor: minute(3),
+        policy: Policy::default(),
+        shapes: vec![shape],
+        verification: None,
+    }
 }
 
 /// Three chunks of live entries; every tenth given has expired.

@@ -3,7 +3,7 @@ use parking_lot::Mutex;
 use super::*;
 use crate::clock::ManualTime;
 use crate::revocation::VerificationPolicy;
-use crate::revocation::ports::Answer;
+use crate::revocation::ports::{Answer, Pending};
 use crate::revocation::verification::KeySource;
 use crate::revocation::{Cutoff, Hit, Position, Revision, Selector, TestedClaim, UnixMillis, UnknownCause};
 use crate::token::KeySet;
@@ -20,8 +20,12 @@ struct Told {
 }
 
 impl VerificationPolicies for Told {
-    fn verification(&self) -> Option<Arc<VersionedPolicy>> {
+    fn current(&self) -> Option<Arc<VersionedPolicy>> {
         self.policy.lock().clone()
+    }
+
+    fn changed(&self, _: Option<Arc<VersionedPolicy>>) -> Pending<'_, Option<Arc<VersionedPolicy>>> {
+        Box::pin(std::future::pending())
     }
 }
 

@@ -237,6 +237,7 @@ fn a_snapshot_that_is_always_about_to_end_is_given_up() {
         floor: authority.writer.floor(),
         policy: Policy::default(),
         shapes: authority.writer.shapes().to_vec(),
+        verification: None,
     };
     let header = SnapshotHeader { state, entries: 10_000, chunks: 10_000, digest: Digest::default() };
     let begin = SnapshotBegin {

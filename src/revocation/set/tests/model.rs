@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::revocation::arbitrary::{Token, any_entry, selectors, spared};
+use crate::revocation::arbitrary::{Token, any_entry, selectors, spared, verification};
 
 /// What a revision does.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub(super) enum Step {
     Upsert(Selector, Entry),
     Remove(Selector),
     Advance(u32),
+    /// Applies a verification policy, the last one in a revision counts.
+    Verify(u8),
 }
 
 /// Up to six steps, one revision.
@@ -23,6 +25,7 @@ pub(super) fn any_revision() -> impl Strategy<Value = Vec<Step>> {
         6 => (select(selectors()), any_entry()).prop_map(|(selector, entry)| Step::Upsert(selector, entry)),
         2 => select(selectors()).prop_map(Step::Remove),
         1 => (0..3u32).prop_map(Step::Advance),
+        1 => any::<u8>().prop_map(Step::Verify),
     ];
     vec(step, 0..6)
 }
@@ -32,12 +35,14 @@ pub(super) struct Model {
     entries: BTreeMap<Fingerprint, (Selector, Entry)>,
     floor: u32,
     shapes: Vec<Shape>,
+    verification: Option<Arc<VersionedPolicy>>,
 }
 
 impl Model {
     /// Makes the steps of one revision, here and as a delta.
     pub(super) fn advance(&mut self, writer: &SetWriter, steps: &[Step]) -> Delta {
         let mut change = Change::next(writer);
+        let version = self.verification.as_ref().map_or(1, |now| now.version + 1);
         for step in steps {
             match step {
                 Step::Upsert(selector, entry) => {
@@ -51,6 +56,10 @@ impl Model {
                     self.entries.remove(&fingerprint);
                 }
                 Step::Advance(minutes) => self.floor += minutes,
+                Step::Verify(number) => {
+                    self.verification = Some(Arc::new(verification(version, *number)));
+                    change.0.verification.clone_from(&self.verification);
+                }
             }
         }
         let floor = minute(self.floor);
@@ -90,7 +99,12 @@ impl Model {
         let entries = self.entries.iter().map(|(f, (_, e))| Digest::of_entry(&key(), *f, e.packed(), &e.exceptions));
         let shapes = self.shapes.iter().map(|shape| Digest::of_shape(&key(), shape));
         let rest = [Digest::of_floor(&key(), minute(self.floor)), Digest::of_policy(&key(), &Policy::default())];
-        entries.chain(shapes).chain(rest).fold(Digest::default(), Digest::plus)
+        let verification = Digest::of_verification(&key(), self.verification.as_deref());
+        entries.chain(shapes).chain(rest).fold(verification, Digest::plus)
+    }
+
+    pub(super) fn verification(&self) -> Option<&Arc<VersionedPolicy>> {
+        self.verification.as_ref()
     }
 
     pub(super) fn entries(&self) -> &BTreeMap<Fingerprint, (Selector, Entry)> {

@@ -16,6 +16,7 @@ fn check_equal(writer: &SetWriter, model: &Model, tokens: &[crate::revocation::a
     assert_eq!(writer.shapes(), model.shapes());
     assert_eq!(set.shapes(), model.shapes());
     assert_eq!(set.stamp(), writer.stamp());
+    assert_eq!(set.verification().as_ref(), model.verification());
     for selector in selectors() {
         let fingerprint = key().fingerprint(&selector);
         assert_eq!(writer.entry(fingerprint).as_ref(), model.entries().get(&fingerprint).map(|(_, entry)| entry));
@@ -63,6 +64,7 @@ fn state_of(writer: &SetWriter) -> SnapshotState {
         floor: writer.floor(),
         policy: *writer.policy(),
         shapes: writer.shapes().to_vec(),
+        verification: writer.verification().cloned(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a delta must be to be applied, and what applying leaves behind.
 
 use super::*;
+use crate::revocation::arbitrary::verification;
 use crate::revocation::{DecodeError, SHAPES_MAX};
 
 fn refusal(writer: &SetWriter, change: Change) -> StageError {
@@ -34,6 +35,27 @@ fn shape_table_and_delta_must_agree() {
     let one_more = Change::next(&writer).add(shape(99));
     assert_eq!(refusal(&writer, one_more), StageError::TooManyShapes { limit: SHAPES_MAX, given: SHAPES_MAX + 1 });
     let _ = Change::next(&writer).add(shape(99)).retire(shape(0)).install(&mut writer);
+}
+
+#[test]
+fn versions_of_the_verification_policy_leave_no_gap() {
+    let (mut writer, set) = empty();
+    let with = |writer: &SetWriter, version| {
+        let mut change = Change::next(writer);
+        change.0.verification = Some(Arc::new(verification(version, 1)));
+        change
+    };
+    let refused = |current, given| StageError::VerificationVersion { current, given };
+    assert_eq!(refusal(&writer, with(&writer, 2)), refused(0, 2));
+    let applied = with(&writer, 1).install(&mut writer);
+    assert!(!applied.weakened, "checks of revocation do not depend on it");
+    let _ = Change::next(&writer).floor(minute(2)).install(&mut writer);
+    assert_eq!(set.verification().map(|now| now.version), Some(1), "it stays until the next one");
+    for given in [0, 1, 3, u64::MAX] {
+        assert_eq!(refusal(&writer, with(&writer, given)), refused(1, given));
+    }
+    let _ = with(&writer, 2).install(&mut writer);
+    assert_eq!(set.verification().map(|now| now.version), Some(2));
 }
 
 #[test]
@@ -154,7 +176,7 @@ fn a_set_that_is_loaded_grows_with_what_comes() {
         let fingerprint = key().fingerprint(&selector(&[("sub", &n.to_string())]));
         writer.load(fingerprint, forever().packed(), &[]);
     }
-    writer.finish_load(Revision(1), vec![shape]);
+    writer.finish_load(Revision(1), vec![shape], None);
     let set = Arc::clone(writer.set());
     let hits = |from: u32, to: u32| {
         (from..to)

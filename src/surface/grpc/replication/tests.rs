@@ -55,7 +55,13 @@ fn hub_over(epoch: Epoch, ancestors: Vec<Ancestor>, options: hub::Options, histo
         oldest: Revision(1),
     };
     let hub = Hub::new(options, start, clock, Arc::new(GrpcEncoder), history);
-    let state = SnapshotState { revision: Revision(0), floor, policy: Policy::default(), shapes: Vec::new() };
+    let state = SnapshotState {
+        revision: Revision(0),
+        floor,
+        policy: Policy::default(),
+        shapes: Vec::new(),
+        verification: None,
+    };
     let built = SnapshotBuilder::new(&key, state).finish();
     let (header, sha256, source_time) = (built.header, built.sha256, UnixMillis(9));
     hub.prepare(&Image { header, chunks: Vec::new(), sha256, chain: Chain::default(), source_time }).unwrap();
