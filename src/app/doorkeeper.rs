@@ -77,7 +77,7 @@ impl Doorkeeper {
         };
         let (credentials, changes) = kept.map(|kept| (kept.credentials, kept.changes)).unzip();
         let options = Options { principals, requests_per_second: doorway.requests_per_second };
-        let access = Access::open(options, credentials, clock.clone())?;
+        let access = Access::open(options, credentials, None, clock.clone())?;
         let denials = Arc::new(match doorway.denied_file {
             Some(path) => Denials::written(&path, clock)?,
             None => Denials::default(),

@@ -12,9 +12,9 @@ use crate::config::{AgentConfig, ServerConfig, TlsConfig, render_duration};
 use crate::revocation::{LifetimePolicy, WhenStale};
 use crate::security::on_one_line;
 use crate::security::principals::Principals;
-use crate::security::tls::ServerTls;
+use crate::security::tls::{ClientFiles, ServerTls};
 use crate::surface::http::render_time;
-use crate::surface::{self, Bounds};
+use crate::surface::{self, Bounds, oauth};
 use crate::telemetry::LogFormat;
 
 #[derive(Debug, Args)]
@@ -69,6 +69,7 @@ fn agent_fields(config: &AgentConfig) -> Vec<(&'static str, String)> {
         principals: _,
         denied_file,
         requests_per_second,
+        issuer_files,
         cache_dir,
         name,
         public_key,
@@ -77,7 +78,7 @@ fn agent_fields(config: &AgentConfig) -> Vec<(&'static str, String)> {
         lifetime_policy: lifetimes,
         override_policy,
         max_entries,
-        surface: surface::Options { issuers, hosts, unknown_status, bounds, insecure, tls: _, data_dir: _ },
+        surface: surface::Options { issuers, hosts, unknown_status, bounds, oauth, insecure, tls: _, data_dir: _ },
         log,
     } = config;
     let upstreams: Vec<String> = upstreams.iter().map(ToString::to_string).collect();
@@ -107,9 +108,19 @@ fn agent_fields(config: &AgentConfig) -> Vec<(&'static str, String)> {
         ("server.hosts", list(hosts)),
         ("server.unknown_status", unknown_status.as_u16().to_string()),
     ];
+    fields.extend(tokens(issuer_files, oauth));
     fields.extend(limits(bounds));
     fields.push(("log.format", log_format(*log).to_owned()));
     fields
+}
+
+fn tokens(issuer_files: &ClientFiles, oauth: &oauth::Options) -> [(&'static str, String); 3] {
+    let oauth::Options { public_url, class, by_certificate: _ } = oauth;
+    [
+        ("verification.ca", file_or(issuer_files.authorities.as_deref(), "those that the system trusts")),
+        ("oauth.public_url", public_url.as_ref().map_or("none: no metadata".to_owned(), ToString::to_string)),
+        ("oauth.class", class.clone().unwrap_or_else(|| "none: what every class asks".to_owned())),
+    ]
 }
 
 fn limits(bounds: &Bounds) -> [(&'static str, String); 5] {
@@ -193,6 +204,7 @@ fn fields(config: &ServerConfig) -> Vec<(&'static str, String)> {
         principals: _,
         denied_file,
         requests_per_second,
+        issuer_files,
         data_dir,
         policy,
         audit_retention,
@@ -223,6 +235,7 @@ fn fields(config: &ServerConfig) -> Vec<(&'static str, String)> {
         ("journal.audit_retention", render_duration(*audit_retention)),
         ("journal.snapshot_bytes_min", snapshot_bytes_min.to_string()),
     ];
+    fields.extend(tokens(issuer_files, &surface.oauth));
     fields.extend(limits(&surface.bounds));
     fields.push(("log.format", log_format(*log).to_owned()));
     fields

@@ -27,6 +27,9 @@ pub enum Call {
     ListCredentials,
     RevokeCredential,
     ExportJournal,
+    Introspect,
+    RevokeToken,
+    ServerMetadata,
     Health,
     Reflection,
 }
@@ -48,10 +51,12 @@ pub enum Need {
 struct Row(Call, &'static [&'static str], Need);
 
 /// The busiest first.
-const TABLE: [Row; 19] = [
+const TABLE: [Row; 22] = [
     Row(Call::CheckToken, &["/rescind.v1.CheckService/CheckToken", "/v1/check"], Need::Role(Role::Check)),
     Row(Call::CheckTokens, &["/rescind.v1.CheckService/CheckTokens"], Need::Role(Role::Check)),
+    Row(Call::Introspect, &["/oauth2/introspect"], Need::Role(Role::Introspect)),
     Row(Call::Revoke, &["/rescind.v1.RevocationService/Revoke", "/v1/revocations"], Need::Role(Role::Revoke)),
+    Row(Call::RevokeToken, &["/oauth2/revoke"], Need::Role(Role::Revoke)),
     Row(Call::AwaitPropagation, &["/rescind.v1.RevocationService/AwaitPropagation"], Need::Role(Role::Revoke)),
     Row(
         Call::Reinstate,
@@ -74,6 +79,7 @@ const TABLE: [Row; 19] = [
     Row(Call::ListCredentials, &["/rescind.v1.AdminService/ListCredentials"], Need::Role(Role::Admin)),
     Row(Call::RevokeCredential, &["/rescind.v1.AdminService/RevokeCredential"], Need::Role(Role::Admin)),
     Row(Call::ExportJournal, &["/rescind.v1.AdminService/ExportJournal"], Need::Role(Role::Peer)),
+    Row(Call::ServerMetadata, &["/.well-known/oauth-authorization-server"], Need::Nothing),
     Row(Call::Health, &["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"], Need::Nothing),
     Row(
         Call::Reflection,
@@ -108,6 +114,13 @@ impl Call {
     /// Every path, with its call.
     pub fn paths() -> impl Iterator<Item = (&'static str, Self)> {
         TABLE.iter().flat_map(|row| row.1.iter().map(|path| (*path, row.0)))
+    }
+
+    /// Whether it is one of an OAuth authorization server's, whose clients may prove who they are by HTTP Basic and are
+    /// answered with OAuth's errors.
+    #[must_use]
+    pub fn is_oauth(self) -> bool {
+        matches!(self, Self::Introspect | Self::RevokeToken | Self::ServerMetadata)
     }
 
     fn row(self) -> Option<&'static Row> {

@@ -23,9 +23,10 @@ impl Class {
     pub(in crate::surface) fn of(path: &str) -> Self {
         let (service, method) = path.rsplit_once('/').unwrap_or_default();
         match (service, method) {
-            ("/rescind.v1.CheckService", _) | ("/v1", "check") => Self::Check,
+            ("/rescind.v1.CheckService", _) | ("/v1", "check") | ("/oauth2", "introspect") => Self::Check,
             ("/rescind.v1.RevocationService", "Revoke" | "Reinstate" | "AwaitPropagation")
             | ("/v1", "revocations" | "revocations:reinstate")
+            | ("/oauth2", "revoke")
             | ("/rescind.v1.AdminService", "AcceptLoss" | "Forget" | "CreateCredential" | "RevokeCredential") => {
                 Self::Write
             }
@@ -63,6 +64,9 @@ mod tests {
             ("/rescind.v1.CheckService/CheckToken", Check),
             ("/rescind.v1.CheckService/CheckTokens", Check),
             ("/v1/check", Check),
+            ("/oauth2/introspect", Check),
+            ("/oauth2/revoke", Write),
+            ("/.well-known/oauth-authorization-server", Background),
             ("/rescind.v1.RevocationService/Revoke", Write),
             ("/v1/revocations", Write),
             ("/v1/revocations:reinstate", Write),
