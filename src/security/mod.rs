@@ -17,6 +17,7 @@ mod client;
 pub mod credential;
 mod file;
 mod issuers;
+pub(crate) mod log_limit;
 #[cfg(feature = "server")]
 pub mod principals;
 #[cfg(feature = "server")]

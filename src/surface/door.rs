@@ -18,13 +18,13 @@ use super::asker::Asker;
 use super::connections::Proof;
 use super::guard::is_grpc;
 use super::http::{Problem, fallback};
-use super::log_limit::LogLimit;
 use super::oauth::{self, OAuthError};
 use super::peer::Peer;
 use crate::security::CertificateNames;
 use crate::security::access::{Access, Brought, Denial, Identity};
 use crate::security::audit::Denials;
 use crate::security::call::Call;
+use crate::security::log_limit::LogLimit;
 
 /// So much of what a refused caller sends, in bytes, is taken before he is answered, and for so long: over HTTP/2 there are
 /// clients (curl 7.88 among them) that lose an answer which overtakes their body.

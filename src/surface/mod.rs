@@ -22,7 +22,6 @@ mod guard;
 mod handshake;
 pub mod http;
 mod listener;
-mod log_limit;
 pub mod oauth;
 pub mod ops;
 pub(crate) mod parse;

@@ -9,8 +9,10 @@ mod tests;
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 
 use super::TokenParser;
 use super::decision::{Allowed, Decision, Denied, Reason, Unclear};
@@ -45,8 +47,15 @@ pub struct Verifier {
     checks: Arc<dyn Checks>,
     keys: KeyRing,
     clock: Clock,
-    /// The version that `keys` follows.
-    followed: Arc<AtomicU64>,
+    followed: Arc<Followed>,
+}
+
+/// The policy that the keys follow. Told apart by where it lies: after a restore another one can have the same version.
+#[derive(Default)]
+struct Followed {
+    policy: ArcSwapOption<VersionedPolicy>,
+    /// Held while the keys are turned to another policy. Before the lock of [`KeyRing::follow`].
+    turn: Mutex<()>,
 }
 
 thread_local! {
@@ -92,9 +101,16 @@ impl Verifier {
     #[must_use]
     pub fn policy(&self) -> Option<Arc<VersionedPolicy>> {
         let current = self.policies.current()?;
-        // Whoever comes first has the keys of new issuers fetched.
-        if self.followed.swap(current.version, Ordering::AcqRel) != current.version {
+        if self.followed.is(&current) { Some(current) } else { self.follow() }
+    }
+
+    /// Whoever comes first has the keys of new issuers fetched. One at a time, so that an earlier policy never comes last.
+    fn follow(&self) -> Option<Arc<VersionedPolicy>> {
+        let _turn = self.followed.turn.lock();
+        let current = self.policies.current()?;
+        if !self.followed.is(&current) {
             self.keys.follow(&current.policy);
+            self.followed.policy.store(Some(Arc::clone(&current)));
         }
         Some(current)
     }
@@ -173,6 +189,12 @@ impl Verifier {
 
     fn now(&self) -> UnixSeconds {
         UnixSeconds(self.clock.wall().0 / 1000)
+    }
+}
+
+impl Followed {
+    fn is(&self, policy: &Arc<VersionedPolicy>) -> bool {
+        self.policy.load().as_ref().is_some_and(|followed| Arc::ptr_eq(followed, policy))
     }
 }
 

@@ -22,8 +22,8 @@ use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::http;
-use super::log_limit::LogLimit;
 use super::reason::{DOMAIN, OVERLOADED, RETRY_DELAY};
+use crate::security::log_limit::LogLimit;
 use arriving::Ticket;
 
 pub use class::CLASSES;

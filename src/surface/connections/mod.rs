@@ -24,8 +24,8 @@ use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::handshake::HandshakeFailure;
-use super::log_limit::LogLimit;
 use super::peer::Peer;
+use crate::security::log_limit::LogLimit;
 use table::{Displaced, Refused, Table};
 
 pub use proof::{Proof, TooManyConnections};

@@ -191,6 +191,20 @@ async fn a_new_policy_holds_from_the_next_token_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_keys_are_those_of_the_policy_even_if_its_number_was_there_before() {
+    let key = TestKey::new("k1");
+    let (told, verifier) = bench(&key);
+    assert_eq!(reason(&verifier, Bearer::Token(&key.token("")), "open").await, "allowed");
+    // As after a restore: another history counts on from where the copy was made.
+    let other = TestKey::new("k1");
+    let policy =
+        VerificationPolicy::new(vec![issuer(KeySource::Inline(other.set()))], vec![class("open", &[])]).unwrap();
+    *told.policy.lock() = Some(Arc::new(VersionedPolicy { version: 1, policy }));
+    assert_eq!(reason(&verifier, Bearer::Token(&key.token("")), "open").await, "401 signature");
+    assert_eq!(reason(&verifier, Bearer::Token(&other.token("")), "open").await, "allowed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_proxy_verified_is_judged_and_checked_without_its_signature() {
     let key = TestKey::new("k1");
     let (told, verifier) = bench(&key);

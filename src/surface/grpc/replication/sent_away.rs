@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::replication::frames::GoAwayReason;
-use crate::surface::log_limit::LogLimit;
+use crate::security::log_limit::LogLimit;
 
 /// Subscribers that the server sent away or cut since it began, by reason.
 #[derive(Debug, Default)]

@@ -12,7 +12,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 
 /// At most 20 lines in 10 s.
 #[derive(Debug, Default)]
-pub(super) struct LogLimit(Mutex<Logged>);
+pub(crate) struct LogLimit(Mutex<Logged>);
 
 #[derive(Debug, Default)]
 struct Logged {
@@ -24,7 +24,7 @@ struct Logged {
 
 impl LogLimit {
     /// Whether there is room for a line, and how many were left out before it.
-    pub(super) fn admit(&self) -> Option<u64> {
+    pub(crate) fn admit(&self) -> Option<u64> {
         let now = Instant::now();
         let mut logged = self.0.lock();
         if logged.since.is_none_or(|since| now.duration_since(since) >= WINDOW) {
