@@ -12,9 +12,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use super::doorkeeper::{DoorError, Doorkeeper, Doorway};
+use super::doorkeeper::{self, DoorError, Doorkeeper, Doorway};
 use super::front::{Front, lacks, stop_on_signal};
 use super::hardening::forbid_dumps;
+use super::issuers::Issuers;
 use super::metered::metered;
 use super::reload::Hangups;
 use crate::clock::{BootTime, Clock};
@@ -80,7 +81,7 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
         requests_per_second: config.requests_per_second,
         denied_file: config.denied_file.clone(),
     };
-    let keeper = Doorkeeper::open(doorway, None, Clock::system())?;
+    doorkeeper::check(config.principals.as_deref()).map_err(DoorError::from)?;
     let clock = Clock::system();
     let tls =
         config.tls.as_ref().map(|tls| ServerTls::load(tls.files.clone(), clock.clone())).transpose()?.map(Arc::new);
@@ -122,9 +123,11 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
         clock: clock.clone(),
         started,
     });
+    let issuers = Issuers::trusting(config.issuer_files.clone(), clock.clone());
+    let keeper = Doorkeeper::open(doorway, None, issuers.tokens(replica.clone()), clock.clone())?;
     let refusing = Arc::new(Refusing(current));
     let node = Node {
-        checks: replica,
+        checks: replica.clone(),
         writes: refusing.clone(),
         finds: refusing.clone(),
         reports: reports.clone(),
@@ -136,7 +139,10 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
     let subscriptions = subscribe_service(Arc::clone(&relay)).guarded();
     let routes = Routes::new(subscriptions.clone());
     let options = surface::Options { tls: tls.is_some(), ..config.surface.clone() };
-    let surface = Surface::behind(keeper.door.clone(), metered(node, &metrics, &clock), &options, routes);
+    let node = metered(node, &metrics, &clock);
+    let verifying = issuers.verifier(replica, node.checks.clone());
+    let node = Node { verifier: Some(verifying.verifier.clone()), ..node };
+    let surface = Surface::behind(keeper.door.clone(), node, &options, routes);
     let shown = (!security.files().is_empty()).then_some(security as Arc<dyn Watched>);
     let watched = tls.into_iter().map(|tls| tls as Arc<dyn Watched>).chain(keeper.watched()).chain(shown).collect();
     let reloading = hangups.watch(watched);
