@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::path::Path;
+use std::sync::Arc;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
@@ -111,12 +112,14 @@ pub fn rewrite_authority_snapshot(path: &Path, other: &Path) -> Result<(u64, u64
     while let Some(row) = reader.row()? {
         rows.push(row);
     }
-    let Tail { requests, credentials } = reader.finish()?;
+    let Tail { requests, credentials, policies } = reader.finish()?;
     let counts = (rows.len() as u64, requests.len() as u64, credentials.len() as u64);
     let mut writer = SnapshotWriter::create(other, &header)?;
     rows.iter().try_for_each(|row| writer.row(row))?;
     writer.requests(requests.into_iter())?;
-    writer.finish(&credentials.into_iter().map(|credential| (credential.id, credential.into())).collect())?;
+    let kept = credentials.into_iter().map(|credential| (credential.id, credential.into())).collect();
+    let policies: Vec<_> = policies.into_iter().map(Arc::new).collect();
+    writer.finish(&kept, &policies)?;
     Ok(counts)
 }
 
@@ -172,7 +175,7 @@ pub fn write_authority_snapshot(
         created_at: time,
         created_by: "sample".to_owned(),
     };
-    writer.finish(&[(credential.id, credential.into())].into_iter().collect())
+    writer.finish(&[(credential.id, credential.into())].into_iter().collect(), &[])
 }
 
 /// What a replica's cache directory holds; nothing of it is verified.

@@ -36,7 +36,7 @@ pub use registry::{Awaiting, SubscriberStatus};
 pub use snapshots::OfferError;
 
 use crate::clock::Clock;
-use crate::replication::frames::{DeltaFrame, Heartbeat, NodeId, PROTOCOL, ToSubscriber};
+use crate::replication::frames::{DeltaFrame, Heartbeat, NodeId, PROTOCOL_SIGNED, ToSubscriber};
 use crate::replication::signature::{Signature, Statement};
 use crate::replication::source::{HistoryError, Members, Origin};
 use crate::replication::{FrameEncoder, FramedLog, Lineage, LogEntry, LogError, LogPoint, Moment, Signer};
@@ -88,6 +88,8 @@ pub struct Start {
     pub point: LogPoint,
     /// The policy there.
     pub policy: Policy,
+    /// Whether a verification policy is part of the state there.
+    pub has_verification: bool,
     /// The first revision that the history has.
     pub oldest: Revision,
 }
@@ -140,6 +142,7 @@ pub struct Hub {
 struct State {
     log: FramedLog,
     policy: Policy,
+    has_verification: bool,
     stated: Stated,
 }
 
@@ -175,17 +178,18 @@ impl Hub {
         };
         let stated = Stated { source_time: now.wall, age: Duration::ZERO, at: now.boot };
         let (log, oldest) = (FramedLog::new(start.point, options.log_bytes_max), start.oldest);
-        Self::build(options, origin, log, start.policy, stated, Some(start.signer), oldest, clock, encoder, history)
+        let policies = (start.policy, start.has_verification);
+        Self::build(options, origin, log, policies, stated, Some(start.signer), oldest, clock, encoder, history)
     }
 
     /// A hub that passes on what the authority signed: it goes on from the snapshot at `point`, which
-    /// [`Hub::take_signed`] is given next. Nothing is kept behind the shared log.
+    /// [`Hub::take_signed`] is given next, with the logged policy there and whether there is a verification policy. Nothing is kept behind the shared log.
     #[must_use]
     pub fn relaying(
         options: Options,
         origin: Origin,
         point: LogPoint,
-        policy: Policy,
+        policies: (Policy, bool),
         clock: Clock,
         encoder: Arc<dyn FrameEncoder>,
     ) -> Arc<Self> {
@@ -194,7 +198,7 @@ impl Hub {
         let log = FramedLog::new(point, options.log_bytes_max);
         // Behind the log there is nothing.
         let oldest = Revision(u64::MAX);
-        Self::build(options, origin, log, policy, stated, None, oldest, clock, encoder, Arc::new(NoHistory))
+        Self::build(options, origin, log, policies, stated, None, oldest, clock, encoder, Arc::new(NoHistory))
     }
 
     #[allow(clippy::too_many_arguments, reason = "the two constructors above are what callers see")]
@@ -202,7 +206,7 @@ impl Hub {
         options: Options,
         origin: Origin,
         log: FramedLog,
-        policy: Policy,
+        (policy, has_verification): (Policy, bool),
         stated: Stated,
         signer: Option<Signer>,
         oldest: Revision,
@@ -219,7 +223,7 @@ impl Hub {
             encoder,
             history,
             oldest: AtomicU64::new(oldest.0),
-            state: RwLock::new(State { log, policy, stated }),
+            state: RwLock::new(State { log, policy, has_verification, stated }),
             snapshots: Mutex::new(Snapshots::default()),
             path: RwLock::default(),
             registry,
@@ -252,12 +256,12 @@ impl Hub {
         age: Option<Duration>,
     ) -> Result<(), LogError> {
         let point = published.point();
-        let Published { source_time, policy, canonical, .. } = published;
+        let Published { source_time, policy, has_verification, canonical, .. } = published;
         let frame = self.encoder.encode(&ToSubscriber::Delta(DeltaFrame { canonical, signature, ack_now }));
         let at = self.clock.boot().0;
         let mut state = self.state.write();
         state.log.push(LogEntry { point, frame })?;
-        state.policy = policy;
+        (state.policy, state.has_verification) = (policy, has_verification);
         // Only what is signed states a time.
         if let Some(age) = age.filter(|_| signature.is_some()) {
             state.stated = Stated { source_time, age, at };
@@ -419,7 +423,7 @@ impl Hub {
     /// What is signed about a point of the log.
     fn statement(&self, point: &LogPoint, source_time: UnixMillis) -> Statement {
         Statement {
-            protocol: PROTOCOL,
+            protocol: PROTOCOL_SIGNED,
             epoch: self.origin.epoch,
             revision: point.revision,
             digest: point.digest,

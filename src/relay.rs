@@ -179,7 +179,8 @@ impl Relay {
         let (clock, encoder) = (self.clock.clone(), Arc::clone(&self.encoder));
         let snapshot = &provenance.snapshot;
         let policy = snapshot.header.state.policy;
-        let hub = Hub::relaying(self.options, origin, snapshot.point(), policy, clock, encoder);
+        let policies = (policy, snapshot.header.state.verification.is_some());
+        let hub = Hub::relaying(self.options, origin, snapshot.point(), policies, clock, encoder);
         self.below.set_logged(&policy);
         hub.set_members(self.below.seats(descent.epoch.id));
         if let Err(error) = hub.take_signed(snapshot) {
@@ -290,6 +291,7 @@ fn extend(hub: &Hub, deltas: &[KeptDelta], age: Option<Duration>) -> bool {
             source_time: delta.source_time,
             floor: delta.point.floor,
             policy: delta.policy,
+            has_verification: delta.has_verification,
             canonical: delta.canonical.clone(),
             digest: delta.point.digest,
             chain: delta.point.chain,

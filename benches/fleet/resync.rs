@@ -90,6 +90,7 @@ impl Origin {
             signer: Signer::from_seed(&[3; 32]),
             point,
             policy: Policy::default(),
+            has_verification: false,
             oldest: Revision(revision + 1),
         };
         let hub = Hub::new(hub::Options::default(), start, Clock::system(), Arc::new(GrpcEncoder), Arc::new(NoHistory));

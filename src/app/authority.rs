@@ -165,6 +165,7 @@ fn hub_of(recovered: &Recovered, clock: &Clock) -> Result<Arc<Hub>, ServeError> 
             floor: state.floor(),
         },
         policy: state.policy(),
+        has_verification: state.policies().version() > 0,
         oldest,
     };
     let history = Arc::new(JournalHistory::new(reader, HISTORY_RECORDS_MAX));

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::credentials;
 use super::decide::{Answer, Decide, Group, ResolvedReinstate};
 use super::lifetimes::Times;
+use super::policies::{self, Decision};
 use super::publish::{Commit, Publish};
 use super::requests::REMEMBERED_FOR;
 use super::snapshot::{Overlay, Snapshotter};
@@ -31,8 +32,8 @@ use crate::journal::{
     AppendError, Body, CredentialAction, CredentialChange, Durable, Journal, JournalReader, PruneLimits, Record,
 };
 use crate::revocation::ports::{
-    AcceptLossError, AuditHead, Caller, CredentialError, REQUEST_ITEMS_MAX, ReinstateReply, RevokeReply, RevokeRequest,
-    WriteError,
+    AcceptLossError, ApplyPolicy, AuditHead, Caller, CredentialError, PolicyApplied, PolicyError, REQUEST_ITEMS_MAX,
+    ReinstateReply, RevokeReply, RevokeRequest, WriteError,
 };
 use crate::revocation::{Minute, Policy, Position, Rebuild, Revision};
 
@@ -61,6 +62,8 @@ pub enum Work {
     AcceptLoss(Caller, u64, oneshot::Sender<Result<Position, AcceptLossError>>),
     /// Let credentials come or go; who wants it.
     Credentials(Caller, CredentialAction, credentials::Answer),
+    /// Put a verification policy in force.
+    Verification(Box<ApplyPolicy>, policies::Answer),
     /// End, after everything before it in the queue.
     Stop,
 }
@@ -140,6 +143,9 @@ impl Committer {
                 Work::Credentials(caller, action, answer) => {
                     let _ = answer.send(self.change_credentials(caller, action));
                 }
+                Work::Verification(request, answer) => {
+                    let _ = answer.send(self.apply_policy(*request));
+                }
                 Work::Revoke(..) | Work::Reinstate(..) => next = self.commit_group(work),
             }
         }
@@ -195,6 +201,35 @@ impl Committer {
         Ok(self.commit(transition, Body::Credentials(change))?)
     }
 
+    /// A record of its own.
+    fn apply_policy(&mut self, request: ApplyPolicy) -> Result<PolicyApplied, PolicyError> {
+        let moment = self.observe();
+        let dry_run = request.dry_run;
+        let applied = match self.state.policies().decide(request, moment.wall)? {
+            Decision::Unchanged(version) => {
+                let position = (!dry_run).then(|| self.head());
+                return Ok(PolicyApplied { position, version, unchanged: true });
+            }
+            Decision::Apply(applied) => applied,
+        };
+        let version = applied.policy.version;
+        if dry_run {
+            return Ok(PolicyApplied { position: None, version, unchanged: false });
+        }
+        let floor = self.keeper.floor(moment, self.state.floor(), &self.state.policy());
+        let mut stage = Stage::new(&self.state, moment.wall, floor);
+        stage.verification(Arc::clone(&applied));
+        let transition = stage.finish().map_err(|error| WriteError::Unavailable(format!("internal: {error}")))?;
+        tracing::info!(
+            version,
+            actor = applied.principal,
+            reverts_to = applied.reverts_to,
+            "the verification policy changes"
+        );
+        let position = self.commit(transition, Body::Verification(applied))?;
+        Ok(PolicyApplied { position: Some(position), version, unchanged: false })
+    }
+
     /// Decides `first` and whatever else has gathered, as one revision. Says what cannot be part of it.
     fn commit_group(&mut self, first: Work) -> Option<Work> {
         let moment = self.observe();
@@ -212,7 +247,7 @@ impl Committer {
             match work {
                 Work::Revoke(request, answer) => decide.revoke(&mut stage, &mut group, request, answer, &self.state),
                 Work::Reinstate(request, answer) => decide.reinstate(&mut stage, &mut group, request, answer),
-                work @ (Work::AcceptLoss(..) | Work::Credentials(..) | Work::Stop) => {
+                work @ (Work::AcceptLoss(..) | Work::Credentials(..) | Work::Verification(..) | Work::Stop) => {
                     apart = Some(work);
                     break;
                 }
@@ -282,6 +317,7 @@ impl Committer {
             source_time: delta.source_time,
             floor: delta.floor,
             policy: self.state.policy(),
+            has_verification: self.state.policies().version() > 0,
             canonical: Bytes::copy_from_slice(&transition.canonical),
             digest: delta.digest_after,
             chain: transition.chain,

@@ -24,8 +24,8 @@ use super::snapshot::{self, Snapshotter};
 use super::vitals::Vitals;
 use crate::journal::{CredentialAction, Identity, Journal, JournalReader, Record, create_private_folder};
 use crate::revocation::ports::{
-    AcceptLossError, Caller, Credential, CredentialError, ReinstateReply, ReinstateRequest, RevokeReply, RevokeRequest,
-    WriteError,
+    AcceptLossError, AppliedPolicy, ApplyPolicy, Caller, Credential, CredentialError, PolicyApplied, PolicyError,
+    ReinstateReply, ReinstateRequest, RevokeReply, RevokeRequest, WriteError,
 };
 use crate::revocation::{Position, Rebuild, RevocationSet, UnixMillis};
 
@@ -107,6 +107,22 @@ impl ManualAuthority {
         let (answer, mut decided) = oneshot::channel();
         self.committer.step(Some(Work::Credentials(caller, action, answer)));
         decided.try_recv().map_err(|_| gone())?
+    }
+
+    /// Puts a verification policy in force: does one round of the commit thread for it.
+    ///
+    /// # Errors
+    /// When it is not accepted, or not known to be durable.
+    pub fn apply_policy(&mut self, request: ApplyPolicy) -> Result<PolicyApplied, PolicyError> {
+        let (answer, mut decided) = oneshot::channel();
+        self.committer.step(Some(Work::Verification(Box::new(request), answer)));
+        decided.try_recv().map_err(|_| gone())?
+    }
+
+    /// The last verification policies, the oldest first.
+    #[must_use]
+    pub fn policies(&self) -> Vec<Arc<AppliedPolicy>> {
+        self.committer.state.policies().kept().to_vec()
     }
 
     /// The credentials that are neither revoked nor expired, by name and id.

@@ -23,6 +23,7 @@ mod lookup;
 pub mod manual;
 pub mod members;
 mod objections;
+pub mod policies;
 mod preview;
 pub mod propagation;
 mod publish;

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::clock::{BootTime, Clock};
 use crate::journal::index::{self, QueryError};
@@ -25,6 +25,7 @@ use super::credentials::CredentialView;
 use super::decide::{Decided, ResolvedReinstate};
 use super::export::Exports;
 use super::lookup;
+use super::policies::KeptPolicies;
 use super::publish::Publish;
 use super::recovery::Recovered;
 use super::requests::Remembered;
@@ -49,6 +50,7 @@ pub struct Authority {
     started: BootTime,
     identity: Identity,
     pub(super) credentials: Arc<CredentialView>,
+    pub(super) policies: watch::Receiver<KeptPolicies>,
     backups: Backups,
     exports: Exports,
     public_key: [u8; 32],
@@ -93,6 +95,7 @@ impl Authority {
             exports,
             identity: recovered.identity().clone(),
             credentials: Arc::clone(recovered.state.credentials().view()),
+            policies: recovered.state.policies().view(),
             public_key,
             thread: Mutex::new(None),
         };

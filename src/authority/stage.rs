@@ -5,9 +5,10 @@
 //! delta and into what the authority keeps behind it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::journal::{Action, Body, CredentialChange, Extension, Reinstatement, Request, Revocation};
-use crate::revocation::ports::WriteError;
+use crate::revocation::ports::{AppliedPolicy, WriteError};
 use crate::revocation::{
     CHANGES_MAX, Delta, Entry, Fingerprint, Minute, Policy, RevocationId, SHAPES_MAX, Selector, Shape, StageError,
     UnixMillis,
@@ -33,6 +34,7 @@ pub struct Stage<'a> {
     request_count: u32,
     policy: Option<Policy>,
     credentials: Option<CredentialChange>,
+    verification: Option<Arc<AppliedPolicy>>,
 }
 
 struct Touched {
@@ -68,6 +70,7 @@ impl<'a> Stage<'a> {
             request_count: 0,
             policy: None,
             credentials: None,
+            verification: None,
         }
     }
 
@@ -160,6 +163,11 @@ impl<'a> Stage<'a> {
         self.credentials = Some(change);
     }
 
+    /// Applies a verification policy. Replicas hold what it says, not who applied it.
+    pub fn verification(&mut self, applied: Arc<AppliedPolicy>) {
+        self.verification = Some(applied);
+    }
+
     /// Gives a live revocation a later expiry, because a lifetime was raised.
     pub fn extend(&mut self, extension: &Extension) {
         let fingerprint = self.state.key().fingerprint(&extension.selector);
@@ -185,6 +193,7 @@ impl<'a> Stage<'a> {
             Body::Policy { policy, .. } => self.policy(*policy),
             Body::Extend(extensions) => extensions.iter().for_each(|extension| self.extend(extension)),
             Body::Credentials(change) => self.credentials(change.clone()),
+            Body::Verification(applied) => self.verification(Arc::clone(applied)),
             Body::Requests(requests) => {
                 for request in requests {
                     self.request(request);
@@ -219,9 +228,10 @@ impl<'a> Stage<'a> {
         }
         (delta.shapes_added, delta.shapes_retired) = self.state.shapes().preview(&shapes, self.floor);
         delta.policy = self.policy;
+        delta.verification = self.verification.as_ref().map(|applied| Arc::clone(&applied.policy));
         let (delta, canonical, chain) = self.state.seal(delta)?;
-        let Self { requests, credentials, .. } = self;
-        Ok(Transition { delta, canonical, chain, rows, shapes, requests, credentials })
+        let Self { requests, credentials, verification, .. } = self;
+        Ok(Transition { delta, canonical, chain, rows, shapes, requests, credentials, verification })
     }
 
     /// The state that the revision is decided on.

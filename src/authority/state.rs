@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::journal::{CredentialChange, Record, Revocation, accepted_by};
+use crate::revocation::ports::AppliedPolicy;
 use crate::revocation::{
     Ancestor, Chain, Delta, Digest, Entry, Epoch, Fingerprint, Minute, Policy, Rebuild, Revision, RevocationId,
     RevocationSet, SetKey, SetWriter, Shape, StageError, UnixMillis,
@@ -14,6 +15,7 @@ use crate::revocation::{
 
 use super::credentials::CredentialTable;
 use super::ledger::{ByFingerprint, Live, Place};
+use super::policies::PolicyTable;
 use super::requests::{Remembered, RequestKey, RequestWindow};
 use super::shapes::{ShapeChanges, ShapeTable};
 use super::snapshot::Header;
@@ -29,6 +31,7 @@ pub struct State {
     shapes: ShapeTable,
     requests: RequestWindow,
     credentials: CredentialTable,
+    policies: PolicyTable,
     chain: Chain,
     /// The latest time any record stated.
     highest_time: UnixMillis,
@@ -47,6 +50,8 @@ pub struct Behind {
     pub requests: RequestWindow,
     /// The credentials that are neither revoked nor expired.
     pub credentials: CredentialTable,
+    /// The last verification policies.
+    pub policies: PolicyTable,
     /// The chain at the set's revision.
     pub chain: Chain,
     /// The latest time any record stated.
@@ -72,6 +77,8 @@ pub struct Transition {
     pub requests: Vec<(RequestKey, Remembered)>,
     /// What happens to credentials.
     pub credentials: Option<CredentialChange>,
+    /// The verification policy that comes in force.
+    pub verification: Option<Arc<AppliedPolicy>>,
 }
 
 /// An entry and what stands behind it; `None`: it is gone.
@@ -110,9 +117,22 @@ impl State {
     /// The state that a snapshot holds.
     #[must_use]
     pub fn assemble(epoch: Epoch, writer: SetWriter, set: Arc<RevocationSet>, behind: Behind) -> Self {
-        let Behind { ledger, shapes, requests, credentials, chain, highest_time, source_time } = behind;
+        let Behind { ledger, shapes, requests, credentials, policies, chain, highest_time, source_time } = behind;
         let ancestors = Vec::new();
-        Self { epoch, ancestors, writer, set, ledger, shapes, requests, credentials, chain, highest_time, source_time }
+        Self {
+            epoch,
+            ancestors,
+            writer,
+            set,
+            ledger,
+            shapes,
+            requests,
+            credentials,
+            policies,
+            chain,
+            highest_time,
+            source_time,
+        }
     }
 
     /// The same state in a history that descends from these epochs, the parent first.
@@ -193,6 +213,12 @@ impl State {
         &self.credentials
     }
 
+    /// The last verification policies.
+    #[must_use]
+    pub fn policies(&self) -> &PolicyTable {
+        &self.policies
+    }
+
     /// Shows the credentials to other threads from now on.
     pub fn serve_credentials(&mut self) {
         self.credentials.serve();
@@ -258,6 +284,9 @@ impl State {
             self.requests.remember(*key, *request, delta.source_time);
         }
         self.credentials.apply(transition.credentials.as_ref(), delta.floor);
+        if let Some(applied) = &transition.verification {
+            self.policies.apply(applied);
+        }
         self.chain = transition.chain;
         self.highest_time = self.highest_time.max(delta.source_time);
         self.source_time = delta.source_time;

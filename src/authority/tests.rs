@@ -6,5 +6,6 @@ mod credentials;
 mod durable;
 mod guarded;
 mod model;
+mod policies;
 mod restored;
 mod upgraded;

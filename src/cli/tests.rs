@@ -358,7 +358,7 @@ async fn an_export_that_breaks_off_says_where_to_go_on() {
         before = link(&before, record.revision, &bytes);
         ExportedRecord { checksum: before, bytes }
     });
-    let head = Position { epoch: [1; 16], revision: Revision(11) };
+    let head = Position { epoch: [1; 16], revision: Revision(12) };
     let begin = ExportPart::Begin { head, generation: 1, ancestors: Vec::new() };
     let first = ExportPart::Records(records.by_ref().take(5).collect());
     let rest = ExportPart::Records(records.collect());

@@ -31,6 +31,10 @@ impl Source for Hub {
         }
     }
 
+    fn has_verification(&self) -> bool {
+        self.state.read().has_verification
+    }
+
     fn oldest(&self) -> Revision {
         Hub::oldest(self)
     }

@@ -16,6 +16,8 @@ pub struct Published {
     pub floor: Minute,
     /// The logged policy after it.
     pub policy: Policy,
+    /// Whether a verification policy is part of the state after it.
+    pub has_verification: bool,
     /// Its canonical delta.
     pub canonical: Bytes,
     /// The digest after it.

@@ -52,6 +52,7 @@ fn hub_with(options: Options) -> (Arc<Hub>, Arc<ManualTime>) {
         signer: Signer::from_seed(&[3; 32]),
         point,
         policy: Policy::default(),
+        has_verification: false,
         oldest: Revision(1),
     };
     let clock = Clock::manual(Arc::clone(&time));
@@ -68,6 +69,7 @@ fn published(revision: u64) -> Published {
         source_time: UnixMillis(1_700_000_000_000 + revision),
         floor: Minute::from_bits(7),
         policy: Policy::default(),
+        has_verification: false,
         canonical: Bytes::from(format!("delta {revision}")),
         digest: Digest::from_bytes([revision as u8; 16]),
         chain: Chain([revision as u8; 32]),

@@ -1,11 +1,14 @@
 //! The bytes of a record (`docs/design/journal.md`): little-endian, length-prefixed, one way to write each record.
 
+use std::sync::Arc;
+
 use super::carried::Carried;
 use super::credential::CredentialChange;
 use super::record::{
     Action, Body, ExpiryBasis, Extension, PEER_BYTES_MAX, PRINCIPAL_BYTES_MAX, REASON_BYTES_MAX, RECORD_BYTES_MAX,
     REQUEST_ID_BYTES_MAX, REVOCATIONS_MAX, Record, RecordError, Reinstatement, Request, Revocation,
 };
+use super::verification::{encode_applied, read_applied};
 use crate::revocation::{
     CLAIMS_MAX, Chain, DecodeError, EXCEPTIONS_MAX, Mark, PackedEntry, Policy, Reader, Revision, RevocationId,
     Selector, TestedClaim, UnixMillis,
@@ -15,6 +18,8 @@ use crate::revocation::{
 const VERSION: u8 = 1;
 /// The version that knows of credentials, and from where a policy was changed.
 const VERSION_2: u8 = 2;
+/// The version that knows of verification policies.
+const VERSION_3: u8 = 3;
 /// The longest program version, in bytes.
 const BUILD_BYTES_MAX: usize = 255;
 /// The fewest bytes an encoded revocation, reinstatement, request or extension has, to judge a count by.
@@ -48,7 +53,7 @@ impl Record {
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let mut reader = Reader::new(bytes);
         let found = reader.u8()?;
-        if !(VERSION..=VERSION_2).contains(&found) {
+        if !(VERSION..=VERSION_3).contains(&found) {
             return Err(RecordError::Version(found));
         }
         let revision = Revision(reader.u64()?);
@@ -70,6 +75,7 @@ impl Record {
 
 fn version(body: &Body) -> u8 {
     match body {
+        Body::Verification(_) => VERSION_3,
         Body::Credentials(_) => VERSION_2,
         Body::Policy { peer, .. } if !peer.is_empty() => VERSION_2,
         Body::Start { .. } | Body::Tick | Body::Policy { .. } | Body::Requests(_) | Body::Extend(_) => VERSION,
@@ -140,6 +146,10 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) -> Result<(), RecordError> {
             out.push(5);
             change.encode(out)?;
         }
+        Body::Verification(applied) => {
+            out.push(6);
+            encode_applied(applied, out)?;
+        }
     }
     Ok(())
 }
@@ -177,6 +187,7 @@ fn read_body(reader: &mut Reader<'_>, version: u8) -> Result<Body, DecodeError> 
             Body::Extend(extensions.collect::<Result<_, DecodeError>>()?)
         }
         5 => Body::Credentials(CredentialChange::read(reader)?),
+        6 => Body::Verification(Arc::new(read_applied(reader)?)),
         _ => return Err(DecodeError::Invalid("record kind")),
     })
 }

@@ -10,7 +10,7 @@ use crate::revocation::{
 };
 
 /// The format that this program writes, and the latest it reads.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// What is fixed when a journal is created or restored. `Debug` hides the secrets, dropping wipes them.
 #[derive(Clone, Debug, PartialEq, Eq)]

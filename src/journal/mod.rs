@@ -36,6 +36,7 @@ pub mod memory;
 mod pruning;
 mod record;
 mod sqlite;
+mod verification;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +57,7 @@ pub use sqlite::{
     AuditError, Audited, Copied, EmbeddedJournal, HeldCredentials, JournalFile, Opened, Options, RestoreError,
     Restoring, copy_journal, copy_private,
 };
+pub use verification::{encode_applied, read_applied};
 
 use crate::revocation::{Minute, Position, Revision, RevocationId, UnixMillis};
 

@@ -83,7 +83,7 @@ impl Cut {
             Body::Requests(requests) => requests.iter().for_each(|request| self.note_undone(&request.action)),
             Body::Extend(extensions) => self.extended.extend_from_slice(extensions),
             // The snapshot behind which records may go holds policy and credentials.
-            Body::Start { .. } | Body::Tick | Body::Policy { .. } | Body::Credentials(_) => {}
+            Body::Start { .. } | Body::Tick | Body::Policy { .. } | Body::Credentials(_) | Body::Verification(_) => {}
         }
         self.last = Some(record);
     }

@@ -1,8 +1,10 @@
 //! What one revision wrote down: the accepted requests, in clear, and the delta they came to.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::credential::CredentialChange;
+use crate::revocation::ports::AppliedPolicy;
 use crate::revocation::{
     CHANGES_MAX, Chain, DecodeError, Mark, Minute, Policy, Revision, RevocationId, Selector, UnixMillis,
 };
@@ -60,6 +62,8 @@ pub enum Body {
     Extend(Vec<Extension>),
     /// Credentials came or went.
     Credentials(CredentialChange),
+    /// A verification policy was applied.
+    Verification(Arc<AppliedPolicy>),
 }
 
 /// One accepted request.

@@ -13,10 +13,17 @@ pub use roster::{ADDRESS_BYTES_MAX, About, PART_BYTES, PART_ITEMS_MAX, ROSTER_MA
 
 use super::lineage::Lineage;
 use super::signature::{PublicKey, Signature, Statement};
+use crate::revocation::verification::VERIFICATION_BYTES_MAX;
 use crate::revocation::{Chain, Digest, Epoch, Minute, Policy, Revision, SetKey, SnapshotChunk, UnixMillis, WhenStale};
 
-/// The protocol version that this build speaks.
-pub const PROTOCOL: u32 = 1;
+/// The newest protocol version that this build speaks.
+pub const PROTOCOL: u32 = 2;
+/// The oldest.
+pub const PROTOCOL_MIN: u32 = 1;
+/// The oldest in which a state with a verification policy can be told: whoever speaks none so new cannot read it.
+pub const PROTOCOL_OF_VERIFICATION: u32 = 2;
+/// The version that signatures state: that of what is signed, which has not changed since.
+pub const PROTOCOL_SIGNED: u32 = 1;
 /// The longest subscriber name, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
 /// The longest reason for reconnecting, and the longest detail of a [`GoAway`], in bytes.
@@ -29,8 +36,8 @@ pub const PATH_MAX: usize = 16;
 pub const LAGGARDS_MAX: usize = 16;
 /// The most chunks of one snapshot: a tebibyte, beyond any set.
 pub const CHUNKS_MAX: u32 = 1 << 22;
-/// The largest snapshot header, in bytes: 32 shapes of eight names of 128 bytes, and some fixed fields.
-pub const HEADER_BYTES_MAX: usize = 64 << 10;
+/// The largest snapshot header, in bytes: 32 shapes of eight names of 128 bytes, some fixed fields, and a verification policy.
+pub const HEADER_BYTES_MAX: usize = (64 << 10) + 12 + VERIFICATION_BYTES_MAX;
 /// The largest canonical delta, in bytes: 20,000 upserts with their exceptions fit, were each of the usual size.
 pub const DELTA_BYTES_MAX: usize = 16 << 20;
 /// The largest frame in either direction, encoded, in bytes.
@@ -94,7 +101,14 @@ pub struct ProtocolRange {
 
 impl ProtocolRange {
     /// What this build speaks.
-    pub const SPOKEN: Self = Self { min: PROTOCOL, max: PROTOCOL };
+    pub const SPOKEN: Self = Self { min: PROTOCOL_MIN, max: PROTOCOL };
+
+    /// The newest version that lies in both; `None` when they have none in common.
+    #[must_use]
+    pub fn common(&self, other: Self) -> Option<u32> {
+        let newest = self.max.min(other.max);
+        (newest >= self.min.max(other.min)).then_some(newest)
+    }
 
     /// Whether a version lies in it.
     #[must_use]

@@ -100,6 +100,8 @@ pub trait Source {
     fn path(&self) -> Vec<NodeId>;
     /// The end of the log.
     fn head(&self, now: Moment) -> Head;
+    /// Whether a verification policy is part of the state at the end of the log.
+    fn has_verification(&self) -> bool;
     /// The first revision that can be read one by one, from the log or the history.
     fn oldest(&self) -> Revision;
     /// The digest at a revision that the log still knows.

@@ -23,7 +23,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::frames::{
-    Ack, GoAway, GoAwayReason, Hello, REASON_BYTES_MAX, Role, Roster, SnapshotReason, ToServer, ToSubscriber,
+    Ack, GoAway, GoAwayReason, Hello, PROTOCOL, PROTOCOL_OF_VERIFICATION, REASON_BYTES_MAX, Role, Roster,
+    SnapshotReason, ToServer, ToSubscriber,
 };
 use super::log::Cursor;
 use super::moment::Moment;
@@ -69,6 +70,9 @@ impl Mode {
     }
 }
 
+/// What whoever cannot follow is told.
+const TOO_OLD: &str = "a verification policy is in force, which takes protocol 2: upgrade this subscriber";
+
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
@@ -105,6 +109,8 @@ pub struct Subscription {
     /// How many revisions of another epoch the subscriber had that this one has not.
     history_lost: u64,
     acked: Option<Ack>,
+    /// The newest protocol that it speaks.
+    speaks: u32,
     /// As it said.
     role: Role,
     roster: Option<Roster>,
@@ -162,6 +168,7 @@ impl Subscription {
             heard_at: now.boot,
             history_lost: 0,
             acked: None,
+            speaks: PROTOCOL,
             role: Role::Leaf,
             roster: None,
         }
@@ -212,6 +219,7 @@ impl Subscription {
             (Stage::Leaving(_) | Stage::Over(_), _) => {}
             (Stage::AwaitingHello { .. }, ToServer::Hello(hello)) => {
                 self.role = hello.role;
+                self.speaks = hello.protocol.max;
                 self.handle_hello(now, hello, source);
             }
             (Stage::AwaitingHello { .. }, ToServer::Ack(_)) => self.leave_malformed("an ack before hello"),
@@ -267,10 +275,22 @@ impl Subscription {
                 }
                 Stage::Over(_) => Some(Step::Close),
             };
+            // After it was taken from the source: what came with the policy is in no frame before it is known of.
+            if self.cannot_follow(source) {
+                self.begin_go_away(GoAwayReason::Protocol, TOO_OLD);
+                continue;
+            }
             if let Some(step) = step {
                 return step;
             }
         }
+    }
+
+    /// Whether what is served has come to hold what it could not read.
+    fn cannot_follow(&self, source: &dyn Source) -> bool {
+        self.speaks < PROTOCOL_OF_VERIFICATION
+            && !matches!(self.stage, Stage::AwaitingHello { .. } | Stage::Leaving(_) | Stage::Over(_))
+            && source.has_verification()
     }
 
     fn handle_ack(&mut self, now: Moment, ack: Ack) {

@@ -36,7 +36,10 @@ use super::time::{Cutoff, Minute, UnixMillis, UnixSeconds};
 use super::verdict::{UnknownCause, Verdict};
 use super::{Digest, Hit};
 
-pub use verification::{POLICY_SOURCE_BYTES_MAX, POLICY_VERSIONS_KEPT, VerificationPolicies};
+pub use verification::{
+    AppliedPolicy, ApplyPolicy, POLICY_LAGGARDS_NAMED, POLICY_SOURCE_BYTES_MAX, POLICY_VERSIONS_KEPT, Policies,
+    PolicyApplied, PolicyChoice, PolicyError, VerificationPolicies,
+};
 
 pub use operate::{AcceptLossError, BACKUP_CHUNK_BYTES, BackupPart, BackupParts, OperateError, Operates};
 

@@ -155,6 +155,7 @@ impl Authority {
                 floor: state.floor(),
             },
             policy: state.policy(),
+            has_verification: state.policies().version() > 0,
             oldest: self.reader.oldest()?,
         };
         let log_start = start.point.revision;

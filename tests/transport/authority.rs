@@ -109,6 +109,7 @@ impl Authority {
                 floor: state.floor(),
             },
             policy: state.policy(),
+            has_verification: state.policies().version() > 0,
             oldest: self.reader.oldest()?,
         };
         let options = hub::Options { log_bytes_max: LOG_BYTES_MAX, ..hub::Options::default() };

@@ -109,6 +109,10 @@ impl Source for HonestSource {
         Head { revision: point.revision, digest: point.digest, policy, source_time, source_age }
     }
 
+    fn has_verification(&self) -> bool {
+        false
+    }
+
     fn oldest(&self) -> Revision {
         self.oldest.min(self.log.borrow().base().next())
     }

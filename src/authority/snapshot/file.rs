@@ -1,10 +1,11 @@
 //! The authority's snapshot on disk: everything a restart needs to go on from one revision.
 //!
 //! Blocks of u32le length ‖ u32le CRC-32C ‖ bytes: the header, rows sorted by fingerprint, an empty block, remembered
-//! requests, an empty block, credentials by id, an empty block, the footer. The footer holds the counts and the SHA-256 of
+//! requests, an empty block, credentials by id, an empty block, verification policies by version, an empty block, the footer. The footer holds the counts and the SHA-256 of
 //! all bytes before it, so a file that was not written to its end is none. Written beside, synced, then renamed.
 //!
-//! Format 1 knew of no credentials, and has neither their section nor their count; it is read as holding none.
+//! Format 1 knew of no credentials, and has neither their section nor their count; it is read as holding none. So is
+//! format 2 of verification policies.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -16,8 +17,8 @@ use sha2::{Digest as _, Sha256};
 use super::rows::LiveRow;
 use crate::authority::credentials::Kept;
 use crate::authority::requests::{Remembered, RequestKey};
-use crate::journal::{encode_credential, read_credential};
-use crate::revocation::ports::Credential;
+use crate::journal::{encode_applied, encode_credential, read_applied, read_credential};
+use crate::revocation::ports::{AppliedPolicy, Credential, POLICY_VERSIONS_KEPT};
 use crate::revocation::{
     Chain, DecodeError, Digest, Epoch, Fingerprint, Minute, Policy, Reader, Revision, SHAPES_MAX, Shape, UnixMillis,
     VersionedPolicy,
@@ -25,9 +26,11 @@ use crate::revocation::{
 
 const MAGIC: &[u8; 16] = b"rescind-snapshot";
 /// The format that this build writes, and the newest it reads.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 /// The last format without credentials.
 const FORMAT_1: u32 = 1;
+/// The last format without verification policies.
+const FORMAT_2: u32 = 2;
 /// Blocks are begun anew past this many bytes.
 const BLOCK_BYTES: usize = 256 << 10;
 /// The largest row: as many revocations as a stack holds, each with four exceptions of eight long names, about 4.3 MiB.
@@ -159,11 +162,11 @@ impl SnapshotWriter {
         self.end_section()
     }
 
-    /// Adds the credentials and makes the file durable under its name.
+    /// Adds the credentials and the verification policies, the oldest first, and makes the file durable under its name.
     ///
     /// # Errors
     /// When writing, syncing or renaming fails; the file beside is then left to be overwritten.
-    pub fn finish(mut self, credentials: &Kept) -> Result<(), SnapshotFileError> {
+    pub fn finish(mut self, credentials: &Kept, policies: &[Arc<AppliedPolicy>]) -> Result<(), SnapshotFileError> {
         let mut sorted: Vec<_> = credentials.values().collect();
         sorted.sort_unstable_by_key(|credential| credential.id);
         for credential in sorted {
@@ -174,10 +177,19 @@ impl SnapshotWriter {
             }
         }
         self.end_section()?;
-        let mut footer = Vec::with_capacity(56);
+        for applied in policies {
+            let encoded = encode_applied(applied, &mut self.block);
+            encoded.map_err(|error| SnapshotFileError::Damaged { path: self.path.clone(), what: error.to_string() })?;
+            if self.block.len() >= BLOCK_BYTES {
+                self.end_block()?;
+            }
+        }
+        self.end_section()?;
+        let mut footer = Vec::with_capacity(64);
         footer.extend_from_slice(&self.rows.to_le_bytes());
         footer.extend_from_slice(&self.requests.to_le_bytes());
         footer.extend_from_slice(&(credentials.len() as u64).to_le_bytes());
+        footer.extend_from_slice(&(policies.len() as u64).to_le_bytes());
         footer.extend_from_slice(&self.hash.clone().finalize());
         self.write(&footer)?;
         let Self { path, partial, out, .. } = self;
@@ -227,6 +239,8 @@ pub struct Tail {
     pub requests: Vec<(UnixMillis, RequestKey, Remembered)>,
     /// The credentials, by id.
     pub credentials: Vec<Credential>,
+    /// The last verification policies, the oldest first.
+    pub policies: Vec<AppliedPolicy>,
 }
 
 impl SnapshotReader {
@@ -311,17 +325,45 @@ impl SnapshotReader {
                 credentials.push(credential);
             }
         }
+        let has_policies = self.format > FORMAT_2;
+        let policies = if has_policies { self.policies()? } else { Vec::new() };
+        if policies.last().map(|last| &last.policy) != self.header.verification.as_ref() {
+            return Err(self.damaged("its verification policy is not the last one applied"));
+        }
         let expected: [u8; 32] = self.hash.clone().finalize().into();
         let mut count = || self.array().map(u64::from_le_bytes);
-        let counts = (count()?, count()?, if has_credentials { count()? } else { 0 });
+        let counts =
+            [count()?, count()?, if has_credentials { count()? } else { 0 }, if has_policies { count()? } else { 0 }];
         let hash = self.array::<32>()?;
-        if counts != (self.rows, requests.len() as u64, credentials.len() as u64) {
-            return Err(self.damaged("it holds another number of rows, requests or credentials than it says"));
+        if counts != [self.rows, requests.len() as u64, credentials.len() as u64, policies.len() as u64] {
+            return Err(self.damaged("it holds another number of rows, requests, credentials or policies than it says"));
         }
         if hash != expected {
             return Err(self.damaged("its SHA-256 differs"));
         }
-        Ok(Tail { requests, credentials })
+        Ok(Tail { requests, credentials, policies })
+    }
+
+    /// The section of verification policies, the oldest first.
+    fn policies(&mut self) -> Result<Vec<AppliedPolicy>, SnapshotFileError> {
+        let mut policies: Vec<AppliedPolicy> = Vec::new();
+        while self.next_block()? {
+            let mut reader = Reader::new(&self.block);
+            while reader.remaining() > 0 {
+                let applied = read_applied(&mut reader).map_err(|error| self.damaged(error))?;
+                if policies
+                    .last()
+                    .is_some_and(|last| last.policy.version.checked_add(1) != Some(applied.policy.version))
+                {
+                    return Err(self.damaged("verification policies are out of order"));
+                }
+                if policies.len() == POLICY_VERSIONS_KEPT {
+                    return Err(self.damaged("it holds too many verification policies"));
+                }
+                policies.push(applied);
+            }
+        }
+        Ok(policies)
     }
 
     /// Reads the next block; false when it is the empty one that ends a section.

@@ -17,6 +17,7 @@ use crate::hub::Image;
 use crate::revocation::{Fingerprint, Revision, RevocationSet, SetKey, SetWriter, UnixMillis};
 
 use super::credentials::{CredentialTable, Kept};
+use super::policies::{KeptPolicies, PolicyTable};
 use super::requests::{REMEMBERED_FOR, REMEMBERED_MAX, Remembered, RequestKey, RequestWindow};
 use super::shapes::{ShapeChanges, ShapeTable};
 use super::state::{Behind, Row, State, Transition};
@@ -103,6 +104,7 @@ struct Job {
     header: Header,
     changes: Changes,
     credentials: Arc<Kept>,
+    policies: KeptPolicies,
     key: SetKey,
 }
 
@@ -157,7 +159,9 @@ impl Snapshotter {
         let path = self.folder.join(format!("{:020}.snapshot", header.revision.0));
         let base = self.base.clone();
         let credentials = Arc::clone(state.credentials().kept());
-        let job = Job { base, path, header, changes: overlay.take(), credentials, key: state.key().clone() };
+        let policies = Arc::clone(state.policies().kept());
+        let (changes, key) = (overlay.take(), state.key().clone());
+        let job = Job { base, path, header, changes, credentials, policies, key };
         if let Err(job) = self.worker.begin(job) {
             overlay.put_back(job.changes);
         }
@@ -244,9 +248,10 @@ pub fn load(path: &Path, key: &SetKey) -> Result<Loaded, SnapshotFileError> {
     }
     behind.shapes = ShapeTable::default();
     behind.shapes.apply(&shapes, header.floor);
-    let Tail { requests, credentials } = reader.finish()?;
+    let Tail { requests, credentials, policies } = reader.finish()?;
     behind.requests = window(requests);
     behind.credentials = CredentialTable::of(credentials);
+    behind.policies = PolicyTable::of(policies);
     let image = Arc::new(packer.finish().map_err(&damaged)?);
     let (writer, set) = image::load(&image, key).map_err(&damaged)?;
     if !behind.shapes.active().eq(header.shapes.iter()) {
@@ -296,7 +301,7 @@ fn merge(job: &Job) -> Result<Ready, SnapshotFileError> {
     // The rows must add up to the digest that the state had: otherwise the file is not put in place.
     let image = Arc::new(packer.finish().map_err(|what| job.wrong(what))?);
     writer.requests(remembered(&earlier, job))?;
-    writer.finish(&job.credentials)?;
+    writer.finish(&job.credentials, &job.policies)?;
     let bytes = std::fs::metadata(&job.path).map_or(0, |metadata| metadata.len());
     let (revision, entries) = (job.header.revision, image.header.entries);
     Ok(Ready { revision, before, entries, expired, image, path: job.path.clone(), bytes })

@@ -81,7 +81,7 @@ fn a_sound_directory_is_left_as_it_is_and_tells_its_head() {
     let before = files();
     let first = sound(data.path());
     assert_eq!(first.snapshots.len(), 1);
-    assert_eq!((first.journal.oldest, first.journal.format), (Revision(1), 2));
+    assert_eq!((first.journal.oldest, first.journal.format), (Revision(1), 3));
     assert_eq!(files(), before);
     assert_eq!(verify(data.path(), Some(first.journal.head)).unwrap(), first);
 }

@@ -21,16 +21,16 @@ use crate::revocation::ports::{
 use crate::revocation::{Grant, Selector, TestedClaim, UnixMillis, UnixSeconds};
 
 /// An authority on a disk in memory, with its snapshots in a folder.
-struct Bench {
+pub(super) struct Bench {
     dir: tempfile::TempDir,
-    disk: MemoryDisk,
-    time: Arc<ManualTime>,
-    running: ManualAuthority,
+    pub(super) disk: MemoryDisk,
+    pub(super) time: Arc<ManualTime>,
+    pub(super) running: ManualAuthority,
     revoked: u32,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let disk = MemoryDisk::new(Identity::generate(START).unwrap());
         let time = ManualTime::starting_at(START);
@@ -38,7 +38,7 @@ impl Bench {
         Self { dir, disk, time, running, revoked: 0 }
     }
 
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.running = start(self.dir.path(), &self.disk, &self.time);
     }
 
@@ -51,7 +51,7 @@ impl Bench {
     }
 
     /// Revokes some tokens, so that a snapshot becomes due.
-    fn write(&mut self) {
+    pub(super) fn write(&mut self) {
         let items = (0..40)
             .map(|index| {
                 let jti = format!("{}-{index}", self.revoked);
@@ -81,11 +81,11 @@ impl Bench {
         (0..4).for_each(|_| self.running.step());
     }
 
-    fn snapshots(&self) -> usize {
+    pub(super) fn snapshots(&self) -> usize {
         std::fs::read_dir(self.dir.path().join("snapshots")).unwrap().count()
     }
 
-    fn oldest(&self) -> u64 {
+    pub(super) fn oldest(&self) -> u64 {
         let journal = self.disk.open().unwrap();
         crate::journal::Journal::reader(&journal).unwrap().oldest().unwrap().0
     }
@@ -101,7 +101,7 @@ fn start(dir: &Path, disk: &MemoryDisk, time: &Arc<ManualTime>) -> ManualAuthori
     ManualAuthority::start(recovered, Arc::<Recorder>::default())
 }
 
-fn caller() -> Caller {
+pub(super) fn caller() -> Caller {
     Caller { principal: "root".into(), peer: "127.0.0.1".into(), grant: Grant::everything() }
 }
 

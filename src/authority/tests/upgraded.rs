@@ -40,13 +40,13 @@ fn a_data_directory_of_format_1_opens_and_goes_on() {
     server.change_credentials(CredentialAction::Create(Box::new(credential(Revision(1), 1)))).unwrap();
     drop(server);
     let after = verify(data.path(), Some(before.head)).unwrap().journal;
-    assert_eq!(after.format, 2);
+    assert_eq!(after.format, 3);
     assert!(after.head.revision > before.head.revision, "the same records, and more");
     assert_eq!(Server::start(data.path(), &time, Policy::default()).credentials.list().len(), 1);
 }
 
 #[test]
-fn a_snapshot_of_format_1_holds_no_credentials_and_is_read() {
+fn snapshots_of_earlier_formats_hold_neither_credentials_nor_policies_and_are_read() {
     let (data, time) = fixture();
     let server = Server::start(data.path(), &time, Policy::default());
     for n in 0.. {
@@ -61,15 +61,19 @@ fn a_snapshot_of_format_1_holds_no_credentials_and_is_read() {
     let folder = data.path().join("snapshots");
     let path = fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
     let bytes = fs::read(&path).unwrap();
-    // Magic ‖ format ‖ … ‖ an empty block that ends the credentials ‖ footer: three counts and the hash.
-    let (body, footer) = bytes.split_at(bytes.len() - 56);
-    let (mut old, end) = (body[..body.len() - 8].to_vec(), &body[body.len() - 8..]);
-    assert_eq!((end, &footer[16..24]), (&[0; 8][..], &[0; 8][..]), "no credentials");
-    old[16..20].copy_from_slice(&1u32.to_le_bytes());
-    let hash = Sha256::digest(&old);
-    old.extend_from_slice(&footer[..16]);
-    old.extend_from_slice(&hash);
-    fs::write(&path, old).unwrap();
-    assert_eq!(verify(data.path(), None).unwrap().snapshots.len(), 1);
-    assert_eq!(Server::start(data.path(), &time, Policy::default()).set.digest(), digest);
+    // Magic ‖ format ‖ … ‖ empty blocks that end the credentials and the policies ‖ footer: four counts and the hash.
+    let (body, footer) = bytes.split_at(bytes.len() - 64);
+    assert_eq!((&body[body.len() - 16..], &footer[16..32]), (&[0; 16][..], &[0; 16][..]), "neither");
+    for format in [1u32, 2] {
+        let lacks = 3 - format as usize;
+        let mut old = body[..body.len() - 8 * lacks].to_vec();
+        old[16..20].copy_from_slice(&format.to_le_bytes());
+        let hash = Sha256::digest(&old);
+        old.extend_from_slice(&footer[..32 - 8 * lacks]);
+        old.extend_from_slice(&hash);
+        fs::write(&path, old).unwrap();
+        assert_eq!(verify(data.path(), None).unwrap().snapshots.len(), 1, "format {format}");
+        let server = Server::start(data.path(), &time, Policy::default());
+        assert_eq!(server.set.digest(), digest, "format {format}");
+    }
 }

@@ -160,7 +160,7 @@ mod tests {
     use crate::revocation::ports::{ExportPart, ExportedRecord};
 
     fn parts() -> Vec<ExportPart> {
-        let head = Position { epoch: [1; 16], revision: Revision(11) };
+        let head = Position { epoch: [1; 16], revision: Revision(12) };
         let mut before = [9; 32];
         let records: Vec<ExportedRecord> = sample::one_of_each()
             .iter()
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn an_export_is_whole_or_says_so() {
         let (count, head) = receive(parts()).unwrap();
-        assert_eq!((count, head.unwrap().revision), (11, Revision(11)));
+        assert_eq!((count, head.unwrap().revision), (12, Revision(12)));
         let short = receive(parts()[..2].to_vec()).unwrap_err();
         assert_eq!(short.exit, Exit::Unreachable);
         assert!(short.message.ends_with("go on with --from 5"), "{}", short.message);

@@ -7,7 +7,7 @@ use crate::journal::{
     Action, Body, CredentialAction, CredentialChange, Extension, Linked, Reinstatement, Request, Revocation,
     accepted_by,
 };
-use crate::revocation::ports::Credential;
+use crate::revocation::ports::{AppliedPolicy, Credential};
 use crate::revocation::{
     Ancestor, Cutoff, Epoch, LifetimePolicy, Minute, Policy, Revision, RevocationId, Selector, UnixMillis, WhenStale,
 };
@@ -57,6 +57,10 @@ impl History {
                         line(change.received_at, action, with_caller(facts, &change.principal, &change.peer))
                     })
                     .collect()
+            }
+            Body::Verification(applied) => {
+                let facts = with_caller(verification_of(applied), &applied.principal, &applied.peer);
+                vec![line(applied.applied_at, "apply_policy", facts)]
             }
             Body::Requests(requests) => {
                 let mut index = 0;
@@ -149,6 +153,15 @@ fn credential_of(credential: &Credential) -> Value {
     })
 }
 
+fn verification_of(applied: &AppliedPolicy) -> Value {
+    json!({
+        "version": applied.policy.version.to_string(),
+        "reverts_to": applied.reverts_to.map(|version| version.to_string()),
+        "reason": text(&applied.reason),
+        "policy_text": applied.source,
+    })
+}
+
 fn policy_of(policy: &Policy) -> Value {
     json!({
         "max_entries": policy.max_entries.to_string(),
@@ -198,7 +211,8 @@ mod tests {
             .collect();
         let actions: Vec<&str> = lines.iter().map(|line| line["action"].as_str().unwrap()).collect();
         let expected = "start policy revoke revoke revoke revoke reinstate revoke reinstate extend tick policy \
-                        create_credential create_credential revoke_credential revoke_credential";
+                        create_credential create_credential revoke_credential revoke_credential \
+                        apply_policy";
         assert_eq!(actions.join(" "), expected);
         for line in &lines {
             assert_eq!(line["checksum"], "cd".repeat(32));

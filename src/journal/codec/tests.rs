@@ -7,11 +7,11 @@ use super::*;
 use crate::journal::CredentialAction;
 use crate::journal::contract::sample;
 use crate::revocation::grant::Roles;
-use crate::revocation::ports::{Credential, CredentialHash, CredentialId};
+use crate::revocation::ports::{AppliedPolicy, Credential, CredentialHash, CredentialId};
 use crate::revocation::{Cutoff, Delta, Fingerprint, Grant, Minute, UnixSeconds};
 
 /// How many bytes each sample record has, and their SHA-256: written by an independent encoder made from the document.
-const GOLDEN: [(usize, &str); 11] = [
+const GOLDEN: [(usize, &str); 12] = [
     (108, "af3f0831fdf09ac13ed161d2de964202beaa3b34678a4b78aa8efe0ea2f362f9"),
     (165, "848cea2c0c3feafdc6440c24978fdfed14d69b880f93b8fe4880f256fd71f248"),
     (283, "00e580f3ee8fddf87094f069c03ae0b45f77f714d999b2910687beb16d9de728"),
@@ -23,6 +23,7 @@ const GOLDEN: [(usize, &str); 11] = [
     (234, "5949381f1a5317c1a53be1904ccf69faf2486f960134ae71cc6cc7d04a36b9ed"),
     (195, "ff93f03c7fd3834ffa5f8eca8f19e61d318526b74565ab7aecf1a8522ac62b0c"),
     (142, "b8753682104352bec28224ea4afbaa6b4ed6a74cf6a23c7caf97359bdee64725"),
+    (247, "86af81d75046a826cafca43885777d3c201a6eb8c52d1fbc1ae18f08f0e378de"),
 ];
 
 /// A record small enough to state every byte of it: `docs/design/journal.md` walks through the same one.
@@ -80,12 +81,14 @@ fn bytes_cut_short_or_added_to_are_refused() {
 #[test]
 fn an_unknown_version_is_named() {
     let mut bytes = sample::ticking(Revision(1)).encode().unwrap();
-    for unknown in [0, 3] {
+    for unknown in [0, 4] {
         bytes[0] = unknown;
         assert_eq!(Record::decode(&bytes), Err(RecordError::Version(unknown)));
     }
-    bytes[0] = 2;
-    assert!(Record::decode(&bytes).is_err(), "there is one way to write each record");
+    for later in [2, 3] {
+        bytes[0] = later;
+        assert!(Record::decode(&bytes).is_err(), "there is one way to write each record");
+    }
 }
 
 #[test]
@@ -209,7 +212,18 @@ fn any_body() -> impl Strategy<Value = Body> {
         prop::collection::vec(request, 0..4).prop_map(Body::Requests),
         prop::collection::vec(extension, 0..4).prop_map(Body::Extend),
         any_credential_change().prop_map(Body::Credentials),
+        any_applied_policy().prop_map(|applied| Body::Verification(Arc::new(applied))),
     ]
+}
+
+fn any_applied_policy() -> impl Strategy<Value = AppliedPolicy> {
+    let texts = ("\\PC{0,30}", "\\PC{0,30}", "\\PC{0,30}", "\\PC{0,300}");
+    (texts, any::<u64>(), any::<Option<u64>>(), 1..u64::MAX).prop_map(|(texts, applied_at, reverts_to, version)| {
+        let (principal, peer, reason, source) = texts;
+        let (applied_at, reverts_to) = (UnixMillis(applied_at), reverts_to.filter(|version| *version > 0));
+        let sample = sample::applied_policy(Revision(1), version);
+        AppliedPolicy { principal, peer, reason, source, applied_at, reverts_to, ..sample }
+    })
 }
 
 fn any_credential_change() -> impl Strategy<Value = CredentialChange> {
@@ -259,6 +273,17 @@ fn a_credential_of_another_record_is_refused() {
     assert!(matches!(encode(&long), Err(RecordError::TooLong { what: "credential name", .. })));
 }
 
+#[test]
+fn a_policy_text_over_its_limit_is_refused() {
+    let encode = |length: usize| {
+        let applied = AppliedPolicy { source: "x".repeat(length), ..sample::applied_policy(Revision(1), 1) };
+        sample::record(Revision(1), Body::Verification(Arc::new(applied))).encode()
+    };
+    assert!(encode(128 * 1024).is_ok());
+    let refused = encode(128 * 1024 + 1).unwrap_err();
+    assert_eq!(refused.to_string(), "policy text has 131073 bytes, at most 131072 fit");
+}
+
 fn any_record() -> impl Strategy<Value = Record> {
     (any::<u64>(), any::<[u8; 32]>(), any_body(), any::<u64>()).prop_map(|(revision, chain, body, time)| {
         let delta = Delta::empty(Revision(revision), UnixMillis(time), Minute::default()).encode();
@@ -290,11 +315,11 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_the_decoders_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), kind in 0u8..7) {
+    fn no_bytes_make_the_decoders_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), kind in 0u8..8) {
         let _ = Record::decode(&bytes);
         let _ = decode_carried(&bytes);
         // A plausible beginning, so that the body is reached.
-        for version in [VERSION, VERSION_2] {
+        for version in [VERSION, VERSION_2, VERSION_3] {
             let begun = [&[version][..], &[0; 40], &[kind], &bytes].concat();
             let _ = Record::decode(&begun);
         }

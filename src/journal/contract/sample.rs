@@ -1,14 +1,17 @@
 //! Records to test with. Record n is written on day n.
 
+use std::sync::Arc;
+
 use crate::journal::{
     Action, Body, CredentialAction, CredentialChange, ExpiryBasis, Extension, Record, Reinstatement, Request,
     Revocation,
 };
 use crate::revocation::grant::Role;
-use crate::revocation::ports::{Credential, CredentialHash, CredentialId};
+use crate::revocation::ports::{AppliedPolicy, Credential, CredentialHash, CredentialId};
+use crate::revocation::verification::{Algorithm, Issuer, KeySource, RouteClass, TokenType};
 use crate::revocation::{
     Chain, Cutoff, Delta, Fingerprint, Grant, Mark, Minute, Policy, Revision, RevocationId, Selector, TestedClaim,
-    UnixMillis, UnixSeconds,
+    UnixMillis, UnixSeconds, VerificationPolicy, VersionedPolicy,
 };
 
 pub(crate) const DAY_MS: u64 = 24 * 3_600_000;
@@ -110,7 +113,36 @@ pub(crate) fn changing_credentials(revision: Revision, action: CredentialAction)
     record(revision, Body::Credentials(CredentialChange { principal, peer: "192.0.2.1".into(), received_at, action }))
 }
 
-/// Records 1 to 11, of every kind.
+/// A verification policy with one class of routes, applied by the record of `revision`.
+pub(crate) fn applied_policy(revision: Revision, version: u64) -> AppliedPolicy {
+    let issuer = Issuer {
+        iss: "https://idp.example".into(),
+        audiences: vec!["api".into()],
+        algorithms: vec![Algorithm::ES256],
+        types: vec![TokenType::AccessToken],
+        leeway_seconds: 60,
+        keys: KeySource::Discovery,
+    };
+    let class = RouteClass {
+        name: format!("orders-{version}"),
+        issuers: vec![],
+        audiences: vec![],
+        scopes: vec!["orders.read".into()],
+        claims: vec![],
+    };
+    let policy = VerificationPolicy::new(vec![issuer], vec![class]).expect("a valid policy");
+    AppliedPolicy {
+        policy: Arc::new(VersionedPolicy { version, policy }),
+        source: format!("# version {version}\n"),
+        principal: format!("admin-{}", revision.0 % 3),
+        peer: "192.0.2.1".into(),
+        applied_at: UnixMillis(revision.0.saturating_mul(DAY_MS)),
+        reason: "orders need a scope".into(),
+        reverts_to: None,
+    }
+}
+
+/// Records 1 to 12, of every kind.
 pub(crate) fn one_of_each() -> Vec<Record> {
     let id = RevocationId { epoch_prefix: 0xabcd_ef01, revision: Revision(3), index: 1 };
     let by_selector = Reinstatement {
@@ -141,5 +173,6 @@ pub(crate) fn one_of_each() -> Vec<Record> {
         changing_credentials(Revision(9), CredentialAction::Create(Box::new(credential(Revision(9), 7)))),
         changing_credentials(Revision(10), CredentialAction::Create(Box::new(plain))),
         changing_credentials(Revision(11), CredentialAction::Revoke(vec![CredentialId([7; 8]), CredentialId([8; 8])])),
+        record(Revision(12), Body::Verification(Arc::new(applied_policy(Revision(12), 1)))),
     ]
 }

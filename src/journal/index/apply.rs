@@ -83,7 +83,9 @@ impl<'a> Batch<'a> {
                     .map(|extension| (row_id_of(&extension.id), extension.expiry))
                     .try_for_each(|e| self.extend(e))
             }
-            Body::Start { .. } | Body::Tick | Body::Policy { .. } | Body::Credentials(_) => Ok(()),
+            Body::Start { .. } | Body::Tick | Body::Policy { .. } | Body::Credentials(_) | Body::Verification(_) => {
+                Ok(())
+            }
         }
     }
 

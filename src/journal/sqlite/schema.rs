@@ -20,7 +20,8 @@ pub(super) const APPLICATION_ID: u32 = 0x5253_434a;
 /// Waiting for a lock that a foreign tool holds; our own connections never wait for each other.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The oldest format that is read. It lacks records of credentials and is otherwise format 2.
+/// The oldest format that is read. It lacks records of credentials, format 2 those of verification
+/// policies; otherwise they are format 3.
 const FORMAT_MIN: u32 = 1;
 
 /// The checksum stands before the bytes so that it can be read without walking through them.

@@ -118,10 +118,10 @@ fn a_directory_in_use_is_refused_and_named() {
 #[test]
 fn a_newer_format_is_refused_naming_both() {
     let dir = filled(1);
-    tamper(dir.path(), "PRAGMA user_version = 3");
+    tamper(dir.path(), "PRAGMA user_version = 4");
     let refused = open(dir.path()).unwrap_err();
-    assert!(matches!(refused, OpenError::NewerFormat { found: 3, supported: 2, .. }), "{refused:?}");
-    assert!(refused.to_string().contains("format 3") && refused.to_string().contains("up to format 2"));
+    assert!(matches!(refused, OpenError::NewerFormat { found: 4, supported: 3, .. }), "{refused:?}");
+    assert!(refused.to_string().contains("format 4") && refused.to_string().contains("up to format 3"));
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_journal_of_format_1_is_upgraded_once_it_proved_sound() {
     append_all(&mut journal, &all[3..]);
     drop(journal);
     let connection = Connection::open(dir.path().join("journal.sqlite")).unwrap();
-    assert_eq!(connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0)), Ok(2));
+    assert_eq!(connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0)), Ok(3));
 }
 
 #[test]

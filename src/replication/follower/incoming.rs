@@ -8,7 +8,7 @@ use super::fault::{DisconnectReason, ResyncFault};
 use super::kept::{Provenance, SignedSnapshot};
 use super::link::Phase;
 use super::{Follower, RESYNCS_MAX, Replicated};
-use crate::replication::frames::{SnapshotBegin, SnapshotEnd};
+use crate::replication::frames::{PROTOCOL_SIGNED, SnapshotBegin, SnapshotEnd};
 use crate::replication::moment::Moment;
 use crate::replication::signature::{PublicKey, Statement};
 use crate::revocation::{Epoch, SetBuilder, SnapshotChunk, SnapshotError, SnapshotHeader};
@@ -75,7 +75,7 @@ impl Follower {
         };
         let Phase::Following(link) = &self.phase else { return };
         let header = builder.header().clone();
-        match verify(link.protocol, link.epoch, &link.public_key, *builder, end) {
+        match verify(link.epoch, &link.public_key, *builder, end) {
             Ok(replicated) => {
                 self.pinned = Some(link.public_key);
                 self.over_limit = false;
@@ -191,7 +191,6 @@ fn contradiction(begin: &SnapshotBegin, header: &SnapshotHeader) -> Option<&'sta
 
 /// Everything that makes a snapshot believable: count, digest and hash by the builder, the rest by the signature.
 pub(super) fn verify(
-    protocol: u32,
     epoch: Epoch,
     public_key: &PublicKey,
     builder: SetBuilder,
@@ -205,7 +204,7 @@ pub(super) fn verify(
         return Err(ResyncFault::Inconsistent("digests"));
     }
     let statement = Statement {
-        protocol,
+        protocol: PROTOCOL_SIGNED,
         epoch,
         revision: end.revision,
         digest: end.digest,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::replication::frames::{Heartbeat, NodeId, PROTOCOL, SnapshotEnd};
+use crate::replication::frames::{Heartbeat, NodeId, PROTOCOL_SIGNED, SnapshotEnd};
 use crate::replication::lineage::Lineage;
 use crate::replication::log::LogPoint;
 use crate::replication::signature::{PublicKey, Signature};
@@ -61,6 +61,8 @@ pub struct KeptDelta {
     pub point: LogPoint,
     /// The logged policy after it.
     pub policy: Policy,
+    /// Whether a verification policy is part of the state after it.
+    pub has_verification: bool,
     /// Somebody waited for acks when it was sent.
     pub ack_now: bool,
 }
@@ -79,7 +81,7 @@ pub enum Verified {
 impl Descent {
     /// Whether the authority said this of a state of this log.
     pub(super) fn has_signed(&self, word: &Heartbeat) -> bool {
-        let statement = word.statement(PROTOCOL, self.epoch);
+        let statement = word.statement(PROTOCOL_SIGNED, self.epoch);
         self.public_key.verify_heartbeat(&statement, &word.signature).is_ok()
     }
 }

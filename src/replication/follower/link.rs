@@ -32,7 +32,6 @@ pub(super) enum Phase {
 /// What Welcome agreed on, and what became of the subscription since.
 #[derive(Debug)]
 pub(super) struct Link {
-    pub(super) protocol: u32,
     pub(super) epoch: Epoch,
     pub(super) lineage: Lineage,
     pub(super) set_key: SetKey,
@@ -87,7 +86,6 @@ impl Follower {
             self.actions.push_back(Action::Verified(Verified::Path(welcome.path)));
         }
         self.phase = super::Phase::Following(Box::new(Link {
-            protocol: welcome.protocol,
             epoch: welcome.epoch,
             lineage: welcome.lineage,
             set_key: welcome.set_key,

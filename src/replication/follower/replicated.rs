@@ -149,7 +149,9 @@ impl Replicated {
             LogPoint { revision: delta.revision, digest: delta.digest_after, chain, floor: self.writer.floor() };
         let DeltaFrame { canonical, signature, ack_now } = frame;
         let policy = *self.writer.policy();
-        let kept = KeptDelta { canonical, signature, source_time: delta.source_time, point, policy, ack_now };
+        let has_verification = self.writer.verification().is_some();
+        let source_time = delta.source_time;
+        let kept = KeptDelta { canonical, signature, source_time, point, policy, has_verification, ack_now };
         Ok(Some(Next { delta, applied, kept }))
     }
 

@@ -8,7 +8,7 @@ use super::kept::Verified;
 use super::link::Phase;
 use super::pending::Waiting;
 use super::replicated::{Fit, Next, Replicated};
-use crate::replication::frames::{DeltaFrame, Heartbeat, ToSubscriber};
+use crate::replication::frames::{DeltaFrame, Heartbeat, PROTOCOL_SIGNED, ToSubscriber};
 use crate::replication::moment::Moment;
 use crate::revocation::{Applied, Delta, Revision, UnixMillis};
 
@@ -139,7 +139,7 @@ impl Follower {
     fn handle_signed(&mut self, now: Moment, word: &Heartbeat) -> bool {
         let Phase::Following(link) = &self.phase else { return false };
         let key = link.public_key;
-        let statement = word.statement(link.protocol, link.epoch);
+        let statement = word.statement(PROTOCOL_SIGNED, link.epoch);
         let Some(subject) = subject_of(&mut self.held, &mut self.incoming) else { return false };
         let covered = match key.verify_heartbeat(&statement, &word.signature) {
             Ok(()) => subject.covered(word),

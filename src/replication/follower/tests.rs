@@ -117,7 +117,7 @@ impl Authority {
 
     fn statement(&self, source_time: UnixMillis) -> Statement {
         Statement {
-            protocol: PROTOCOL,
+            protocol: PROTOCOL_SIGNED,
             epoch: self.epoch,
             revision: self.writer.revision(),
             digest: self.writer.digest(),

@@ -18,7 +18,7 @@ use super::link::Phase;
 use super::pending::Waiting;
 use super::replicated::{Fit, Next};
 use super::{Follower, Replicated};
-use crate::replication::frames::{DeltaFrame, Heartbeat, PROTOCOL};
+use crate::replication::frames::{DeltaFrame, Heartbeat};
 use crate::replication::signature::{PublicKey, Signature};
 use crate::revocation::{DecodeError, Delta, Rebuild, Revision, RevocationSet, SetBuilder, SnapshotError};
 
@@ -162,7 +162,7 @@ fn begin(kept: &Kept, entries_max: u64) -> Result<Replicated, CacheFault> {
     for chunk in &snapshot.chunks {
         builder.load(chunk).map_err(over_limit_or)?;
     }
-    Ok(verify(PROTOCOL, descent.epoch, &descent.public_key, builder, &snapshot.end)?)
+    Ok(verify(descent.epoch, &descent.public_key, builder, &snapshot.end)?)
 }
 
 impl Warm {

@@ -1,12 +1,13 @@
 //! From Hello to Welcome: whether the subscriber can go on from what it holds.
 
-use super::{FUTURE_WAIT, SNAPSHOT_WAIT, Stage, Step, Subscription};
+use super::{FUTURE_WAIT, SNAPSHOT_WAIT, Stage, Step, Subscription, TOO_OLD};
 use crate::replication::frames::{
-    DeltaFrame, GoAwayReason, Held, Hello, PROTOCOL, SnapshotReason, ToSubscriber, Welcome, WelcomeMode,
+    DeltaFrame, GoAwayReason, Held, Hello, PROTOCOL, PROTOCOL_OF_VERIFICATION, ProtocolRange, SnapshotReason,
+    ToSubscriber, Welcome, WelcomeMode,
 };
 use crate::replication::log::Cursor;
 use crate::replication::moment::Moment;
-use crate::replication::source::{HistoryError, Origin, Source};
+use crate::replication::source::{HistoryError, Source};
 use crate::revocation::{Digest, Revision};
 
 /// The digest after a revision is the last part of its canonical delta.
@@ -15,9 +16,14 @@ const DIGEST_BYTES: usize = 16;
 impl Subscription {
     /// Why whoever says this Hello is sent away at once, and is no subscriber; `None` when it is one.
     #[must_use]
-    pub fn refusal(hello: &Hello, origin: &Origin) -> Option<(GoAwayReason, &'static str)> {
-        if !hello.protocol.contains(PROTOCOL) {
-            return Some((GoAwayReason::Protocol, "this server speaks protocol 1"));
+    pub fn refusal(hello: &Hello, source: &dyn Source) -> Option<(GoAwayReason, &'static str)> {
+        let origin = source.origin();
+        match ProtocolRange::SPOKEN.common(hello.protocol) {
+            None => return Some((GoAwayReason::Protocol, "this server speaks protocols 1 and 2")),
+            Some(spoken) if spoken < PROTOCOL_OF_VERIFICATION && source.has_verification() => {
+                return Some((GoAwayReason::Protocol, TOO_OLD));
+            }
+            Some(_) => {}
         }
         if hello.subscriber == origin.node || hello.path.contains(&origin.node) {
             return Some((GoAwayReason::Loop, "this server lies below the subscriber"));
@@ -29,7 +35,7 @@ impl Subscription {
     pub(super) fn handle_hello(&mut self, now: Moment, hello: Box<Hello>, source: &dyn Source) {
         self.heard_at = now.boot;
         let origin = source.origin();
-        if let Some((reason, detail)) = Self::refusal(&hello, origin) {
+        if let Some((reason, detail)) = Self::refusal(&hello, source) {
             return self.begin_go_away(reason, detail);
         }
         if hello.probe {
@@ -158,7 +164,7 @@ impl Subscription {
     fn push_welcome(&mut self, now: Moment, mode: WelcomeMode, source: &dyn Source) {
         let (origin, head) = (source.origin(), source.head(now));
         let welcome = Welcome {
-            protocol: PROTOCOL,
+            protocol: self.speaks.min(PROTOCOL),
             epoch: origin.epoch,
             lineage: origin.lineage.clone(),
             set_key: origin.set_key.clone(),

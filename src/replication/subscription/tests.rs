@@ -22,6 +22,7 @@ struct TestSource {
     snapshot: Cell<Option<u64>>,
     under_way: Arc<AtomicUsize>,
     permits: usize,
+    has_verification: Cell<bool>,
 }
 
 fn digest(revision: u64) -> Digest {
@@ -59,6 +60,7 @@ impl TestSource {
             snapshot: Cell::new(Some(base.max(oldest))),
             under_way: Arc::default(),
             permits: 1,
+            has_verification: Cell::new(false),
         };
         (base + 1..=head).for_each(|revision| source.publish(revision));
         source
@@ -89,6 +91,10 @@ impl Source for TestSource {
         let point = self.log.borrow().head();
         let (source_time, source_age) = (UnixMillis(5), Duration::ZERO);
         Head { revision: point.revision, digest: point.digest, policy: Policy::default(), source_time, source_age }
+    }
+
+    fn has_verification(&self) -> bool {
+        self.has_verification.get()
     }
 
     fn oldest(&self) -> Revision {
@@ -324,7 +330,7 @@ fn whoever_is_on_a_snapshot_that_was_replaced_comes_back() {
 fn whoever_cannot_be_served_is_told_why() {
     let source = TestSource::new(1, 5, 6);
     let plain = || hello(None);
-    let protocol = ProtocolRange { min: 2, max: 9 };
+    let protocol = ProtocolRange { min: 3, max: 9 };
     assert_eq!(away(&source, Hello { protocol, ..plain() }), ["go away protocol"]);
     assert_eq!(away(&source, Hello { path: vec![NodeId([4; 16]), NODE], ..plain() }), ["go away loop"]);
     assert_eq!(away(&source, Hello { subscriber: NODE, ..plain() }), ["go away loop"]);
@@ -385,4 +391,24 @@ fn silence_ends_a_subscription() {
     subscription.handle_frame(at(20), ack(6), &source);
     assert_eq!(poll(&mut subscription, at(50), &source), (vec![], Step::Wait { until: Duration::from_secs(50) }));
     assert_eq!(poll(&mut subscription, at(51), &source), (vec!["go away stalled".into()], Step::Close));
+}
+
+#[test]
+fn what_it_could_not_read_is_not_sent_to_a_subscriber_of_protocol_1() {
+    let source = TestSource::new(1, 5, 6);
+    let of = |max| Hello { protocol: ProtocolRange { min: 1, max }, ..hello(Some((6, digest(6)))) };
+    let (mut old, mut new) = (greeted(&source, of(1)), greeted(&source, of(2)));
+    assert!(texts(&mut old, &source).iter().all(|text| !text.starts_with("go away")));
+    assert!(texts(&mut new, &source).iter().all(|text| !text.starts_with("go away")));
+    // The policy comes with the very next revision.
+    source.publish(7);
+    source.has_verification.set(true);
+    assert_eq!(texts(&mut old, &source), ["go away protocol"]);
+    assert_eq!(old.sent_away().unwrap().detail, TOO_OLD);
+    assert_eq!(texts(&mut new, &source), ["d7"]);
+    for late in [of(1), Hello { probe: true, ..of(1) }, Hello { held: None, ..of(1) }] {
+        assert_eq!(away(&source, late), ["go away protocol"]);
+    }
+    assert!(texts(&mut greeted(&source, of(2)), &source).iter().all(|text| !text.starts_with("go away")));
+    assert!(texts(&mut greeted(&source, of(9)), &source).iter().all(|text| !text.starts_with("go away")));
 }

@@ -246,7 +246,7 @@ async fn handle(
                 && subscription.awaits_hello()
             {
                 // Whoever only asks, or is sent away at once, is no member that could be missed.
-                let is_member = !hello.probe && Subscription::refusal(hello, feed.origin()).is_none();
+                let is_member = !hello.probe && Subscription::refusal(hello, source(feed)).is_none();
                 if let Err(why) = greet(hello, is_member, seat, standing) {
                     subscription.begin_go_away(GoAwayReason::Denied, &why);
                     return false;

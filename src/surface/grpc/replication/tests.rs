@@ -52,6 +52,7 @@ fn hub_over(epoch: Epoch, ancestors: Vec<Ancestor>, options: hub::Options, histo
         signer: Signer::from_seed(&[3; 32]),
         point,
         policy: Policy::default(),
+        has_verification: false,
         oldest: Revision(1),
     };
     let hub = Hub::new(options, start, clock, Arc::new(GrpcEncoder), history);
@@ -78,6 +79,7 @@ fn publish_as(hub: &Hub, revision: u64, canonical: Bytes) {
         source_time: UnixMillis(revision),
         floor: Minute::from_bits(7),
         policy: Policy::default(),
+        has_verification: false,
         canonical,
         digest: Digest::from_bytes([revision as u8; 16]),
         chain: Chain([revision as u8; 32]),
