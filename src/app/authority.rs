@@ -118,7 +118,10 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
     let subscriptions = subscribe_service(hub.clone()).listing(propagates).guarded();
     let routes = Routes::new(subscriptions.clone());
     let options = surface::Options { tls: tls.is_some(), ..config.surface.clone() };
-    let surface = Surface::behind(keeper.door.clone(), metered(node, &metrics, &clock), &options, routes);
+    let node = metered(node, &metrics, &clock);
+    let verifying = issuers.verifier(authority.clone(), node.checks.clone());
+    let node = Node { verifier: Some(verifying.verifier.clone()), ..node };
+    let surface = Surface::behind(keeper.door.clone(), node, &options, routes);
     let watched = tls.into_iter().map(|tls| tls as Arc<dyn Watched>).chain(keeper.watched()).collect();
     let reloading = hangups.watch(watched);
     let front = front.reporting(reloading.reloads()).denying(Arc::clone(&keeper.denials));
