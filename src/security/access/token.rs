@@ -3,6 +3,9 @@
 //!
 //! The token itself is not kept, for as long as its bearer stays connected, either: only its claims are.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
