@@ -62,7 +62,7 @@ impl House {
         let config = authority.write(
             "rescind.toml",
             format!(
-                "[tls]\ncertificate = '{}'\nprivate_key = '{}'\n[authentication]\nprincipals = '{}'\n[verification]\nca = '{}'\n\
+                "[tls]\ncertificate = '{}'\nprivate_key = '{}'\n[authentication]\nprincipals = '{}'\n[verification]\nissuer_ca = '{}'\n\
                  [oauth]\npublic_url = '{RESCIND}'\n[upstream]\nca = '{}'\ncredential_file = '{}'\n",
                 own.certificate.display(),
                 own.private_key.display(),

@@ -15,7 +15,7 @@ use tonic::service::Routes;
 use super::doorkeeper::{self, DoorError, Doorkeeper, Doorway};
 use super::front::{Front, lacks, stop_on_signal};
 use super::hardening::forbid_dumps;
-use super::issuers::Issuers;
+use super::issuers::tokens;
 use super::metered::metered;
 use super::reload::Hangups;
 use crate::clock::{BootTime, Clock};
@@ -123,8 +123,7 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
         clock: clock.clone(),
         started,
     });
-    let issuers = Issuers::trusting(config.issuer_files.clone(), clock.clone());
-    let keeper = Doorkeeper::open(doorway, None, issuers.tokens(replica.clone()), clock.clone())?;
+    let keeper = Doorkeeper::open(doorway, None, tokens(replica.clone(), config.issuer_ca.clone()), clock.clone())?;
     let refusing = Arc::new(Refusing(current));
     let node = Node {
         checks: replica.clone(),
@@ -139,10 +138,7 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
     let subscriptions = subscribe_service(Arc::clone(&relay)).guarded();
     let routes = Routes::new(subscriptions.clone());
     let options = surface::Options { tls: tls.is_some(), ..config.surface.clone() };
-    let node = metered(node, &metrics, &clock);
-    let verifying = issuers.verifier(replica, node.checks.clone());
-    let node = Node { verifier: Some(verifying.verifier.clone()), ..node };
-    let surface = Surface::behind(keeper.door.clone(), node, &options, routes);
+    let surface = Surface::behind(keeper.door.clone(), metered(node, &metrics, &clock), &options, routes);
     let shown = (!security.files().is_empty()).then_some(security as Arc<dyn Watched>);
     let watched = tls.into_iter().map(|tls| tls as Arc<dyn Watched>).chain(keeper.watched()).chain(shown).collect();
     let reloading = hangups.watch(watched);

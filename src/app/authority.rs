@@ -14,7 +14,7 @@ use tonic::service::Routes;
 use super::doorkeeper::{self, DoorError, Doorkeeper, Doorway, Kept};
 use super::front::{Front, lacks, stop_on_signal};
 use super::hardening::forbid_dumps;
-use super::issuers::Issuers;
+use super::issuers::tokens;
 use super::metered::{MeteredPublish, metered};
 use super::reload::Hangups;
 use crate::authority::members::Roster;
@@ -103,8 +103,7 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
         denied_file: Some(doorkeeper::denied_file(config.denied_file.as_deref(), &config.data_dir)),
     };
     let kept = Kept { credentials: authority.clone(), changes: authority.credential_changes() };
-    let issuers = Issuers::trusting(config.issuer_files.clone(), clock.clone());
-    let keeper = Doorkeeper::open(doorway, Some(kept), issuers.tokens(authority.clone()), clock.clone())?;
+    let keeper = Doorkeeper::open(doorway, Some(kept), tokens(authority.clone(), config.issuer_ca.clone()), clock.clone())?;
     let node = Node {
         checks: authority.clone(),
         writes: authority.clone(),
@@ -118,10 +117,7 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
     let subscriptions = subscribe_service(hub.clone()).listing(propagates).guarded();
     let routes = Routes::new(subscriptions.clone());
     let options = surface::Options { tls: tls.is_some(), ..config.surface.clone() };
-    let node = metered(node, &metrics, &clock);
-    let verifying = issuers.verifier(authority.clone(), node.checks.clone());
-    let node = Node { verifier: Some(verifying.verifier.clone()), ..node };
-    let surface = Surface::behind(keeper.door.clone(), node, &options, routes);
+    let surface = Surface::behind(keeper.door.clone(), metered(node, &metrics, &clock), &options, routes);
     let watched = tls.into_iter().map(|tls| tls as Arc<dyn Watched>).chain(keeper.watched()).collect();
     let reloading = hangups.watch(watched);
     let front = front.reporting(reloading.reloads()).denying(Arc::clone(&keeper.denials));

@@ -12,7 +12,7 @@ use crate::config::{AgentConfig, ServerConfig, TlsConfig, render_duration};
 use crate::revocation::{LifetimePolicy, WhenStale};
 use crate::security::on_one_line;
 use crate::security::principals::Principals;
-use crate::security::tls::{ClientFiles, ServerTls};
+use crate::security::tls::ServerTls;
 use crate::surface::http::render_time;
 use crate::surface::{self, Bounds, oauth};
 use crate::telemetry::LogFormat;
@@ -69,7 +69,6 @@ fn agent_fields(config: &AgentConfig) -> Vec<(&'static str, String)> {
         principals: _,
         denied_file,
         requests_per_second,
-        issuer_files,
         cache_dir,
         name,
         public_key,
@@ -108,16 +107,15 @@ fn agent_fields(config: &AgentConfig) -> Vec<(&'static str, String)> {
         ("server.hosts", list(hosts)),
         ("server.unknown_status", unknown_status.as_u16().to_string()),
     ];
-    fields.extend(tokens(issuer_files, oauth));
+    fields.extend(oauth_fields(oauth));
     fields.extend(limits(bounds));
     fields.push(("log.format", log_format(*log).to_owned()));
     fields
 }
 
-fn tokens(issuer_files: &ClientFiles, oauth: &oauth::Options) -> [(&'static str, String); 3] {
+fn oauth_fields(oauth: &oauth::Options) -> [(&'static str, String); 2] {
     let oauth::Options { public_url, class, by_certificate: _ } = oauth;
     [
-        ("verification.ca", file_or(issuer_files.authorities.as_deref(), "those that the system trusts")),
         ("oauth.public_url", public_url.as_ref().map_or("none: no metadata".to_owned(), ToString::to_string)),
         ("oauth.class", class.clone().unwrap_or_else(|| "none: what every class asks".to_owned())),
     ]
@@ -204,7 +202,6 @@ fn fields(config: &ServerConfig) -> Vec<(&'static str, String)> {
         principals: _,
         denied_file,
         requests_per_second,
-        issuer_files,
         data_dir,
         policy,
         audit_retention,
@@ -235,7 +232,7 @@ fn fields(config: &ServerConfig) -> Vec<(&'static str, String)> {
         ("journal.audit_retention", render_duration(*audit_retention)),
         ("journal.snapshot_bytes_min", snapshot_bytes_min.to_string()),
     ];
-    fields.extend(tokens(issuer_files, &surface.oauth));
+    fields.extend(oauth_fields(&surface.oauth));
     fields.extend(limits(&surface.bounds));
     fields.push(("log.format", log_format(*log).to_owned()));
     fields

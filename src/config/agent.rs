@@ -11,7 +11,6 @@ use super::tls::{TlsConfig, UpstreamConfig, UpstreamOverrides};
 use super::{ConfigError, Guards, check_addresses, check_confidential, parse, read};
 use crate::replica::{ENTRIES_MAX, NAME_BYTES_MAX, PolicyInForce, PublicKey, SERVERS_MAX, ServerUrl};
 use crate::revocation::{LifetimePolicy, WhenStale};
-use crate::security::tls::ClientFiles;
 use crate::surface::{self, Address};
 use crate::telemetry::LogFormat;
 
@@ -44,8 +43,6 @@ pub struct AgentConfig {
     pub denied_file: Option<PathBuf>,
     /// The most requests of one principal in a second.
     pub requests_per_second: u32,
-    /// Whom it trusts where issuers' documents are fetched.
-    pub issuer_files: ClientFiles,
     /// Where the set is kept for the next start; nowhere, if `None`.
     pub cache_dir: Option<PathBuf>,
     /// How people recognise it among the subscribers: the name of the host, unless told otherwise.
@@ -157,7 +154,6 @@ impl AgentConfig {
         let tls = TlsConfig::of(&file)?;
         let upstream = UpstreamConfig::of(&file, &overrides.upstream)?;
         let requests_per_second = file.authentication.requests_per_second();
-        let issuer_files = file.verification.files();
         let principals = file.authentication.principals.map(|place| place.0);
         let denied_file = file.authentication.denied_file.map(|place| place.0);
         let agent = file.agent;
@@ -188,7 +184,6 @@ impl AgentConfig {
             principals,
             denied_file,
             requests_per_second,
-            issuer_files,
             cache_dir,
             name: overrides.name.clone().or(agent.name.map(|name| name.0)).unwrap_or_else(AgentName::of_host),
             public_key: overrides.public_key.or(agent.public_key.map(|key| key.0)),

@@ -15,7 +15,6 @@ use super::duration::Span;
 use crate::replica::{PublicKey, ServerUrl};
 use crate::revocation::verification::CLASS_NAME_BYTES_MAX;
 use crate::security::access::REQUESTS_PER_SECOND;
-use crate::security::tls::ClientFiles;
 use crate::surface::oauth::{self, PublicUrl};
 use crate::surface::{self, Address};
 use crate::{revocation, telemetry};
@@ -39,7 +38,6 @@ pub(super) struct File {
     pub(super) tls: Tls,
     pub(super) authentication: Authentication,
     pub(super) upstream: Upstream,
-    pub(super) verification: Verification,
     pub(super) oauth: OAuth,
     pub(super) policy: Policy,
     pub(super) journal: Journal,
@@ -101,13 +99,6 @@ pub(super) struct Upstream {
     pub(super) certificate: Option<Place>,
     pub(super) private_key: Option<Place>,
     pub(super) credential_file: Option<Place>,
-}
-
-/// How access tokens are verified, beyond what the verification policy says.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Verification {
-    pub(super) ca: Option<Place>,
 }
 
 /// Of the OAuth endpoints.
@@ -300,13 +291,6 @@ impl Limits {
             requests_max: self.requests.map_or(defaults.requests_max, |count| count.0 as usize),
             ..defaults
         }
-    }
-}
-
-impl Verification {
-    /// Whom issuers' documents are fetched from in TLS.
-    pub(super) fn files(&self) -> ClientFiles {
-        ClientFiles { authorities: self.ca.clone().map(|place| place.0), identity: None }
     }
 }
 

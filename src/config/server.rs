@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::file::{self, File};
 use super::{ConfigError, Guards, TlsConfig, check_addresses, parse, read};
 use crate::revocation::Policy;
-use crate::security::tls::ClientFiles;
 use crate::surface::{self, Address};
 use crate::telemetry::LogFormat;
 
@@ -30,8 +29,6 @@ pub struct ServerConfig {
     pub denied_file: Option<PathBuf>,
     /// The most requests of one principal in a second.
     pub requests_per_second: u32,
-    /// Whom it trusts where issuers' documents are fetched.
-    pub issuer_files: ClientFiles,
     /// Where the journal, the index and the snapshots are.
     pub data_dir: PathBuf,
     /// The policy to log.
@@ -108,7 +105,6 @@ impl ServerConfig {
         let principals = file.authentication.principals.clone().map(|place| place.0);
         let denied_file = file.authentication.denied_file.clone().map(|place| place.0);
         let requests_per_second = file.authentication.requests_per_second();
-        let issuer_files = file.verification.files();
         let guards = Guards { tls: tls.as_ref(), is_authenticating: principals.is_some(), insecure };
         check_addresses(&listen, ops_listen, &guards)?;
         let data_dir = overrides.data_dir.clone().or(file.server.data_dir.clone()).or_else(|| places.data_dir());
@@ -121,7 +117,6 @@ impl ServerConfig {
             principals,
             denied_file,
             requests_per_second,
-            issuer_files,
             data_dir,
             policy: policy(&file.policy),
             audit_retention: file.journal.audit_retention.map_or(AUDIT_RETENTION, |span| span.0),

@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use super::*;
 use crate::revocation::Policy;
-use crate::security::tls::{ClientAuthority, ClientFiles, ServerFiles};
+use crate::security::tls::{ClientAuthority, ServerFiles};
 use crate::surface;
 
 fn places() -> StatePlaces {
@@ -82,8 +82,7 @@ fn the_sample_holds_every_key_with_its_default() {
     let principals = Some("/etc/rescind/principals.toml".into());
     let denied_file = Some("/var/log/rescind/denied.ndjson".into());
     let data_dir = "/var/lib/rescind".into();
-    let issuer_files = ClientFiles { authorities: Some("/etc/rescind/issuers.pem".into()), identity: None };
-    let expected = ServerConfig { data_dir, surface: examples, tls, principals, denied_file, issuer_files, ..default };
+    let expected = ServerConfig { data_dir, surface: examples, tls, principals, denied_file, ..default };
     assert_eq!(sample, expected);
 }
 
@@ -102,7 +101,7 @@ fn every_key_of_the_sample_is_documented() {
             assert!(docs.contains(&name), "{name} is missing in docs/configuration.md");
         }
     }
-    assert_eq!(keys, 51, "a key was added or removed: extend the sample");
+    assert_eq!(keys, 50, "a key was added or removed: extend the sample");
 }
 
 #[test]
@@ -218,7 +217,6 @@ fn each_wrong_key_and_value_is_named_with_its_line() {
         ("[tls]\nkey = 'k'", &["line 2", "key", "`private_key`"]),
         ("[tls]\ncertificate = ''", &["line 2", "certificate", "not empty"]),
         ("[tls]\nrequire_client_certificate = 'yes'", &["line 2", "require_client_certificate", "boolean"]),
-        ("[verification]\nca = ''", &["line 2", "ca", "not empty"]),
         ("[oauth]\npublic_url = 'http://a.example'", &["line 2", "public_url", "https"]),
         ("[oauth]\nclass = 'a b'", &["line 2", "class", "1 to 64 ASCII letters"]),
         ("[oauth]\nurl = 'x'", &["line 2", "url", "`public_url`"]),
