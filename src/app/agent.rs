@@ -18,6 +18,7 @@ use super::hardening::forbid_dumps;
 use super::issuers::tokens;
 use super::metered::metered;
 use super::reload::Hangups;
+use super::verification::Verification;
 use crate::clock::{BootTime, Clock};
 use crate::config::AgentConfig;
 use crate::hub;
@@ -125,6 +126,7 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
     });
     let keeper = Doorkeeper::open(doorway, None, tokens(replica.clone(), config.issuer_ca.clone()), clock.clone())?;
     let refusing = Arc::new(Refusing(current));
+    let policies = Arc::clone(&replica);
     let node = Node {
         checks: replica.clone(),
         writes: refusing.clone(),
@@ -138,11 +140,15 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
     let subscriptions = subscribe_service(Arc::clone(&relay)).guarded();
     let routes = Routes::new(subscriptions.clone());
     let options = surface::Options { tls: tls.is_some(), ..config.surface.clone() };
-    let surface = Surface::behind(keeper.door.clone(), metered(node, &metrics, &clock), &options, routes);
+    let node = metered(node, &metrics, &clock);
+    let verification = Verification::begin(policies, Arc::clone(&node.checks), config.issuer_ca.clone(), &clock);
+    let node = Node { verifier: Some(verification.verifier.clone()), ..node };
+    let surface = Surface::behind(keeper.door.clone(), node, &options, routes);
     let shown = (!security.files().is_empty()).then_some(security as Arc<dyn Watched>);
     let watched = tls.into_iter().map(|tls| tls as Arc<dyn Watched>).chain(keeper.watched()).chain(shown).collect();
     let reloading = hangups.watch(watched);
     let front = front.reporting(reloading.reloads()).denying(Arc::clone(&keeper.denials));
+    let front = front.deciding(verification.verifier.clone());
     let stop = CancellationToken::new();
     let signals = stop_on_signal(stop.clone())?;
     announce(&config, &front);

@@ -17,6 +17,7 @@ use super::hardening::forbid_dumps;
 use super::issuers::tokens;
 use super::metered::{MeteredPublish, metered};
 use super::reload::Hangups;
+use super::verification::Verification;
 use crate::authority::members::Roster;
 use crate::authority::propagation::Propagator;
 use crate::authority::{Authority, Options, RecoverError, Recovered, recover};
@@ -117,10 +118,15 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
     let subscriptions = subscribe_service(hub.clone()).listing(propagates).guarded();
     let routes = Routes::new(subscriptions.clone());
     let options = surface::Options { tls: tls.is_some(), ..config.surface.clone() };
-    let surface = Surface::behind(keeper.door.clone(), metered(node, &metrics, &clock), &options, routes);
+    let node = metered(node, &metrics, &clock);
+    let verification =
+        Verification::begin(authority.clone(), Arc::clone(&node.checks), config.issuer_ca.clone(), &clock);
+    let node = Node { verifier: Some(verification.verifier.clone()), ..node };
+    let surface = Surface::behind(keeper.door.clone(), node, &options, routes);
     let watched = tls.into_iter().map(|tls| tls as Arc<dyn Watched>).chain(keeper.watched()).collect();
     let reloading = hangups.watch(watched);
     let front = front.reporting(reloading.reloads()).denying(Arc::clone(&keeper.denials));
+    let front = front.deciding(verification.verifier.clone());
     let stop = CancellationToken::new();
     let signals = stop_on_signal(stop.clone())?;
     announce(&config, &front, &reports.status());

@@ -18,6 +18,7 @@ use crate::security::watch::Reloads;
 use crate::surface::ops::{self, Ops};
 use crate::surface::{self, Address, BindError, Bounds, Connections, Listener, SentAway, Surface};
 use crate::telemetry::Metrics;
+use crate::token::Verifier;
 
 /// Connections at once on the operators' port: a few scrapers and probes.
 const OPS_CONNECTIONS_MAX: usize = 64;
@@ -34,6 +35,8 @@ pub struct Front {
     reloads: Vec<Arc<Reloads>>,
     /// Who was turned away.
     denials: Arc<Denials>,
+    /// Who decides about tokens.
+    verifier: Option<Verifier>,
     /// Where the journal is measured, if there is one.
     journal_dir: Option<PathBuf>,
 }
@@ -69,6 +72,7 @@ impl Front {
             tls: None,
             reloads: Vec::new(),
             denials: Arc::default(),
+            verifier: None,
             journal_dir,
         })
     }
@@ -99,6 +103,12 @@ impl Front {
         Self { denials, ..self }
     }
 
+    /// Tells in the metrics what was decided about tokens.
+    #[must_use]
+    pub fn deciding(self, verifier: Verifier) -> Self {
+        Self { verifier: Some(verifier), ..self }
+    }
+
     /// Where callers connect.
     #[must_use]
     pub fn listen(&self) -> &Address {
@@ -123,12 +133,13 @@ impl Front {
     ) {
         let connections = self.callers.connections();
         let (observed, journal_dir) = (Arc::clone(&reports), self.journal_dir);
-        let (tls, reloads, denials) = (self.tls, self.reloads, self.denials);
+        let (tls, reloads, denials, verifier) = (self.tls, self.reloads, self.denials, self.verifier);
         let render = Arc::new(move || {
             observe(&metrics, observed.as_ref());
             observe_callers(&metrics, &connections, &sent_away);
             observe_files(&metrics, tls.as_deref(), &reloads);
             metrics.set_requests_denied(denials.counts());
+            verifier.iter().for_each(|verifier| observe_decisions(&metrics, verifier));
             metrics.journal_bytes.set(journal_dir.as_deref().map_or(0, journal_bytes));
             metrics.render()
         });
@@ -219,6 +230,16 @@ fn observe_files(metrics: &Metrics, tls: Option<&ServerTls>, reloads: &[Arc<Relo
     for reloads in reloads {
         metrics.set_reloads(reloads.name(), reloads.done(), reloads.failed());
     }
+}
+
+/// The same for what was decided about tokens, and the issuers whose keys that needs.
+fn observe_decisions(metrics: &Metrics, verifier: &Verifier) {
+    let tally = verifier.tally();
+    metrics.set_decisions(tally.allowed(), tally.denied(), tally.unclear());
+    let sources = verifier.keys().status();
+    metrics.issuers.set(sources.len() as u64);
+    metrics.issuers_without_keys.set(sources.iter().filter(|source| source.keys == 0).count() as u64);
+    metrics.issuers_failing.set(sources.iter().filter(|source| source.failure.is_some()).count() as u64);
 }
 
 /// What the journal takes on disk, its write-ahead log included.

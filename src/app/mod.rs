@@ -9,6 +9,7 @@ mod hardening;
 mod issuers;
 mod metered;
 mod reload;
+mod verification;
 
 #[cfg(test)]
 mod tests;

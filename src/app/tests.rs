@@ -80,13 +80,15 @@ fn reasons_have_the_names_of_the_metrics() {
     use crate::replication::frames::GoAwayReason;
     use crate::surface::HandshakeFailure;
     use crate::telemetry::{
-        CONNECTIONS_CLOSED, CONNECTIONS_REFUSED, HANDSHAKE_FAILURES, REQUEST_CLASSES, SENT_AWAY, UPSTREAM_BREAKS,
+        CONNECTIONS_CLOSED, CONNECTIONS_REFUSED, DECISIONS_DENIED, DECISIONS_UNCLEAR, HANDSHAKE_FAILURES,
+        REQUEST_CLASSES, SENT_AWAY, UPSTREAM_BREAKS,
     };
     assert_eq!(HandshakeFailure::ALL.map(HandshakeFailure::name), HANDSHAKE_FAILURES);
     assert_eq!((surface::REFUSED, surface::CLOSED), (CONNECTIONS_REFUSED, CONNECTIONS_CLOSED));
     assert_eq!(surface::CLASSES, REQUEST_CLASSES);
     assert_eq!(GoAwayReason::ALL.map(GoAwayReason::name), SENT_AWAY);
     assert_eq!(Break::ALL.map(Break::name), UPSTREAM_BREAKS);
+    assert_eq!((crate::token::Reason::NAMES, crate::token::Unclear::NAMES), (DECISIONS_DENIED, DECISIONS_UNCLEAR));
     assert_eq!(crate::security::access::DenialReason::NAMES, crate::telemetry::REQUESTS_DENIED);
     for (index, (reason, why)) in GoAwayReason::ALL.into_iter().zip(Break::ALL).enumerate() {
         assert_eq!((reason as usize, why as usize), (index, index));

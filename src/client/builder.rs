@@ -13,7 +13,8 @@ use crate::replica::{
 };
 use crate::revocation::{LifetimePolicy, WhenStale};
 use crate::security::tls::{ClientFiles, ClientIdentity};
-use crate::security::{Bearer, BearerSource, ClientSecurity, ClientSecurityError};
+use crate::security::{Bearer, BearerSource, ClientSecurity, ClientSecurityError, IssuerDocuments};
+use crate::token::keys::KeyRing;
 use crate::wire::upstream::{GrpcUpstream, UrlError};
 
 /// Settings of a [`Client`]. What is left out goes by the authority's logged policy.
@@ -27,6 +28,7 @@ pub struct Builder {
     entries_max: Option<u64>,
     disk_cache: Option<PathBuf>,
     tls: ClientFiles,
+    issuer_tls: ClientFiles,
     credential: Option<BearerSource>,
     observer: Option<Box<dyn Observe>>,
     clock: Clock,
@@ -78,6 +80,7 @@ impl Builder {
             entries_max: None,
             disk_cache: None,
             tls: ClientFiles::default(),
+            issuer_tls: ClientFiles::default(),
             credential: None,
             observer: None,
             clock: Clock::system(),
@@ -146,6 +149,13 @@ impl Builder {
         self
     }
 
+    /// Fetches the keys of issuers only from servers that those in this file (PEM) vouch for. By default from those whom the
+    /// system trusts: [`Builder::ca_file`] is for the servers of revocations.
+    pub fn issuer_ca_file(mut self, authorities: impl Into<PathBuf>) -> Self {
+        self.issuer_tls.authorities = Some(authorities.into());
+        self
+    }
+
     /// Shows this certificate (PEM, followed by those that lead to its authority), of this private key (PEM).
     pub fn certificate_files(mut self, certificate: impl Into<PathBuf>, private_key: impl Into<PathBuf>) -> Self {
         let (certificate, private_key) = (certificate.into(), private_key.into());
@@ -191,6 +201,7 @@ impl Builder {
         }
         let security = Arc::new(ClientSecurity::of(self.tls.clone(), self.credential.clone()));
         security.check()?;
+        ClientSecurity::of(self.issuer_tls.clone(), None).check()?;
         let upstream = |url: &String| {
             let url: ServerUrl = url.parse()?;
             let upstream = GrpcUpstream::secured(&url, Arc::clone(&security))?;
@@ -223,13 +234,14 @@ impl Builder {
         let options = DriverOptions {
             follower,
             upstreams,
-            clock: self.clock,
+            clock: self.clock.clone(),
             observer: self.observer,
             keepers: Vec::new(),
             below: None,
             cache,
         };
-        Ok(Client { driver: Arc::new(Driver::spawn(options, &runtime)) })
+        let keys = KeyRing::new(Arc::new(IssuerDocuments::trusting(self.issuer_tls)), runtime.clone());
+        Ok(Client { driver: Arc::new(Driver::spawn(options, &runtime)), keys, clock: self.clock })
     }
 }
 

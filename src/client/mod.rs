@@ -3,8 +3,11 @@
 //! A [`Client`] follows in the background and answers checks from memory: no I/O, no lock and, for a token that is not
 //! revoked, no allocation. It goes on answering when the authority is gone, and says how old its knowledge is.
 //!
-//! It does **not** verify tokens. Verify the signature first, with a JWT library and keys you trust, then ask here whether
-//! the token was taken back:
+//! For services on axum and tonic, [`layer`] does the rest: it verifies tokens by the verification policy in force, then asks
+//! here, and answers. [`Client::verifier`] is the same without HTTP.
+//!
+//! Where you verify the signature yourself, with a JWT library and keys you trust, ask here whether the token was taken back:
+//! the checks of a [`Client`] do **not** verify it.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -36,6 +39,8 @@
 //! A token that an entry matches is revoked in any case.
 
 mod builder;
+mod following;
+pub mod layer;
 mod scratch;
 #[cfg(test)]
 mod tests;
@@ -55,16 +60,22 @@ pub use crate::revocation::verification::{VerificationPolicy, VersionedPolicy};
 pub use crate::revocation::{Claims, LifetimePolicy, Position, UnknownCause, Verdict, WhenStale};
 pub use crate::security::tls::{ClientFiles, ClientIdentity};
 pub use crate::security::{Bearer, BearerError, ClientSecurityError};
-pub use crate::token::{ClaimsError, TokenError};
+pub use crate::token::{Allowed, Challenge, ClaimsError, Decision, Denied, Reason, TokenError, Unclear, Verifier};
 
+use crate::clock::Clock;
 use crate::replica::{Driver, Replica};
 use crate::token::TokenKind;
+use crate::token::keys::KeyRing;
+use following::Following;
 
 /// A replica that follows an authority in the background. Cheap to clone; when the last clone is dropped, it stops:
 /// clones of [`Client::replica`] do not keep it going, and know no token for not revoked from then on.
 #[derive(Clone, Debug)]
 pub struct Client {
     driver: Arc<Driver>,
+    /// Of the issuers in the verification policy; none are fetched before there is a verifier.
+    keys: KeyRing,
+    clock: Clock,
 }
 
 impl Client {
@@ -137,6 +148,17 @@ impl Client {
             parser.parse_claims(claims, payload, header)?;
             Ok(self.check(claims))
         })
+    }
+
+    /// What verifies a token by the verification policy in force, then checks it, and decides: see [`layer`] for services on axum
+    /// or tonic, and [`Verifier::decide`] for others. All verifiers of a client share the issuers' keys, which are fetched
+    /// from now on. Keeps the client going as a clone does.
+    pub fn verifier(&self) -> Verifier {
+        let following = Arc::new(Following(Arc::clone(&self.driver)));
+        let verifier = Verifier::new(following.clone(), following, self.keys.clone(), self.clock.clone());
+        // So that the first token need not wait for keys.
+        let _ = verifier.policy();
+        verifier
     }
 
     /// How the replica is: for health checks and metrics.

@@ -43,6 +43,8 @@ pub struct AgentConfig {
     pub denied_file: Option<PathBuf>,
     /// The most requests of one principal in a second.
     pub requests_per_second: u32,
+    /// Those who sign issuers' certificates; `None`: whom the system trusts.
+    pub issuer_ca: Option<PathBuf>,
     /// Where the set is kept for the next start; nowhere, if `None`.
     pub cache_dir: Option<PathBuf>,
     /// How people recognise it among the subscribers: the name of the host, unless told otherwise.
@@ -154,6 +156,7 @@ impl AgentConfig {
         let tls = TlsConfig::of(&file)?;
         let upstream = UpstreamConfig::of(&file, &overrides.upstream)?;
         let requests_per_second = file.authentication.requests_per_second();
+        let issuer_ca = file.verification.issuer_ca.as_ref().map(|place| place.0.clone());
         let principals = file.authentication.principals.map(|place| place.0);
         let denied_file = file.authentication.denied_file.map(|place| place.0);
         let agent = file.agent;
@@ -184,6 +187,7 @@ impl AgentConfig {
             principals,
             denied_file,
             requests_per_second,
+            issuer_ca,
             cache_dir,
             name: overrides.name.clone().or(agent.name.map(|name| name.0)).unwrap_or_else(AgentName::of_host),
             public_key: overrides.public_key.or(agent.public_key.map(|key| key.0)),

@@ -38,6 +38,7 @@ pub(super) struct File {
     pub(super) tls: Tls,
     pub(super) authentication: Authentication,
     pub(super) upstream: Upstream,
+    pub(super) verification: Verification,
     pub(super) oauth: OAuth,
     pub(super) policy: Policy,
     pub(super) journal: Journal,
@@ -107,6 +108,13 @@ pub(super) struct Upstream {
 pub(super) struct OAuth {
     pub(super) public_url: Option<Parsed<PublicUrl>>,
     pub(super) class: Option<ClassName>,
+}
+
+/// How issuers are reached for their keys. What is verified, the policy that is applied says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Verification {
+    pub(super) issuer_ca: Option<Place>,
 }
 
 /// Live entries, of the authority or in an agent's memory.

@@ -29,6 +29,8 @@ pub struct ServerConfig {
     pub denied_file: Option<PathBuf>,
     /// The most requests of one principal in a second.
     pub requests_per_second: u32,
+    /// Those who sign issuers' certificates; `None`: whom the system trusts.
+    pub issuer_ca: Option<PathBuf>,
     /// Where the journal, the index and the snapshots are.
     pub data_dir: PathBuf,
     /// The policy to log.
@@ -105,6 +107,7 @@ impl ServerConfig {
         let principals = file.authentication.principals.clone().map(|place| place.0);
         let denied_file = file.authentication.denied_file.clone().map(|place| place.0);
         let requests_per_second = file.authentication.requests_per_second();
+        let issuer_ca = file.verification.issuer_ca.clone().map(|place| place.0);
         let guards = Guards { tls: tls.as_ref(), is_authenticating: principals.is_some(), insecure };
         check_addresses(&listen, ops_listen, &guards)?;
         let data_dir = overrides.data_dir.clone().or(file.server.data_dir.clone()).or_else(|| places.data_dir());
@@ -117,6 +120,7 @@ impl ServerConfig {
             principals,
             denied_file,
             requests_per_second,
+            issuer_ca,
             data_dir,
             policy: policy(&file.policy),
             audit_retention: file.journal.audit_retention.map_or(AUDIT_RETENTION, |span| span.0),

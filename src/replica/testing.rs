@@ -77,7 +77,6 @@ impl Authority {
 
     /// Applies the next verification policy, of one class of routes.
     pub(crate) fn verify(&mut self, class: &str) -> ToSubscriber {
-        let version = self.writer.verification().map_or(1, |now| now.version + 1);
         let class = RouteClass {
             name: class.to_owned(),
             issuers: Vec::new(),
@@ -85,7 +84,12 @@ impl Authority {
             scopes: Vec::new(),
             claims: Vec::new(),
         };
-        let policy = VerificationPolicy::new(Vec::new(), vec![class]).unwrap();
+        self.verify_by(VerificationPolicy::new(Vec::new(), vec![class]).unwrap())
+    }
+
+    /// Applies this as the next verification policy.
+    pub(crate) fn verify_by(&mut self, policy: VerificationPolicy) -> ToSubscriber {
+        let version = self.writer.verification().map_or(1, |now| now.version + 1);
         self.commit(|delta| delta.verification = Some(Arc::new(VersionedPolicy { version, policy })))
     }
 

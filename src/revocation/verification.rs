@@ -130,7 +130,7 @@ impl VerificationPolicy {
     /// A policy of these issuers and classes. Lists whose order says nothing are sorted.
     ///
     /// # Errors
-    /// The first limit that is passed or rule that contradicts another, with the field.
+    /// The first limit that is passed or rule that contradicts another, with the field, counted in the order given.
     pub fn new(mut issuers: Vec<Issuer>, mut classes: Vec<RouteClass>) -> Result<Self, VerificationError> {
         for issuer in &mut issuers {
             issuer.audiences.sort_unstable();
@@ -144,10 +144,11 @@ impl VerificationPolicy {
             class.claims.sort_unstable_by(|a, b| a.name.cmp(&b.name));
             class.claims.iter_mut().for_each(|claim| claim.values.sort_unstable());
         }
+        rules::validate_each(&issuers, &classes)?;
         issuers.sort_unstable_by(|a, b| a.iss.cmp(&b.iss));
         classes.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let policy = Self { issuers, classes };
-        rules::validate(&policy)?;
+        rules::validate_whole(&policy)?;
         Ok(policy)
     }
 

@@ -232,6 +232,13 @@ impl Access {
         }
     }
 
+    /// Whether a certificate stands for somebody, if only for two at once: then it says who asks for another (`/authz`), and
+    /// what stands in `authorization` is that other's.
+    #[must_use]
+    pub fn knows(&self, certificate: &CertificateNames) -> bool {
+        !matches!(self.by_certificate(Some(certificate)), Ok(None))
+    }
+
     /// Counts writes against what the identity was granted.
     ///
     /// # Errors

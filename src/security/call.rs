@@ -12,6 +12,7 @@ use crate::revocation::grant::{Role, Roles};
 pub enum Call {
     CheckToken,
     CheckTokens,
+    Authorize,
     Revoke,
     AwaitPropagation,
     Reinstate,
@@ -51,9 +52,10 @@ pub enum Need {
 struct Row(Call, &'static [&'static str], Need);
 
 /// The busiest first.
-const TABLE: [Row; 22] = [
+const TABLE: [Row; 23] = [
     Row(Call::CheckToken, &["/rescind.v1.CheckService/CheckToken", "/v1/check"], Need::Role(Role::Check)),
     Row(Call::CheckTokens, &["/rescind.v1.CheckService/CheckTokens"], Need::Role(Role::Check)),
+    Row(Call::Authorize, &["/envoy.service.auth.v3.Authorization/Check", "/authz"], Need::Role(Role::Check)),
     Row(Call::Introspect, &["/oauth2/introspect"], Need::Role(Role::Introspect)),
     Row(Call::Revoke, &["/rescind.v1.RevocationService/Revoke", "/v1/revocations"], Need::Role(Role::Revoke)),
     Row(Call::RevokeToken, &["/oauth2/revoke"], Need::Role(Role::Revoke)),

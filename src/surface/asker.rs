@@ -11,6 +11,17 @@ use crate::revocation::ports::Caller;
 use crate::security::access::{Denial, DenialReason, Identity};
 use crate::security::call::Call;
 
+/// What a caller showed of himself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ShownBy {
+    /// Nothing: nobody was asked.
+    Nothing,
+    /// A certificate.
+    Certificate,
+    /// A credential, in `Authorization`.
+    Credential,
+}
+
 /// Whoever sent a request. Cheap to clone: what it takes to be a [`Caller`] is put together for those calls that need one.
 #[derive(Clone, Debug)]
 pub(crate) struct Asker {
@@ -71,6 +82,15 @@ impl Asker {
     pub(super) fn note_out_of_scope(&self, call: Call) {
         if let Who::Known(identity, door) = &self.who {
             door.note(&Denial::scope(identity).of(call), self.peer);
+        }
+    }
+
+    /// By what he proved to be who he is.
+    pub(super) fn shown_by(&self) -> ShownBy {
+        match &self.who {
+            Who::Anybody => ShownBy::Nothing,
+            Who::Known(identity, _) if identity.is_by_certificate() => ShownBy::Certificate,
+            Who::Known(..) => ShownBy::Credential,
         }
     }
 

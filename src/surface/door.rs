@@ -14,7 +14,8 @@ use http::header::AUTHORIZATION;
 use tokio::time::timeout;
 
 use super::ask::Refusal;
-use super::asker::Asker;
+use super::asker::{Asker, ShownBy};
+use super::authz;
 use super::connections::Proof;
 use super::guard::is_grpc;
 use super::http::{Problem, fallback};
@@ -100,7 +101,10 @@ impl Door {
 
 /// Who sends a request; `None` when that is for everybody. Where there is no call, who it is matters all the same.
 fn look(access: &Access, call: Option<Call>, request: &Request) -> Result<Option<Arc<Identity>>, Denial> {
-    let brought = brought(request, call.is_some_and(Call::is_oauth));
+    let mut brought = brought(request, call.is_some_and(Call::is_oauth));
+    if is_for_another(request) && brought.certificate.is_some_and(|certificate| access.knows(certificate)) {
+        (brought.authorization, brought.is_repeated) = (None, false);
+    }
     match call {
         Some(call) => access.admit(call, brought),
         None => access.identify(brought).map(Some),
@@ -138,9 +142,16 @@ pub(super) async fn door(State(door): State<Door>, mut request: Request, next: N
         }
     };
     // The secret goes no further than it is needed.
-    request.headers_mut().remove(AUTHORIZATION);
+    if !is_for_another(&request) || asker.shown_by() == ShownBy::Credential {
+        request.headers_mut().remove(AUTHORIZATION);
+    }
     request.extensions_mut().insert(asker);
     next.run(request).await
+}
+
+/// Whether a gateway asks about what somebody else sent: `authorization` may then be that other's.
+fn is_for_another(request: &Request) -> bool {
+    request.uri().path() == authz::PATH
 }
 
 fn brought(request: &Request, may_be_basic: bool) -> Brought<'_> {

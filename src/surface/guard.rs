@@ -1,6 +1,7 @@
 //! Keeps browsers out: any page can make the browser of somebody on this machine send requests to loopback.
 //!
 //! - A request from a page of another origin is refused by its `Origin`.
+//!   Not so for `/authz`: gateways hand on what their far end sent.
 //! - A page whose name was rebound to this address is refused by its `Host`, which must be an IP address, `localhost`
 //!   or a configured name.
 //! - No page reaches a Unix socket, so there any `Host` will do: clients put what they like.
@@ -41,7 +42,10 @@ fn judge(request: &Request, hosts: &[String]) -> Result<(), Problem> {
         Some(authority) => authority.as_str(),
         None => single(request.headers(), HOST)?.unwrap_or_default(),
     };
+    // What a gateway hands on is the origin of its own far end; and the answer changes nothing here.
+    let is_for_another = request.uri().path() == super::authz::PATH;
     if let Some(origin) = single(request.headers(), ORIGIN)?
+        && !is_for_another
         && origin.split_once("://").map(|(_, host)| host) != Some(authority)
     {
         return Err(Problem::new(StatusCode::FORBIDDEN, "FOREIGN_ORIGIN", "the Origin is not this host"));

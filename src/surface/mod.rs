@@ -12,6 +12,7 @@
 mod address;
 mod ask;
 mod asker;
+mod authz;
 mod body;
 mod budget;
 mod connections;
@@ -129,12 +130,15 @@ impl Surface {
         let asks = door.asks();
         let (routes, health) = grpc::routes(&desk, routes);
         let endpoints = oauth::Endpoints { desk: desk.clone(), options: options.oauth.clone() };
+        let routes = routes.add_service(authz::service(desk.clone(), options.unknown_status));
+        let forward_auth = authz::router(desk.clone(), options.unknown_status);
         let twins = http::Twins { desk, unknown_status: options.unknown_status };
         let app = routes
             .prepare()
             .into_axum_router()
             .merge(http::router(twins))
             .merge(oauth::router(endpoints))
+            .merge(forward_auth)
             .fallback(http::fallback)
             .layer(from_fn_with_state(door, door::door));
         // Where callers are asked who they are, the door knows whom to trust.

@@ -15,6 +15,11 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::names::{
+    CONNECTIONS_CLOSED, CONNECTIONS_REFUSED, DECISIONS_DENIED, DECISIONS_UNCLEAR, HANDSHAKE_FAILURES, REQUEST_CLASSES,
+    REQUESTS_DENIED, SENT_AWAY, UPSTREAM_BREAKS, WATCHED,
+};
+
 type Whole = Gauge<u64, AtomicU64>;
 type Real = Gauge<f64, AtomicU64>;
 /// What a metric has that is only sometimes there.
@@ -112,67 +117,21 @@ pub struct Metrics {
     pub cache_bytes: Whole,
     /// The last revision that a restart would find there.
     pub cache_position_revision: Whole,
+    /// What was decided about tokens, for gateways and services: by result, and why.
+    decisions_allowed: Counter,
+    decisions_denied: [Counter; DECISIONS_DENIED.len()],
+    decisions_unclear: [Counter; DECISIONS_UNCLEAR.len()],
+    /// The issuers of the verification policy.
+    pub issuers: Whole,
+    /// Those of whom no keys are known.
+    pub issuers_without_keys: Whole,
+    /// Those whose keys could not be fetched the last time.
+    pub issuers_failing: Whole,
     /// 1 while writes are refused.
     pub writes_refused: Whole,
     /// 1 while the clock is in doubt.
     pub clock_alarm: Whole,
 }
-
-/// The reasons for which subscribers are sent away.
-pub const SENT_AWAY: [&str; 10] = [
-    "shutdown",
-    "overloaded",
-    "protocol",
-    "behind_subscriber",
-    "stalled",
-    "malformed",
-    "old_epoch",
-    "loop",
-    "displaced",
-    "denied",
-];
-/// The reasons for which a TLS handshake fails.
-pub const HANDSHAKE_FAILURES: [&str; 5] = ["timed_out", "plaintext", "certificate", "refused", "protocol"];
-/// What is read again when its files change.
-pub const WATCHED: [&str; 3] = ["tls", "principals", "upstream"];
-/// The reasons for which a connection is not let in.
-pub const CONNECTIONS_REFUSED: [&str; 3] = ["full", "address", "principal"];
-/// The reasons for which a connection is closed.
-pub const CONNECTIONS_CLOSED: [&str; 5] = ["unproven", "displaced", "first_request", "idle", "untaken"];
-/// The classes of requests, the first to be refused first.
-pub const REQUEST_CLASSES: [&str; 5] = ["background", "subscription", "write", "check", "vital"];
-/// The reasons for which requests are denied.
-pub const REQUESTS_DENIED: [&str; 12] = [
-    "missing",
-    "malformed",
-    "unknown",
-    "expired",
-    "conflict",
-    "role",
-    "no_such_call",
-    "too_many_requests",
-    "too_many_writes",
-    "member",
-    "scope",
-    "unclear",
-];
-/// The reasons for which a connection to an upstream ends.
-pub const UPSTREAM_BREAKS: [&str; 14] = [
-    "unreachable",
-    "refused",
-    "malformed",
-    "unexpected",
-    "unsigned",
-    "diverged",
-    "resync_failed",
-    "resync",
-    "refresh",
-    "over_limit",
-    "go_away",
-    "moved",
-    "no_welcome",
-    "silent",
-];
 
 /// Why a check could not tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -276,6 +235,12 @@ struct CheckLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DecisionLabels {
+    result: Name,
+    reason: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
     reason: Name,
 }
@@ -320,7 +285,19 @@ impl Metrics {
         let writes = Family::<WriteLabels, Counter>::default();
         r.register("write_requests", "Revoke and reinstate requests by outcome", writes.clone());
 
+        let decisions = Family::<DecisionLabels, Counter>::default();
+        r.register("decisions", "Decisions about tokens by result and reason", decisions.clone());
+        let decision = |result, reason| {
+            decisions.get_or_create_owned(&DecisionLabels { result: Name(result), reason: Name(reason) })
+        };
+
         Self {
+            decisions_allowed: decision("allowed", ""),
+            decisions_denied: DECISIONS_DENIED.map(|reason| decision("denied", reason)),
+            decisions_unclear: DECISIONS_UNCLEAR.map(|reason| decision("unclear", reason)),
+            issuers: gauge(r, "issuers", "Issuers of the verification policy"),
+            issuers_without_keys: gauge(r, "issuers_without_keys", "Issuers of whom no keys are known"),
+            issuers_failing: gauge(r, "issuers_failing", "Issuers whose keys could not be fetched the last time"),
             not_revoked: check("not_revoked", ""),
             revoked: check("revoked", ""),
             unknown: Cause::ALL.map(|cause| check("unknown", cause.name())),
@@ -473,6 +450,18 @@ impl Metrics {
     /// How many members are cut off. Nobody but the authority knows: elsewhere it is not said, and there is no such metric.
     pub fn set_members_cut_off(&self, count: u64) {
         self.members_cut_off.get_or_create(&[]).set(count);
+    }
+
+    /// Brings over what was decided about tokens, in the order of [`DECISIONS_DENIED`] and [`DECISIONS_UNCLEAR`].
+    pub fn set_decisions(
+        &self,
+        allowed: u64,
+        denied: [u64; DECISIONS_DENIED.len()],
+        unclear: [u64; DECISIONS_UNCLEAR.len()],
+    ) {
+        bring_over(&[&self.decisions_allowed].map(Counter::clone), [allowed]);
+        bring_over(&self.decisions_denied, denied);
+        bring_over(&self.decisions_unclear, unclear);
     }
 
     /// Brings over why a replica's connections ended, in the order of [`UPSTREAM_BREAKS`].

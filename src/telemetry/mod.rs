@@ -4,9 +4,11 @@
 
 mod log;
 mod metrics;
+mod names;
 
 pub use log::{LogError, LogFormat, start_log};
-pub use metrics::{
-    CONNECTIONS_CLOSED, CONNECTIONS_REFUSED, Cause, HANDSHAKE_FAILURES, Metrics, REQUEST_CLASSES, REQUESTS_DENIED,
-    SENT_AWAY, UPSTREAM_BREAKS, WATCHED, WriteOutcome,
+pub use metrics::{Cause, Metrics, WriteOutcome};
+pub use names::{
+    CONNECTIONS_CLOSED, CONNECTIONS_REFUSED, DECISIONS_DENIED, DECISIONS_UNCLEAR, HANDSHAKE_FAILURES, REQUEST_CLASSES,
+    REQUESTS_DENIED, SENT_AWAY, UPSTREAM_BREAKS, WATCHED,
 };

@@ -4,10 +4,14 @@
 //! one and the same `invalid_token` (RFC 6750 §3.1), so that nobody learns which.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::verify::{self, Refused, Verified};
 use super::{ClaimsError, TokenError};
 use crate::revocation::{Claims, Hit, UnixSeconds, UnknownCause};
+
+/// The most bytes of scopes that a challenge names: gateways refuse answers with long headers. When there are more, none is named.
+const CHALLENGE_SCOPE_BYTES_MAX: usize = 1024;
 
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +77,14 @@ pub enum Unclear {
     Verdict(UnknownCause),
 }
 
+/// How many decisions there were, by what they came to.
+#[derive(Debug, Default)]
+pub struct Tally {
+    allowed: AtomicU64,
+    denied: [AtomicU64; Reason::NAMES.len()],
+    unclear: [AtomicU64; Unclear::NAMES.len()],
+}
+
 /// What the far end is told (RFC 6750 §3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge {
@@ -82,7 +94,7 @@ pub struct Challenge {
     pub error: Option<&'static str>,
     /// `error_description`.
     pub description: Option<&'static str>,
-    /// `scope`: what it takes, separated by spaces; empty: not said.
+    /// `scope`: what it takes, separated by spaces, at most 1 KiB; empty: not said.
     pub scope: String,
 }
 
@@ -136,12 +148,17 @@ impl Denied {
                 status: 403,
                 error: Some("insufficient_scope"),
                 description: Some("the access token does not reach here"),
-                scope: if refused == Refused::Scope { scopes.join(" ") } else { String::new() },
+                scope: if refused == Refused::Scope { named(scopes) } else { String::new() },
             },
             _ => Challenge::invalid_token(),
         };
         Self { reason: Reason::Refused(refused), challenge }
     }
+}
+
+fn named(scopes: &[String]) -> String {
+    let bytes: usize = scopes.iter().map(|scope| scope.len() + 1).sum();
+    if bytes <= CHALLENGE_SCOPE_BYTES_MAX { scopes.join(" ") } else { String::new() }
 }
 
 impl Challenge {
@@ -217,6 +234,21 @@ impl Reason {
 }
 
 impl Unclear {
+    /// Every name that [`Unclear::name`] has.
+    pub const NAMES: [&'static str; 11] = [
+        "NO_POLICY",
+        "NO_SUCH_CLASS",
+        "NO_KEYS",
+        "NEVER_SYNCED",
+        "STALE",
+        "BEHIND",
+        "DIVERGED",
+        "OVER_LIMIT",
+        "INCOMPLETE",
+        "TOO_MANY_CANDIDATES",
+        "BEYOND_HORIZON",
+    ];
+
     /// In one word, as in metrics and answers.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -226,6 +258,38 @@ impl Unclear {
             Self::NoKeys => "NO_KEYS",
             Self::Verdict(cause) => cause.name(),
         }
+    }
+}
+
+impl Tally {
+    pub(super) fn note(&self, decision: &Decision) {
+        let index = |names: &[&str], name: &str| names.iter().position(|one| *one == name);
+        let count = match decision {
+            Decision::Allowed(_) => Some(&self.allowed),
+            Decision::Denied(denied) => index(&Reason::NAMES, denied.reason.name()).map(|at| &self.denied[at]),
+            Decision::Unclear(unclear) => index(&Unclear::NAMES, unclear.name()).map(|at| &self.unclear[at]),
+        };
+        if let Some(count) = count {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Those that were allowed.
+    #[must_use]
+    pub fn allowed(&self) -> u64 {
+        self.allowed.load(Ordering::Relaxed)
+    }
+
+    /// Those that were denied, in the order of [`Reason::NAMES`].
+    #[must_use]
+    pub fn denied(&self) -> [u64; Reason::NAMES.len()] {
+        self.denied.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Those of which it could not be told, in the order of [`Unclear::NAMES`].
+    #[must_use]
+    pub fn unclear(&self) -> [u64; Unclear::NAMES.len()] {
+        self.unclear.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 }
 
@@ -240,6 +304,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_outcome_is_counted_under_its_name() {
+        let tally = Tally::default();
+        tally.note(&Decision::Denied(Denied::missing()));
+        tally.note(&Decision::Denied(Denied::refused(Refused::Scope, &[])));
+        tally.note(&Decision::Unclear(Unclear::Verdict(UnknownCause::BeyondHorizon)));
+        tally.note(&Decision::Unclear(Unclear::NoPolicy));
+        let (denied, unclear) = (tally.denied(), tally.unclear());
+        assert_eq!((denied[0], denied[17], denied.iter().sum::<u64>()), (1, 1, 2));
+        assert_eq!((unclear[0], unclear[10], unclear.iter().sum::<u64>(), tally.allowed()), (1, 1, 2, 0));
+    }
+
+    #[test]
     fn challenges_read_as_rfc_6750_has_them() {
         assert_eq!(Denied::missing().challenge.www_authenticate("orders"), r#"Bearer realm="orders""#);
         let expired = Denied::refused(Refused::Expired, &[]).challenge;
@@ -252,6 +328,14 @@ mod tests {
         assert_eq!(scope.status, 403);
         assert!(scope.www_authenticate("r").ends_with(r#", scope="read write""#));
         assert_eq!(Denied::unreadable().challenge.status, 400);
+    }
+
+    #[test]
+    fn a_challenge_fits_into_a_header() {
+        let scopes = vec!["s".repeat(60); 64];
+        let challenge = Denied::refused(Refused::Scope, &scopes).challenge;
+        assert_eq!((challenge.status, challenge.scope.as_str()), (403, ""));
+        assert_eq!(Denied::refused(Refused::Scope, &scopes[..16]).challenge.scope.len(), 16 * 61 - 1);
     }
 
     #[test]

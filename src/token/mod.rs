@@ -43,7 +43,7 @@ mod verify;
 
 pub use address::{Address, address};
 #[cfg(feature = "client")]
-pub use decision::{Allowed, Challenge, Decision, Denied, Reason, Unclear};
+pub use decision::{Allowed, Challenge, Decision, Denied, Reason, Tally, Unclear};
 pub use json::{DEPTH_MAX, JSON_BYTES_MAX, JsonError, JsonProblem};
 pub use jwt::{ClaimsError, Part, Presented, TOKEN_BYTES_MAX, TokenError, TokenKind, TokenParser};
 #[cfg(feature = "client")]

@@ -15,9 +15,9 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
 use super::TokenParser;
-use super::decision::{Allowed, Decision, Denied, Reason, Unclear};
+use super::decision::{Allowed, Decision, Denied, Reason, Tally, Unclear};
 use super::keys::KeyRing;
-use super::verify::{Refused, Rules, Verified, claimed_issuer, judge_verified, verify};
+use super::verify::{Refused, Rules, Verified, authenticate, claimed_issuer, judge_class, judge_proven};
 use crate::clock::Clock;
 use crate::revocation::ports::{Checks, VerificationPolicies};
 use crate::revocation::verification::{RouteClass, VersionedPolicy};
@@ -48,13 +48,14 @@ pub struct Verifier {
     keys: KeyRing,
     clock: Clock,
     followed: Arc<Followed>,
+    tally: Arc<Tally>,
 }
 
-/// The policy that the keys follow. Told apart by where it lies: after a restore another one can have the same version.
+/// What the keys follow.
 #[derive(Default)]
 struct Followed {
     policy: ArcSwapOption<VersionedPolicy>,
-    /// Held while the keys are turned to another policy. Before the lock of [`KeyRing::follow`].
+    /// Held while they are made to follow another, so that nobody takes them back to an older one.
     turn: Mutex<()>,
 }
 
@@ -94,7 +95,7 @@ impl Verifier {
     /// A verifier by the policies of one node and its set.
     #[must_use]
     pub fn new(policies: Arc<dyn VerificationPolicies>, checks: Arc<dyn Checks>, keys: KeyRing, clock: Clock) -> Self {
-        Self { policies, checks, keys, clock, followed: Arc::default() }
+        Self { policies, checks, keys, clock, followed: Arc::default(), tally: Arc::default() }
     }
 
     /// The policy in force.
@@ -104,15 +105,31 @@ impl Verifier {
         if self.followed.is(&current) { Some(current) } else { self.follow() }
     }
 
-    /// Whoever comes first has the keys of new issuers fetched. One at a time, so that an earlier policy never comes last.
+    /// Whoever comes first has the keys of new issuers fetched.
     fn follow(&self) -> Option<Arc<VersionedPolicy>> {
         let _turn = self.followed.turn.lock();
+        // Once more: somebody may have followed a newer one since.
         let current = self.policies.current()?;
         if !self.followed.is(&current) {
             self.keys.follow(&current.policy);
             self.followed.policy.store(Some(Arc::clone(&current)));
         }
         Some(current)
+    }
+
+    /// What was decided so far, by all clones.
+    #[must_use]
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
+    }
+
+    /// Follows the policy for ever, so that the keys of new issuers are fetched before a token needs them.
+    pub async fn keep_following(self) {
+        let mut seen = None;
+        loop {
+            seen = self.policies.changed(seen).await;
+            let _ = self.policy();
+        }
     }
 
     /// The keys, and how their sources are.
@@ -123,6 +140,12 @@ impl Verifier {
 
     /// What becomes of a request to a class of routes; `None`: to one of which nothing is asked but a good token.
     pub async fn decide(&self, bearer: Bearer<'_>, class: Option<&str>) -> Decision {
+        let decision = self.decide_uncounted(bearer, class).await;
+        self.tally.note(&decision);
+        decision
+    }
+
+    async fn decide_uncounted(&self, bearer: Bearer<'_>, class: Option<&str>) -> Decision {
         if let Bearer::Missing = bearer {
             return Decision::Denied(Denied::missing());
         }
@@ -156,32 +179,40 @@ impl Verifier {
 
     fn judge(&self, bearer: Bearer<'_>, rules: &Rules<'_>) -> Decision {
         with_scratch(|parser, claims| {
-            let verified = match bearer {
+            let proven = match bearer {
                 Bearer::Token(token) => {
-                    verify(parser, claims, token.as_bytes(), rules, |issuer| self.keys.keys(&issuer.iss))
+                    authenticate(parser, claims, token.as_bytes(), rules, |issuer| self.keys.keys(&issuer.iss))
                 }
                 Bearer::Verified(payload) => parser
                     .parse_claims(claims, payload.as_bytes(), None)
                     .map_err(Refused::from)
-                    .and_then(|()| judge_verified(parser, claims, payload.as_bytes(), rules)),
+                    .and_then(|()| judge_proven(parser, claims, payload.as_bytes(), rules)),
                 Bearer::Missing => return Decision::Denied(Denied::missing()),
                 Bearer::Unreadable => return Decision::Denied(Denied::unreadable()),
             };
-            match verified {
-                Ok(verified) => self.check(claims, &verified, || payload_of(parser, bearer)),
+            match proven {
+                Ok(proven) => self.check(claims, &proven, rules, || payload_of(parser, bearer)),
                 Err(Refused::NoKeys) => Decision::Unclear(Unclear::NoKeys),
                 Err(refused) => Decision::Denied(Denied::refused(refused, scopes_of(rules.class))),
             }
         })
     }
 
-    fn check(&self, claims: &Claims, verified: &Verified<'_>, payload: impl FnOnce() -> String) -> Decision {
+    /// Revoked comes before insufficient: what it would have reached is nobody's business any more.
+    fn check(
+        &self,
+        claims: &Claims,
+        verified: &Verified<'_>,
+        rules: &Rules<'_>,
+        payload: impl FnOnce() -> String,
+    ) -> Decision {
         let answer = self.checks.check(claims, None);
-        match answer.verdict {
-            Verdict::Revoked(hit) => Decision::Denied(Denied::revoked(hit)),
-            Verdict::Unknown(cause) if answer.deny => Decision::Unclear(Unclear::Verdict(cause)),
+        match (answer.verdict, judge_class(claims, rules.class)) {
+            (Verdict::Revoked(hit), _) => Decision::Denied(Denied::revoked(hit)),
+            (_, Err(refused)) => Decision::Denied(Denied::refused(refused, scopes_of(rules.class))),
+            (Verdict::Unknown(cause), Ok(())) if answer.deny => Decision::Unclear(Unclear::Verdict(cause)),
             // What policy serves although it cannot be told is counted where it is decided.
-            Verdict::NotRevoked | Verdict::Unknown(_) => {
+            (Verdict::NotRevoked | Verdict::Unknown(_), Ok(())) => {
                 Decision::Allowed(Box::new(Allowed::of(claims, verified, payload())))
             }
         }
@@ -193,8 +224,10 @@ impl Verifier {
 }
 
 impl Followed {
-    fn is(&self, policy: &Arc<VersionedPolicy>) -> bool {
-        self.policy.load().as_ref().is_some_and(|followed| Arc::ptr_eq(followed, policy))
+    /// By what it says too: after a restore another policy may have the same version.
+    fn is(&self, current: &Arc<VersionedPolicy>) -> bool {
+        let followed = self.policy.load();
+        followed.as_ref().is_some_and(|followed| Arc::ptr_eq(followed, current) || followed == current)
     }
 }
 

@@ -110,14 +110,16 @@ pub fn verify<'a, K: AsRef<KeySet>>(
     rules: &Rules<'a>,
     keys: impl FnOnce(&Issuer) -> Option<K>,
 ) -> Result<Verified<'a>, Refused> {
-    let verified = verify_into(parser, claims, token, rules, keys);
+    let verified = authenticate(parser, claims, token, rules, keys)
+        .and_then(|verified| judge_class(claims, rules.class).map(|()| verified));
     if verified.is_err() {
         claims.clear();
     }
     verified
 }
 
-fn verify_into<'a, K: AsRef<KeySet>>(
+/// As [`verify`], but for the claims and scopes that the class asks for: [`judge_class`]. Leaves claims behind whatever comes of it.
+pub(super) fn authenticate<'a, K: AsRef<KeySet>>(
     parser: &mut TokenParser,
     claims: &mut Claims,
     token: &[u8],
@@ -154,7 +156,6 @@ fn verify_into<'a, K: AsRef<KeySet>>(
 
     judge_times(&registered, issuer, rules.now)?;
     judge_audience(claims, issuer, rules.class)?;
-    rules.class.map_or(Ok(()), |class| judge_class(claims, class))?;
     Ok(Verified { issuer })
 }
 
@@ -182,6 +183,17 @@ pub fn judge_verified<'a>(
     payload: &[u8],
     rules: &Rules<'a>,
 ) -> Result<Verified<'a>, Refused> {
+    let verified = judge_proven(parser, claims, payload, rules)?;
+    judge_class(claims, rules.class).map(|()| verified)
+}
+
+/// As [`judge_verified`], but for the claims and scopes that the class asks for.
+pub(super) fn judge_proven<'a>(
+    parser: &mut TokenParser,
+    claims: &Claims,
+    payload: &[u8],
+    rules: &Rules<'a>,
+) -> Result<Verified<'a>, Refused> {
     let mut registered = Registered::default();
     parser.read_json(Part::Payload, payload, registered.reader())?;
     if !registered.is_sound() {
@@ -190,7 +202,6 @@ pub fn judge_verified<'a>(
     let issuer = issuer(claims, rules).ok_or(Refused::Issuer)?;
     judge_times(&registered, issuer, rules.now)?;
     judge_audience(claims, issuer, rules.class)?;
-    rules.class.map_or(Ok(()), |class| judge_class(claims, class))?;
     Ok(Verified { issuer })
 }
 
@@ -237,7 +248,9 @@ fn judge_audience(claims: &Claims, issuer: &Issuer, class: Option<&RouteClass>) 
     if is_meant { Ok(()) } else { Err(Refused::Audience) }
 }
 
-fn judge_class(claims: &Claims, class: &RouteClass) -> Result<(), Refused> {
+/// Whether a token has the claims and scopes that a class asks for.
+pub(super) fn judge_class(claims: &Claims, class: Option<&RouteClass>) -> Result<(), Refused> {
+    let Some(class) = class else { return Ok(()) };
     let has = |required: &crate::revocation::verification::RequiredClaim| {
         let mut values = claims.values(&required.name);
         values.any(|value| required.values.is_empty() || required.values.iter().any(|one| one == value.text))

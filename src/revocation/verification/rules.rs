@@ -60,16 +60,22 @@ pub enum VerificationError {
 
 type Checked = Result<(), VerificationError>;
 
-pub(super) fn validate(policy: &VerificationPolicy) -> Checked {
-    count("issuers", policy.issuers.len(), ISSUERS_MAX)?;
-    count("classes", policy.classes.len(), CLASSES_MAX)?;
-    for (index, issuer) in policy.issuers.iter().enumerate() {
+/// Each issuer and class, in the order in which they were written: that is where an error says that it stands.
+pub(super) fn validate_each(issuers: &[Issuer], classes: &[RouteClass]) -> Checked {
+    count("issuers", issuers.len(), ISSUERS_MAX)?;
+    count("classes", classes.len(), CLASSES_MAX)?;
+    for (index, issuer) in issuers.iter().enumerate() {
         validate_issuer(issuer, &format!("issuers[{index}]"))?;
     }
-    unique("issuers", policy.issuers.iter().map(|issuer| issuer.iss.as_str()))?;
-    for (index, class) in policy.classes.iter().enumerate() {
-        validate_class(class, policy, &format!("classes[{index}]"))?;
+    for (index, class) in classes.iter().enumerate() {
+        validate_class(class, issuers, &format!("classes[{index}]"))?;
     }
+    Ok(())
+}
+
+/// What can be told once all is sorted.
+pub(super) fn validate_whole(policy: &VerificationPolicy) -> Checked {
+    unique("issuers", policy.issuers.iter().map(|issuer| issuer.iss.as_str()))?;
     unique("classes", policy.classes.iter().map(|class| class.name.as_str()))?;
     if policy.encode().len() > VERIFICATION_BYTES_MAX { Err(VerificationError::TooLong) } else { Ok(()) }
 }
@@ -97,7 +103,7 @@ fn validate_issuer(issuer: &Issuer, at: &str) -> Checked {
     }
 }
 
-fn validate_class(class: &RouteClass, policy: &VerificationPolicy, at: &str) -> Checked {
+fn validate_class(class: &RouteClass, issuers: &[Issuer], at: &str) -> Checked {
     let name = format!("{at}.name");
     text_of(&name, &class.name, CLASS_NAME_BYTES_MAX)?;
     if !class.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
@@ -106,7 +112,7 @@ fn validate_class(class: &RouteClass, policy: &VerificationPolicy, at: &str) -> 
     for (field, list) in [("issuers", &class.issuers), ("audiences", &class.audiences), ("scopes", &class.scopes)] {
         names(&format!("{at}.{field}"), list)?;
     }
-    if class.issuers.iter().any(|iss| policy.issuer(iss).is_none()) {
+    if class.issuers.iter().any(|iss| issuers.iter().all(|issuer| issuer.iss != *iss)) {
         return invalid(format!("{at}.issuers"), "names an issuer that the policy does not have");
     }
     // RFC 6749 §3.3: a space would make two of it.

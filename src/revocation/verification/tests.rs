@@ -77,6 +77,17 @@ fn each_broken_rule_is_named_with_its_field() {
 }
 
 #[test]
+fn an_error_says_where_it_stands_in_what_was_written() {
+    let mut wrong = issuer("https://a.example");
+    wrong.audiences.clear();
+    assert_eq!(refused(vec![issuer("https://z.example"), wrong], vec![]), "issuers[1].audiences: at least one");
+    let (mut named, issuers) = (class("a"), vec![issuer("https://z.example")]);
+    named.issuers = vec!["https://b.example".into()];
+    let expected = "classes[1].issuers: names an issuer that the policy does not have";
+    assert_eq!(refused(issuers, vec![class("z"), named]), expected);
+}
+
+#[test]
 fn keys_come_over_https_or_from_this_machine() {
     let accepted = |url: &str| {
         let mut issuer = issuer("anything");

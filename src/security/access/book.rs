@@ -90,6 +90,12 @@ impl Identity {
         &self.principal.grant
     }
 
+    /// Whether a certificate proved it, and nothing else.
+    #[must_use]
+    pub fn is_by_certificate(&self) -> bool {
+        matches!(self.proof, Proof::Certificate(_))
+    }
+
     pub(super) fn proof(&self) -> &Proof {
         &self.proof
     }

@@ -23,7 +23,10 @@ impl Class {
     pub(in crate::surface) fn of(path: &str) -> Self {
         let (service, method) = path.rsplit_once('/').unwrap_or_default();
         match (service, method) {
-            ("/rescind.v1.CheckService", _) | ("/v1", "check") | ("/oauth2", "introspect") => Self::Check,
+            ("/rescind.v1.CheckService" | "/envoy.service.auth.v3.Authorization", _)
+            | ("/v1", "check")
+            | ("/oauth2", "introspect")
+            | ("", "authz") => Self::Check,
             ("/rescind.v1.RevocationService", "Revoke" | "Reinstate" | "AwaitPropagation")
             | ("/v1", "revocations" | "revocations:reinstate")
             | ("/oauth2", "revoke")
@@ -67,6 +70,8 @@ mod tests {
             ("/oauth2/introspect", Check),
             ("/oauth2/revoke", Write),
             ("/.well-known/oauth-authorization-server", Background),
+            ("/envoy.service.auth.v3.Authorization/Check", Check),
+            ("/authz", Check),
             ("/rescind.v1.RevocationService/Revoke", Write),
             ("/v1/revocations", Write),
             ("/v1/revocations:reinstate", Write),

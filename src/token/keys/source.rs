@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::discovery::{self, DiscoveryError};
 use super::fetch::{Fetch, FetchError, Fetched};
@@ -202,26 +202,27 @@ async fn fetch_keys(
     place: &KeySource,
     fetch: &dyn Fetch,
 ) -> Result<(KeySet, Option<Duration>), SourceError> {
+    let until = Instant::now() + FETCH_WITHIN;
     let fetched = match place {
-        KeySource::Discovery => discover(iss, fetch).await?,
-        KeySource::Url(url) => get(url, fetch).await?,
+        KeySource::Discovery => discover(iss, fetch, until).await?,
+        KeySource::Url(url) => get(url, fetch, until).await?,
         KeySource::File(path) => Fetched { body: read(path.clone()).await?, max_age: None },
         KeySource::Inline(set) => Fetched { body: set.clone().into_bytes(), max_age: Some(REFRESH_EVERY_MAX) },
     };
     Ok((KeySet::parse(&fetched.body)?, fetched.max_age))
 }
 
-async fn discover(iss: &str, fetch: &dyn Fetch) -> Result<Fetched, SourceError> {
+async fn discover(iss: &str, fetch: &dyn Fetch, until: Instant) -> Result<Fetched, SourceError> {
     let [first, second] = discovery::urls(iss);
-    let document = match get(&first, fetch).await {
-        Err(SourceError::Fetch { error: FetchError::Status(404), .. }) => get(&second, fetch).await?,
+    let document = match get(&first, fetch, until).await {
+        Err(SourceError::Fetch { error: FetchError::Status(404), .. }) => get(&second, fetch, until).await?,
         other => other?,
     };
-    get(&discovery::keys_url(iss, &document.body)?, fetch).await
+    get(&discovery::keys_url(iss, &document.body)?, fetch, until).await
 }
 
-async fn get(url: &str, fetch: &dyn Fetch) -> Result<Fetched, SourceError> {
-    let fetched = timeout(FETCH_WITHIN, fetch.get(url)).await.unwrap_or(Err(FetchError::TooSlow(FETCH_WITHIN)));
+async fn get(url: &str, fetch: &dyn Fetch, until: Instant) -> Result<Fetched, SourceError> {
+    let fetched = timeout_at(until, fetch.get(url)).await.unwrap_or(Err(FetchError::TooSlow(FETCH_WITHIN)));
     fetched.map_err(|error| SourceError::Fetch { url: url.to_owned(), error })
 }
 
@@ -229,11 +230,11 @@ async fn read(path: String) -> Result<Vec<u8>, SourceError> {
     let failed = |error| SourceError::File { path: path.clone(), error };
     let read = |path: String| {
         let mut bytes = Vec::new();
-        let file = std::fs::File::open(path)?;
-        if !file.metadata()?.is_file() {
+        // Before it is opened: opening a pipe would wait for its other end.
+        if !std::fs::metadata(&path)?.is_file() {
             return Err(std::io::Error::other("is no regular file"));
         }
-        file.take(KEY_SET_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+        std::fs::File::open(path)?.take(KEY_SET_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     let task_path = path.clone();

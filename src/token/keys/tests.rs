@@ -180,6 +180,34 @@ async fn discovery_leads_to_the_keys() {
     assert_eq!(ring.status()[0].failure.as_deref(), Some("the discovery document is of another issuer"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn discovery_has_no_more_time_than_one_fetch() {
+    let server = Arc::new(Server::default());
+    let oauth = "https://issuer.example/.well-known/oauth-authorization-server";
+    server.says(oauth, format!(r#"{{"issuer":"{ISS}","jwks_uri":"{URL}"}}"#), None);
+    server.says(URL, TestKey::new("a").set(), None);
+    *server.takes.lock() = Duration::from_secs(2);
+    let ring = ring(&server, KeySource::Discovery);
+    pass(6).await;
+    assert_eq!(ring.status()[0].failure.as_deref(), Some("https://issuer.example/keys does not answer within 5 s"));
+    *server.takes.lock() = Duration::from_secs(1);
+    pass(8).await;
+    assert!(has(&ring, "a"));
+}
+
+#[tokio::test]
+async fn a_pipe_instead_of_a_file_holds_nobody_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys.json");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let ring = ring(&Arc::default(), KeySource::File(path.to_str().unwrap().to_owned()));
+    ring.newer(ISS, FETCH_WITHIN).await;
+    let failure = ring.status()[0].failure.clone();
+    // A reader that waits for the other end would keep this program from ending.
+    let _ = std::fs::OpenOptions::new().read(true).write(true).open(&path);
+    assert!(failure.is_some_and(|failure| failure.ends_with("is no regular file")));
+}
+
 #[tokio::test]
 async fn keys_in_a_file_or_in_the_policy_need_no_network() {
     let dir = tempfile::tempdir().unwrap();
