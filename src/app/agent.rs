@@ -30,7 +30,7 @@ use crate::replication::frames::Role;
 use crate::revocation::ports::{
     AcceptLossError, BackupParts, Caller, ExportParts, FindError, Finds, Following, Found, NotAuthority, OperateError,
     Operates, Page, Pending, Query, Record, ReinstateReply, ReinstateRequest, Reports, RevokeReply, RevokeRequest,
-    Status, WriteError, Writes,
+    Status, VerificationPolicies, WriteError, Writes,
 };
 use crate::revocation::{Epoch, LifetimePolicy, Position, Revision, RevocationId, WhenStale};
 use crate::security::tls::{ServerTls, TlsError};
@@ -127,6 +127,7 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
     let keeper = Doorkeeper::open(doorway, None, tokens(replica.clone(), config.issuer_ca.clone()), clock.clone())?;
     let refusing = Arc::new(Refusing(current));
     let policies = Arc::clone(&replica);
+    let verification = Arc::clone(&replica) as Arc<dyn VerificationPolicies>;
     let node = Node {
         checks: replica.clone(),
         writes: refusing.clone(),
@@ -136,6 +137,8 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
         propagates: Arc::new(NotAuthority),
         credentials: None,
         verifier: None,
+        policies: None,
+        verification,
     };
     let subscriptions = subscribe_service(Arc::clone(&relay)).guarded();
     let routes = Routes::new(subscriptions.clone());

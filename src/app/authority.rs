@@ -19,6 +19,7 @@ use super::metered::{MeteredPublish, metered};
 use super::reload::Hangups;
 use super::verification::Verification;
 use crate::authority::members::Roster;
+use crate::authority::policies::PolicyGate;
 use crate::authority::propagation::Propagator;
 use crate::authority::{Authority, Options, RecoverError, Recovered, recover};
 use crate::clock::Clock;
@@ -104,7 +105,9 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
         denied_file: Some(doorkeeper::denied_file(config.denied_file.as_deref(), &config.data_dir)),
     };
     let kept = Kept { credentials: authority.clone(), changes: authority.credential_changes() };
-    let keeper = Doorkeeper::open(doorway, Some(kept), tokens(authority.clone(), config.issuer_ca.clone()), clock.clone())?;
+    let keeper =
+        Doorkeeper::open(doorway, Some(kept), tokens(authority.clone(), config.issuer_ca.clone()), clock.clone())?;
+    let policies = Arc::new(PolicyGate::new(authority.clone(), hub.clone()));
     let node = Node {
         checks: authority.clone(),
         writes: authority.clone(),
@@ -114,6 +117,8 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
         propagates: propagates.clone(),
         credentials: Some(authority.clone()),
         verifier: None,
+        policies: Some(policies),
+        verification: authority.clone(),
     };
     let subscriptions = subscribe_service(hub.clone()).listing(propagates).guarded();
     let routes = Routes::new(subscriptions.clone());

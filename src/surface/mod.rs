@@ -27,6 +27,8 @@ pub mod oauth;
 pub mod ops;
 pub(crate) mod parse;
 mod peer;
+mod policies;
+mod policy_file;
 mod preface;
 mod reason;
 mod socket;
@@ -54,6 +56,7 @@ pub use handshake::{CurrentTls, HandshakeFailure};
 pub use listener::{Accept, serve_from};
 pub use listener::{BindError, Bounds, Listener};
 pub use peer::{Encrypted, Peer};
+pub use policy_file::{PolicyTextError, parse_policy, render_policy};
 pub use violations::Violations;
 
 /// The `ErrorInfo.reason` of a write that may or may not have been accepted.

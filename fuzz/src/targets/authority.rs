@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rescind::replication::frames::{
-    DeltaFrame, Heartbeat, PROTOCOL, SnapshotBegin, SnapshotEnd, SnapshotReason, ToSubscriber, Welcome, WelcomeMode,
+    DeltaFrame, Heartbeat, PROTOCOL, PROTOCOL_SIGNED, SnapshotBegin, SnapshotEnd, SnapshotReason, ToSubscriber,
+    Welcome, WelcomeMode,
 };
 use rescind::replication::signature::Statement;
 use rescind::replication::{Lineage, LogPoint, Signer};
@@ -114,7 +115,7 @@ impl Authority {
 
     fn statement(&self, revision: Revision, source_time: UnixMillis) -> Statement {
         let LogPoint { revision, digest, chain, floor } = self.point(revision);
-        Statement { protocol: PROTOCOL, epoch: EPOCH, revision, digest, chain, floor, source_time }
+        Statement { protocol: PROTOCOL_SIGNED, epoch: EPOCH, revision, digest, chain, floor, source_time }
     }
 
     pub fn lineage(&self) -> Lineage {

@@ -18,7 +18,7 @@ use super::note_accepted;
 /// Before the first block of the authority's snapshot, in bytes.
 const SNAPSHOT_HEAD: usize = 16 + 4;
 /// Behind its last block.
-const SNAPSHOT_FOOTER: usize = 8 + 8 + 8 + 32;
+const SNAPSHOT_FOOTER: usize = 8 + 8 + 8 + 8 + 32;
 /// Before the first section of a cached snapshot.
 const CACHE_HEAD: usize = 16 + 4;
 /// The most entries of a cached set.
@@ -50,7 +50,7 @@ fn with_sums(bytes: &[u8]) -> Vec<u8> {
     put_sums(&mut bytes[..end], SNAPSHOT_HEAD);
     // The hash covers what is before the footer.
     let hash: [u8; 32] = Sha256::digest(&bytes[..end]).into();
-    bytes[end + 24..].copy_from_slice(&hash);
+    bytes[end + 32..].copy_from_slice(&hash);
     bytes
 }
 

@@ -142,6 +142,8 @@ impl From<Refusal> for OAuthError {
             | Refusal::Operate(_)
             | Refusal::Propagation(_)
             | Refusal::Credential(_)
+            | Refusal::Policy(_)
+            | Refusal::NoPolicy
             | Refusal::Exposed
             | Refusal::NotFound => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", description),
         }
