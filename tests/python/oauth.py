@@ -13,6 +13,8 @@ from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 
 def session(ask):
     client = OAuth2Session(ask["client"], ask["secret"], scope=ask.get("scope"), revocation_endpoint_auth_method="client_secret_basic")
+    # Else REQUESTS_CA_BUNDLE would say whom to trust.
+    client.trust_env = False
     client.verify = ask["ca"]
     return client
 

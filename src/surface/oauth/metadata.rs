@@ -48,8 +48,8 @@ impl fmt::Display for PublicUrl {
     }
 }
 
-/// The document. No tokens are made here, so there is no endpoint for that; the lists that say so are empty, because RFC 8414
-/// requires the one and has a default for the other.
+/// The document. No tokens are made here, so there is no endpoint for that. A list of response types is required all the same and
+/// must not be empty (RFC 8414 §2, §3.2): `none` is the type that asks for nothing.
 pub(super) fn document(url: &PublicUrl, endpoints: &Endpoints) -> String {
     let asks = endpoints.desk.authentication;
     // The names of RFC 7591 §2 and RFC 8705 §2.1.
@@ -61,8 +61,7 @@ pub(super) fn document(url: &PublicUrl, endpoints: &Endpoints) -> String {
     let introspection: Vec<&str> = methods.iter().copied().chain(asks.then_some("Bearer")).collect();
     let mut document = json!({
         "issuer": url.0,
-        "response_types_supported": [],
-        "grant_types_supported": [],
+        "response_types_supported": ["none"],
         "introspection_endpoint": format!("{url}{INTROSPECT}"),
         "introspection_endpoint_auth_methods_supported": introspection,
     });

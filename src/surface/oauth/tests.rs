@@ -381,8 +381,7 @@ async fn the_metadata_says_what_is_served() {
     let house = house_with(options.clone(), None, true).await;
     let expected = json!({
         "issuer": "https://rescind.example",
-        "response_types_supported": [],
-        "grant_types_supported": [],
+        "response_types_supported": ["none"],
         "introspection_endpoint": "https://rescind.example/oauth2/introspect",
         "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "tls_client_auth", "Bearer"],
         "revocation_endpoint": "https://rescind.example/oauth2/revoke",
