@@ -7,11 +7,12 @@ SHELL := /bin/bash
 CARGO ?= cargo
 PYTHON ?= python3
 VENV := .venv
+NODE := target/node
 FAST := target/fast/rescind
 DATA_DIR ?= target/run-data
 
 # Debian packages that building and testing need.
-PACKAGES := build-essential curl python3 python3-venv
+PACKAGES := build-essential curl nodejs npm python3 python3-venv
 
 .PHONY: help run demo demo-fleet test test-secure faults sim fuzz loom miri bench bench-fleet bench-hostile bench-secure setup lint deny doc tidy chaos unit features clean-data
 
@@ -38,8 +39,8 @@ lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 
-unit: $(VENV)/ready
-	RESCIND_TEST_PYTHON=$(abspath $(VENV))/bin/python scripts/cargo-test.sh
+unit: $(VENV)/ready $(NODE)/ready
+	RESCIND_TEST_PYTHON=$(abspath $(VENV))/bin/python RESCIND_TEST_NODE=$(abspath $(NODE)) scripts/cargo-test.sh
 
 test-secure: $(VENV)/ready ## The tests with real processes, with TLS and authentication on
 	@RESCIND_TEST_PYTHON=$(abspath $(VENV))/bin/python scripts/test-secure.sh
@@ -95,4 +96,10 @@ setup:
 $(VENV)/ready: tests/python/requirements.txt
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/pip install --quiet --requirement $<
+	@touch $@
+
+# An OpenID provider for the tests, as tests/node/package-lock.json pins it.
+$(NODE)/ready: tests/node/package.json tests/node/package-lock.json
+	@mkdir -p $(NODE) && cp $^ $(NODE)
+	@npm ci --prefix $(NODE) --no-audit --no-fund --silent
 	@touch $@

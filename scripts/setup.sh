@@ -13,6 +13,14 @@ if python3 -c 'import venv, ensurepip' 2>/dev/null; then
   done
   missing=("${kept[@]:-}")
 fi
+# So may Node and npm.
+if command -v node >/dev/null && command -v npm >/dev/null; then
+  kept=()
+  for package in "${missing[@]:-}"; do
+    case "$package" in nodejs | npm | "") ;; *) kept+=("$package") ;; esac
+  done
+  missing=("${kept[@]:-}")
+fi
 if [ -z "${missing[*]:-}" ]; then
   exit 0
 fi

@@ -12,9 +12,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use super::doorkeeper::{DoorError, Doorkeeper, Doorway};
+use super::doorkeeper::{self, DoorError, Doorkeeper, Doorway};
 use super::front::{Front, lacks, stop_on_signal};
 use super::hardening::forbid_dumps;
+use super::issuers::tokens;
 use super::metered::metered;
 use super::reload::Hangups;
 use super::verification::Verification;
@@ -81,7 +82,7 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
         requests_per_second: config.requests_per_second,
         denied_file: config.denied_file.clone(),
     };
-    let keeper = Doorkeeper::open(doorway, None, Clock::system())?;
+    doorkeeper::check(config.principals.as_deref()).map_err(DoorError::from)?;
     let clock = Clock::system();
     let tls =
         config.tls.as_ref().map(|tls| ServerTls::load(tls.files.clone(), clock.clone())).transpose()?.map(Arc::new);
@@ -123,11 +124,12 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
         clock: clock.clone(),
         started,
     });
+    let keeper = Doorkeeper::open(doorway, None, tokens(replica.clone(), config.issuer_ca.clone()), clock.clone())?;
     let refusing = Arc::new(Refusing(current));
     let policies = Arc::clone(&replica);
     let verification = Arc::clone(&replica) as Arc<dyn VerificationPolicies>;
     let node = Node {
-        checks: replica,
+        checks: replica.clone(),
         writes: refusing.clone(),
         finds: refusing.clone(),
         reports: reports.clone(),

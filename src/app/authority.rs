@@ -14,6 +14,7 @@ use tonic::service::Routes;
 use super::doorkeeper::{self, DoorError, Doorkeeper, Doorway, Kept};
 use super::front::{Front, lacks, stop_on_signal};
 use super::hardening::forbid_dumps;
+use super::issuers::tokens;
 use super::metered::{MeteredPublish, metered};
 use super::reload::Hangups;
 use super::verification::Verification;
@@ -104,7 +105,8 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
         denied_file: Some(doorkeeper::denied_file(config.denied_file.as_deref(), &config.data_dir)),
     };
     let kept = Kept { credentials: authority.clone(), changes: authority.credential_changes() };
-    let keeper = Doorkeeper::open(doorway, Some(kept), clock.clone())?;
+    let keeper =
+        Doorkeeper::open(doorway, Some(kept), tokens(authority.clone(), config.issuer_ca.clone()), clock.clone())?;
     let policies = Arc::new(PolicyGate::new(authority.clone(), hub.clone()));
     let node = Node {
         checks: authority.clone(),

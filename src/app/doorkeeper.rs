@@ -8,7 +8,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Clock;
 use crate::revocation::ports::Credentials;
-use crate::security::access::{Access, Options};
+use crate::security::access::{Access, Options, Tokens};
 use crate::security::audit::{AuditError, Denials};
 use crate::security::principals::{Principals, PrincipalsError};
 use crate::security::watch::{ReloadError, Watched};
@@ -71,13 +71,13 @@ impl Doorkeeper {
     ///
     /// # Errors
     /// When a file of it cannot be used.
-    pub(super) fn open(doorway: Doorway, kept: Option<Kept>, clock: Clock) -> Result<Self, DoorError> {
+    pub(super) fn open(doorway: Doorway, kept: Option<Kept>, tokens: Tokens, clock: Clock) -> Result<Self, DoorError> {
         let Some(principals) = doorway.principals else {
             return Ok(Self { door: Door::default(), denials: Arc::default(), access: None, _asking_again: None });
         };
         let (credentials, changes) = kept.map(|kept| (kept.credentials, kept.changes)).unzip();
         let options = Options { principals, requests_per_second: doorway.requests_per_second };
-        let access = Access::open(options, credentials, clock.clone())?;
+        let access = Access::open(options, credentials, Some(tokens), clock.clone())?;
         let denials = Arc::new(match doorway.denied_file {
             Some(path) => Denials::written(&path, clock)?,
             None => Denials::default(),

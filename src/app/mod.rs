@@ -6,6 +6,7 @@ mod descriptors;
 mod doorkeeper;
 mod front;
 mod hardening;
+mod issuers;
 mod metered;
 mod reload;
 mod verification;

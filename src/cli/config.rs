@@ -14,7 +14,7 @@ use crate::security::on_one_line;
 use crate::security::principals::Principals;
 use crate::security::tls::ServerTls;
 use crate::surface::http::render_time;
-use crate::surface::{self, Bounds};
+use crate::surface::{self, Bounds, oauth};
 use crate::telemetry::LogFormat;
 
 #[derive(Debug, Args)]
@@ -78,7 +78,7 @@ fn agent_fields(config: &AgentConfig) -> Vec<(&'static str, String)> {
         lifetime_policy: lifetimes,
         override_policy,
         max_entries,
-        surface: surface::Options { issuers, hosts, unknown_status, bounds, insecure, tls: _, data_dir: _ },
+        surface: surface::Options { issuers, hosts, unknown_status, bounds, oauth, insecure, tls: _, data_dir: _ },
         log,
     } = config;
     let upstreams: Vec<String> = upstreams.iter().map(ToString::to_string).collect();
@@ -109,9 +109,18 @@ fn agent_fields(config: &AgentConfig) -> Vec<(&'static str, String)> {
         ("server.hosts", list(hosts)),
         ("server.unknown_status", unknown_status.as_u16().to_string()),
     ];
+    fields.extend(oauth_fields(oauth));
     fields.extend(limits(bounds));
     fields.push(("log.format", log_format(*log).to_owned()));
     fields
+}
+
+fn oauth_fields(oauth: &oauth::Options) -> [(&'static str, String); 2] {
+    let oauth::Options { public_url, class, by_certificate: _ } = oauth;
+    [
+        ("oauth.public_url", public_url.as_ref().map_or("none: no metadata".to_owned(), ToString::to_string)),
+        ("oauth.class", class.clone().unwrap_or_else(|| "none: what every class asks".to_owned())),
+    ]
 }
 
 fn limits(bounds: &Bounds) -> [(&'static str, String); 5] {
@@ -227,6 +236,7 @@ fn fields(config: &ServerConfig) -> Vec<(&'static str, String)> {
         ("journal.audit_retention", render_duration(*audit_retention)),
         ("journal.snapshot_bytes_min", snapshot_bytes_min.to_string()),
     ];
+    fields.extend(oauth_fields(&surface.oauth));
     fields.extend(limits(&surface.bounds));
     fields.push(("log.format", log_format(*log).to_owned()));
     fields

@@ -13,7 +13,9 @@ use serde::de::{Deserializer, Error};
 use super::agent::AgentName;
 use super::duration::Span;
 use crate::replica::{PublicKey, ServerUrl};
+use crate::revocation::verification::CLASS_NAME_BYTES_MAX;
 use crate::security::access::REQUESTS_PER_SECOND;
+use crate::surface::oauth::{self, PublicUrl};
 use crate::surface::{self, Address};
 use crate::{revocation, telemetry};
 
@@ -37,6 +39,7 @@ pub(super) struct File {
     pub(super) authentication: Authentication,
     pub(super) upstream: Upstream,
     pub(super) verification: Verification,
+    pub(super) oauth: OAuth,
     pub(super) policy: Policy,
     pub(super) journal: Journal,
     pub(super) limits: Limits,
@@ -97,6 +100,14 @@ pub(super) struct Upstream {
     pub(super) certificate: Option<Place>,
     pub(super) private_key: Option<Place>,
     pub(super) credential_file: Option<Place>,
+}
+
+/// Of the OAuth endpoints.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct OAuth {
+    pub(super) public_url: Option<Parsed<PublicUrl>>,
+    pub(super) class: Option<ClassName>,
 }
 
 /// How issuers are reached for their keys. What is verified, the policy that is applied says.
@@ -215,6 +226,21 @@ impl<'de> Deserialize<'de> for Issuer {
     }
 }
 
+/// A class of routes, as the verification policy calls it.
+#[derive(Clone, Debug)]
+pub(super) struct ClassName(pub(super) String);
+
+impl<'de> Deserialize<'de> for ClassName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let is_name = |text: &str| {
+            (1..=CLASS_NAME_BYTES_MAX).contains(&text.len())
+                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        };
+        let expected = format_args!("a class: 1 to {CLASS_NAME_BYTES_MAX} ASCII letters, digits, '-', '_' and '.'");
+        text(deserializer, expected, is_name).map(Self)
+    }
+}
+
 /// A host name, without a port.
 #[derive(Clone, Debug)]
 pub(super) struct Host(pub(super) String);
@@ -246,6 +272,11 @@ impl File {
             issuers: self.issuers.iter().map(|issuer| issuer.0.clone()).collect(),
             hosts: self.server.hosts.iter().map(|host| host.0.clone()).collect(),
             unknown_status: unknown_status.unwrap_or(defaults.unknown_status),
+            oauth: oauth::Options {
+                public_url: self.oauth.public_url.clone().map(|url| url.0),
+                class: self.oauth.class.clone().map(|class| class.0),
+                by_certificate: self.tls.client_ca.is_some(),
+            },
             bounds: self.limits.bounds(defaults.bounds),
             ..defaults
         }

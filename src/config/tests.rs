@@ -61,6 +61,11 @@ fn the_sample_holds_every_key_with_its_default() {
         issuers: vec!["https://login.example.com".into()],
         hosts: vec!["rescind.internal".into()],
         data_dir: "/var/lib/rescind".into(),
+        oauth: surface::oauth::Options {
+            public_url: "https://rescind.example.org".parse().ok(),
+            class: Some("orders".into()),
+            by_certificate: true,
+        },
         ..default.surface.clone()
     };
     let clients = ClientAuthority {
@@ -77,7 +82,8 @@ fn the_sample_holds_every_key_with_its_default() {
     let principals = Some("/etc/rescind/principals.toml".into());
     let denied_file = Some("/var/log/rescind/denied.ndjson".into());
     let data_dir = "/var/lib/rescind".into();
-    assert_eq!(sample, ServerConfig { data_dir, surface: examples, tls, principals, denied_file, ..default });
+    let expected = ServerConfig { data_dir, surface: examples, tls, principals, denied_file, ..default };
+    assert_eq!(sample, expected);
 }
 
 #[test]
@@ -95,7 +101,7 @@ fn every_key_of_the_sample_is_documented() {
             assert!(docs.contains(&name), "{name} is missing in docs/configuration.md");
         }
     }
-    assert_eq!(keys, 48, "a key was added or removed: extend the sample");
+    assert_eq!(keys, 50, "a key was added or removed: extend the sample");
 }
 
 #[test]
@@ -211,6 +217,9 @@ fn each_wrong_key_and_value_is_named_with_its_line() {
         ("[tls]\nkey = 'k'", &["line 2", "key", "`private_key`"]),
         ("[tls]\ncertificate = ''", &["line 2", "certificate", "not empty"]),
         ("[tls]\nrequire_client_certificate = 'yes'", &["line 2", "require_client_certificate", "boolean"]),
+        ("[oauth]\npublic_url = 'http://a.example'", &["line 2", "public_url", "https"]),
+        ("[oauth]\nclass = 'a b'", &["line 2", "class", "1 to 64 ASCII letters"]),
+        ("[oauth]\nurl = 'x'", &["line 2", "url", "`public_url`"]),
         ("[log]\nformat = 'xml'", &["line 2", "format", "text", "json"]),
         ("issuers = ['']", &["line 1", "issuers", "1 to 1024 bytes"]),
         ("issuers = 'https://a'", &["line 1", "issuers", "sequence"]),

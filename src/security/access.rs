@@ -3,16 +3,16 @@
 //! ```text
 //! certificate names ─┐
 //!                    ├─ identify ──▶ Identity ── admit(call) ──▶ in, or a Denial
-//! bearer credential ─┘      ▲
-//!          principals file ─┴─ credentials of the journal
+//! credential, token ─┘      ▲
+//!          principals file ─┴─ credentials of the journal, keys of issuers
 //! ```
 //!
 //! Reads no socket and writes no answer.
 //!
 //! # Invariants
-//! - A1. Whoever presents a credential is who the credential says, or nobody: a certificate never makes up for one that is
+//! - A1. Whoever presents a credential or a token is who that says, or nobody: a certificate never makes up for one that is
 //!   not accepted.
-//! - A2. A certificate that stands for another principal than the credential beside it, or for two principals, stands for
+//! - A2. A certificate that stands for another principal than what is beside it, or for two principals, stands for
 //!   nobody. One that stands for no principal changes nothing: in a mesh everybody has one.
 //! - A3. Nothing that is answered tells an id that exists from one that does not; nor does the time it takes.
 //! - A4. A credential of the journal is never accepted on what was known before the last change of credentials; a principal
@@ -23,20 +23,24 @@ mod book;
 mod denial;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 pub use book::{Identity, Proof};
 pub use denial::{Claimed, Denial, DenialReason};
+pub use token::{Held, Tokens};
 
+use super::basic::Basic;
 use super::call::{Call, Need};
 use super::certificate::CertificateNames;
-use super::credential::Presented;
+use super::credential::{PREFIX, Presented};
 use super::principals::{Principals, PrincipalsError};
 use crate::clock::Clock;
 use crate::revocation::ports::{CredentialHash, CredentialId, Credentials};
@@ -45,6 +49,11 @@ use book::{Book, Known, Spenders};
 /// The requests per second of one principal, unless told otherwise: more than one gateway on one machine asks, less than
 /// would keep the others out.
 pub const REQUESTS_PER_SECOND: u32 = 50_000;
+
+/// When to ask again who could not be told whether his token is good.
+const RETRY_UNCLEAR: Duration = Duration::from_secs(1);
+/// How long a request waits for keys that its token names and nobody knows yet.
+const KEYS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Compared with when there is no such credential, so that this takes as long (A3).
 const NO_CREDENTIAL: CredentialHash = CredentialHash { salt: [0; 16], digest: [0; 32] };
@@ -67,6 +76,15 @@ pub struct Brought<'a> {
     pub authorization: Option<&'a [u8]>,
     /// There are several of those.
     pub is_repeated: bool,
+    /// HTTP Basic will do, too: a principal's name, and a credential of his.
+    pub may_be_basic: bool,
+}
+
+/// What stands in `authorization`.
+enum Shown<'a> {
+    Credential(Presented),
+    Basic(Basic),
+    Token(&'a str),
 }
 
 /// The door.
@@ -77,6 +95,7 @@ pub struct Access {
     /// Held through a reload, so that two do not overtake each other; taken before `spenders`.
     reloading: parking_lot::Mutex<()>,
     credentials: Option<Arc<dyn Credentials>>,
+    tokens: Option<Tokens>,
     known: Known,
     /// Counts the changes of the file and of credentials; whoever was let in before must ask again.
     generation: watch::Sender<u64>,
@@ -85,24 +104,30 @@ pub struct Access {
 }
 
 impl Access {
-    /// Opens the door to the principals of the file and, of an authority, the credentials of its journal.
+    /// Opens the door to the principals of the file and, of an authority, the credentials of its journal. Without `tokens`
+    /// nobody is known by one.
     ///
     /// # Errors
     /// When the file cannot be used.
     pub fn open(
         options: Options,
         credentials: Option<Arc<dyn Credentials>>,
+        tokens: Option<Tokens>,
         clock: Clock,
     ) -> Result<Arc<Self>, PrincipalsError> {
         let principals = Principals::read(&options.principals)?;
         let mut spenders = Spenders::new(options.requests_per_second);
         let book = ArcSwap::from_pointee(Book::new(principals, &mut spenders));
+        if let Some(tokens) = &tokens {
+            tokens.keys.follow(book.load().tokens().policy());
+        }
         Ok(Arc::new(Self {
             options,
             book,
             spenders: parking_lot::Mutex::new(spenders),
             reloading: parking_lot::Mutex::default(),
             credentials,
+            tokens,
             known: Known::default(),
             generation: watch::Sender::new(0),
             failed_reloads: AtomicU64::new(0),
@@ -126,6 +151,9 @@ impl Access {
         };
         let count = principals.count();
         let book = Book::new(principals, &mut self.spenders.lock());
+        if let Some(tokens) = &self.tokens {
+            tokens.keys.follow(book.tokens().policy());
+        }
         self.book.store(Arc::new(book));
         self.begin_generation();
         Ok(count)
@@ -177,7 +205,7 @@ impl Access {
         let by_certificate = self.by_certificate(brought.certificate)?;
         let by_credential = match (brought.is_repeated, brought.authorization) {
             (true, _) => return Err(Denial::nobody(DenialReason::Malformed, Claimed::Nobody)),
-            (false, Some(authorization)) => Some(self.by_credential(presented(authorization)?)?),
+            (false, Some(authorization)) => Some(self.by_authorization(authorization, brought.may_be_basic)?),
             (false, None) => None,
         };
         let identity = match (by_certificate, by_credential) {
@@ -194,6 +222,14 @@ impl Access {
             Denial::too_much(DenialReason::TooManyRequests, identity.claimed(), too_much.retry_after)
         })?;
         Ok(identity)
+    }
+
+    /// Waits for newer keys of the issuer that a [`Denial`] names; whether to try again.
+    pub async fn newer_keys(&self, issuer: &str) -> bool {
+        match &self.tokens {
+            Some(tokens) => tokens.keys.newer(issuer, KEYS_WITHIN).await,
+            None => false,
+        }
     }
 
     /// Whether a certificate stands for somebody, if only for two at once: then it says who asks for another (`/authz`), and
@@ -227,6 +263,11 @@ impl Access {
                 let found = self.find(*id).map(|(identity, found)| (identity, found == *hash));
                 found.filter(|(_, is_same)| *is_same).map(|(identity, _)| identity)
             }
+            Proof::Token(held) => {
+                let tokens = self.tokens.as_ref();
+                let renewed = tokens.and_then(|tokens| tokens.renew(held, self.book.load().tokens()));
+                renewed.map(|(name, grant)| Arc::new(identity.renewed(name, grant)))
+            }
         };
         let now = now.filter(|now| now.name() == identity.name()).ok_or(lost(DenialReason::Unknown))?;
         if now.is_over(self.clock.wall()) {
@@ -238,11 +279,9 @@ impl Access {
 
     /// How long somebody stays who he is, if nothing else changes; `None`: for good.
     #[must_use]
-    pub fn remaining(&self, identity: &Identity) -> Option<std::time::Duration> {
+    pub fn remaining(&self, identity: &Identity) -> Option<Duration> {
         let wall = self.clock.wall();
-        identity
-            .expires_at()
-            .map(|at| std::time::Duration::from_millis(at.0.saturating_mul(1000).saturating_sub(wall.0)))
+        identity.expires_at().map(|at| Duration::from_millis(at.0.saturating_mul(1000).saturating_sub(wall.0)))
     }
 
     fn allow(&self, identity: &Identity, need: Need) -> Result<(), Denial> {
@@ -262,7 +301,29 @@ impl Access {
         Ok(found)
     }
 
-    fn by_credential(&self, presented: Presented) -> Result<Arc<Identity>, Denial> {
+    fn by_authorization(&self, authorization: &[u8], may_be_basic: bool) -> Result<Arc<Identity>, Denial> {
+        match shown(authorization, may_be_basic)? {
+            Shown::Credential(presented) => self.by_credential(&presented),
+            Shown::Token(token) => self.by_token(token),
+            Shown::Basic(basic) => {
+                let identity = self.by_credential(&basic.credential)?;
+                // As if the secret were wrong: it is not that principal's.
+                let claimed = Claimed::Credential(basic.credential.id);
+                let is_his = basic.names(identity.name());
+                if is_his { Ok(identity) } else { Err(Denial::nobody(DenialReason::Unknown, claimed)) }
+            }
+        }
+    }
+
+    fn by_token(&self, token: &str) -> Result<Arc<Identity>, Denial> {
+        let book = self.book.load();
+        let tokens = self.tokens.as_ref().filter(|_| book.tokens().count() > 0);
+        let tokens = tokens.ok_or_else(|| Denial::nobody(DenialReason::Malformed, Claimed::Nobody))?;
+        let bearer = tokens.judge(token, book.tokens(), self.clock.wall())?;
+        Ok(Arc::new(Identity::of_token(bearer, &mut self.spenders.lock())))
+    }
+
+    fn by_credential(&self, presented: &Presented) -> Result<Arc<Identity>, Denial> {
         let claimed = || Claimed::Credential(presented.id);
         let found = self.find(presented.id);
         let hash = found.as_ref().map_or(NO_CREDENTIAL, |(_, hash)| *hash);
@@ -300,15 +361,24 @@ impl Access {
     }
 }
 
-/// What stands behind `authorization: Bearer`.
-fn presented(authorization: &[u8]) -> Result<Presented, Denial> {
+/// What stands in `authorization`.
+fn shown(authorization: &[u8], may_be_basic: bool) -> Result<Shown<'_>, Denial> {
     let malformed = || Denial::nobody(DenialReason::Malformed, Claimed::Nobody);
     let text = std::str::from_utf8(authorization).map_err(|_| malformed())?;
-    let (scheme, credential) = text.split_once(' ').ok_or_else(malformed)?;
+    let (scheme, rest) = text.split_once(' ').ok_or_else(malformed)?;
+    let rest = rest.trim_matches(' ');
+    if may_be_basic && scheme.eq_ignore_ascii_case("basic") {
+        return Basic::parse(rest).map(Shown::Basic).map_err(|_| malformed());
+    }
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(malformed());
     }
-    credential.trim_matches(' ').parse().map_err(|_| malformed())
+    match rest.parse() {
+        Ok(presented) => Ok(Shown::Credential(presented)),
+        // Nearly a credential is none; neither is it a token.
+        Err(_) if rest.starts_with(PREFIX) || !rest.contains('.') => Err(malformed()),
+        Err(_) => Ok(Shown::Token(rest)),
+    }
 }
 
 impl std::fmt::Debug for Access {

@@ -31,6 +31,9 @@ pub enum Call {
     ApplyPolicy,
     GetPolicy,
     ListPolicies,
+    Introspect,
+    RevokeToken,
+    ServerMetadata,
     Health,
     Reflection,
 }
@@ -52,11 +55,13 @@ pub enum Need {
 struct Row(Call, &'static [&'static str], Need);
 
 /// The busiest first.
-const TABLE: [Row; 23] = [
+const TABLE: [Row; 26] = [
     Row(Call::CheckToken, &["/rescind.v1.CheckService/CheckToken", "/v1/check"], Need::Role(Role::Check)),
     Row(Call::CheckTokens, &["/rescind.v1.CheckService/CheckTokens"], Need::Role(Role::Check)),
     Row(Call::Authorize, &["/envoy.service.auth.v3.Authorization/Check", "/authz"], Need::Role(Role::Check)),
+    Row(Call::Introspect, &["/oauth2/introspect"], Need::Role(Role::Introspect)),
     Row(Call::Revoke, &["/rescind.v1.RevocationService/Revoke", "/v1/revocations"], Need::Role(Role::Revoke)),
+    Row(Call::RevokeToken, &["/oauth2/revoke"], Need::Role(Role::Revoke)),
     Row(Call::AwaitPropagation, &["/rescind.v1.RevocationService/AwaitPropagation"], Need::Role(Role::Revoke)),
     Row(
         Call::Reinstate,
@@ -82,6 +87,7 @@ const TABLE: [Row; 23] = [
     Row(Call::ApplyPolicy, &["/rescind.v1.AdminService/ApplyPolicy"], Need::Role(Role::Admin)),
     Row(Call::GetPolicy, &["/rescind.v1.AdminService/GetPolicy"], Need::Role(Role::Check)),
     Row(Call::ListPolicies, &["/rescind.v1.AdminService/ListPolicies"], Need::Role(Role::Admin)),
+    Row(Call::ServerMetadata, &["/.well-known/oauth-authorization-server"], Need::Nothing),
     Row(Call::Health, &["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"], Need::Nothing),
     Row(
         Call::Reflection,
@@ -116,6 +122,13 @@ impl Call {
     /// Every path, with its call.
     pub fn paths() -> impl Iterator<Item = (&'static str, Self)> {
         TABLE.iter().flat_map(|row| row.1.iter().map(|path| (*path, row.0)))
+    }
+
+    /// Whether it is one of an OAuth authorization server's, whose clients may prove who they are by HTTP Basic and are
+    /// answered with OAuth's errors.
+    #[must_use]
+    pub fn is_oauth(self) -> bool {
+        matches!(self, Self::Introspect | Self::RevokeToken | Self::ServerMetadata)
     }
 
     fn row(self) -> Option<&'static Row> {

@@ -20,7 +20,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use crate::revocation::ports::{CredentialHash, CredentialId};
 
 /// What every credential begins with, so that scanners of source code find those that leaked.
-const PREFIX: &str = "rsc_";
+pub(super) const PREFIX: &str = "rsc_";
 /// What every line for a principals file begins with.
 const HASHED_PREFIX: &str = "rsc-sha256:";
 /// Keeps the hash of a credential apart from every other use of SHA-256.

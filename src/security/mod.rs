@@ -6,6 +6,8 @@
 pub mod access;
 #[cfg(feature = "server")]
 pub mod audit;
+#[cfg(feature = "server")]
+pub mod basic;
 mod bearer;
 #[cfg(feature = "server")]
 pub mod call;

@@ -8,9 +8,12 @@
 //! roles = ["check", "subscribe"]
 //! ```
 //!
+//! Beside them stand issuers whose tokens make others principals (`[[jwt]]`, in `jwt.rs`).
+//!
 //! Only parses: who a caller is, `access.rs` decides. Every error names the file, the line and the limit; unknown keys are
 //! refused, so that a misspelt bound is not a missing one.
 
+mod jwt;
 mod name;
 #[cfg(test)]
 mod tests;
@@ -25,12 +28,14 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use toml::Spanned;
 
+pub use jwt::{JWT_PREFIX, TokenIssuer, TokenIssuers};
 pub use name::{CertificateName, CertificateNameError};
 
 use super::credential::HashedCredential;
 use crate::revocation::Grant;
 use crate::revocation::grant::{GRANT_NAMES_MAX, Role, Roles};
 use crate::revocation::ports::{CREDENTIAL_NAME_BYTES_MAX, CredentialId};
+use crate::revocation::verification::Issuer;
 
 /// The most principals in a file.
 pub const PRINCIPALS_MAX: usize = 10_000;
@@ -66,8 +71,11 @@ pub struct Listed {
 }
 
 /// All principals of a file: no two share a name, a certificate or a credential.
-#[derive(Debug, Default)]
-pub struct Principals(Vec<Listed>);
+#[derive(Debug)]
+pub struct Principals {
+    listed: Vec<Listed>,
+    tokens: TokenIssuers,
+}
 
 /// Why there are no principals.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +117,8 @@ pub enum PrincipalsError {
 struct File {
     #[serde(default)]
     principal: Vec<Spanned<Entry>>,
+    #[serde(default)]
+    jwt: Vec<Spanned<jwt::Entry>>,
 }
 
 #[derive(Deserialize)]
@@ -150,18 +160,36 @@ impl Principals {
             let line = newlines.partition_point(|at| *at < entry.span().start) + 1;
             book.add(entry.into_inner(), line).map_err(|message| invalid(format!("line {line}: {message}")))?;
         }
-        Ok(Self(book.listed))
+        let mut issuers: Vec<(TokenIssuer, Issuer)> = Vec::new();
+        for entry in file.jwt {
+            let line = newlines.partition_point(|at| *at < entry.span().start) + 1;
+            let issuer = entry.into_inner().check().map_err(|message| invalid(format!("line {line}: {message}")))?;
+            let is_known =
+                |(known, _): &(TokenIssuer, Issuer)| known.iss == issuer.0.iss || known.name == issuer.0.name;
+            if issuers.iter().any(is_known) {
+                return Err(invalid(format!("line {line}: another [[jwt]] has this name or issuer already")));
+            }
+            issuers.push(issuer);
+        }
+        let tokens = TokenIssuers::new(issuers).map_err(|error| invalid(format!("jwt: {error}")))?;
+        Ok(Self { listed: book.listed, tokens })
     }
 
-    /// All of them, as the file has them.
+    /// All that are named, as the file has them.
     pub fn iter(&self) -> impl Iterator<Item = &Listed> {
-        self.0.iter()
+        self.listed.iter()
     }
 
-    /// How many there are.
+    /// How many are named.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.listed.len()
+    }
+
+    /// Whose tokens make others principals.
+    #[must_use]
+    pub fn into_tokens(self) -> TokenIssuers {
+        self.tokens
     }
 }
 
@@ -185,15 +213,7 @@ impl Book {
         if certificate.is_none() && credential.is_none() {
             return Err(format!("{name:?} needs a certificate or a credential: nobody could prove to be it"));
         }
-        let roles = entry.roles.0;
-        let bounded = [
-            ("issuers", entry.issuers.is_some()),
-            ("claims", entry.claims.is_some()),
-            ("writes_per_minute", entry.writes_per_minute.is_some()),
-        ];
-        if let Some((field, _)) = bounded.iter().find(|(_, is_given)| *is_given && !roles.allow(Role::Revoke)) {
-            return Err(format!("{field}: bounds the role revoke, which {name:?} does not have"));
-        }
+        let grant = granted(entry.roles, entry.issuers, entry.claims, entry.writes_per_minute, &name)?;
         let taken = certificate.as_ref().and_then(|it| self.certificates.insert(it.to_string(), name.clone()));
         if let Some(before) = taken {
             return Err(format!("certificate: is that of {before:?} already"));
@@ -202,15 +222,35 @@ impl Book {
         if let Some(before) = taken {
             return Err(format!("credential: is that of {before:?} already"));
         }
-        let grant = Arc::new(Grant {
-            roles,
-            issuers: entry.issuers.map(|names| names.0),
-            claims: entry.claims.map(|names| names.0),
-            writes_per_minute: entry.writes_per_minute.map(|writes| writes.0),
-        });
-        self.listed.push(Listed { principal: Arc::new(Principal { name, grant }), certificate, credential });
+        let principal = Arc::new(Principal { name, grant: Arc::new(grant) });
+        self.listed.push(Listed { principal, certificate, credential });
         Ok(())
     }
+}
+
+/// What an entry comes to; bounds are those of the role that writes.
+fn granted(
+    roles: RoleList,
+    issuers: Option<Names<ISSUER_BYTES_MAX>>,
+    claims: Option<Names<CLAIM_BYTES_MAX>>,
+    writes_per_minute: Option<Writes>,
+    name: &str,
+) -> Result<Grant, String> {
+    let roles = roles.0;
+    let bounded = [
+        ("issuers", issuers.is_some()),
+        ("claims", claims.is_some()),
+        ("writes_per_minute", writes_per_minute.is_some()),
+    ];
+    if let Some((field, _)) = bounded.iter().find(|(_, is_given)| *is_given && !roles.allow(Role::Revoke)) {
+        return Err(format!("{field}: bounds the role revoke, which {name:?} does not have"));
+    }
+    Ok(Grant {
+        roles,
+        issuers: issuers.map(|names| names.0),
+        claims: claims.map(|names| names.0),
+        writes_per_minute: writes_per_minute.map(|writes| writes.0),
+    })
 }
 
 /// The text of a principals file, within its limit.
@@ -252,6 +292,11 @@ impl<'de> Deserialize<'de> for Name {
             return Err(D::Error::custom(format_args!(
                 "name: 1 to {CREDENTIAL_NAME_BYTES_MAX} bytes and no control characters, {} bytes given",
                 name.len()
+            )));
+        }
+        if name.starts_with(JWT_PREFIX) {
+            return Err(D::Error::custom(format_args!(
+                "name: begins with {JWT_PREFIX}, as only those known by a token are called"
             )));
         }
         if name.starts_with(ANONYMOUS) {

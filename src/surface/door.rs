@@ -19,6 +19,7 @@ use super::authz;
 use super::connections::Proof;
 use super::guard::is_grpc;
 use super::http::{Problem, fallback};
+use super::oauth::{self, OAuthError};
 use super::peer::Peer;
 use crate::security::CertificateNames;
 use crate::security::access::{Access, Brought, Denial, Identity};
@@ -90,45 +91,54 @@ impl Door {
         }
     }
 
-    /// Who sends a request that may be answered; `None` when that is for everybody.
-    fn admit(&self, access: &Access, call: Call, request: &Request) -> Result<Option<Arc<Identity>>, Refusal> {
-        let peer = Peer::of(request.extensions());
-        let mut brought = brought(request);
-        if is_for_another(request) && brought.certificate.is_some_and(|certificate| access.knows(certificate)) {
-            (brought.authorization, brought.is_repeated) = (None, false);
-        }
-        access.admit(call, brought).map_err(|denial| self.refuse(denial, peer))
-    }
-
     /// Somebody who is known is told that there is no such call; others are not told even that.
-    fn no_such_call(&self, access: &Access, request: &Request) -> Result<(), Refusal> {
-        let peer = Peer::of(request.extensions());
-        let identity = access.identify(brought(request)).map_err(|denial| self.refuse(denial, peer))?;
-        let _ = self.refuse(Denial::no_such_call(&identity), peer);
-        Ok(())
+    fn no_such_call(&self, identity: Option<Arc<Identity>>, peer: Peer) {
+        if let Some(identity) = identity {
+            let _ = self.refuse(Denial::no_such_call(&identity), peer);
+        }
+    }
+}
+
+/// Who sends a request; `None` when that is for everybody. Where there is no call, who it is matters all the same.
+fn look(access: &Access, call: Option<Call>, request: &Request) -> Result<Option<Arc<Identity>>, Denial> {
+    let mut brought = brought(request, call.is_some_and(Call::is_oauth));
+    if is_for_another(request) && brought.certificate.is_some_and(|certificate| access.knows(certificate)) {
+        (brought.authorization, brought.is_repeated) = (None, false);
+    }
+    match call {
+        Some(call) => access.admit(call, brought),
+        None => access.identify(brought).map(Some),
     }
 }
 
 /// Answers those who may not; hands on the others, with who they are.
 pub(super) async fn door(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     let peer = Peer::of(request.extensions());
-    let asker = match (door.access.clone(), Call::at(request.uri().path())) {
-        (None, _) => Asker::anybody(peer),
-        (Some(access), Some(call)) => match door.admit(&access, call, &request) {
-            Ok(Some(identity)) => {
-                if let Err(refusal) = prove(&request, &identity) {
-                    return answer(request, refusal).await;
-                }
-                Asker::known(identity, door, peer)
+    let call = Call::at(request.uri().path());
+    let asker = match door.access.clone() {
+        None => Asker::anybody(peer),
+        Some(access) => {
+            let mut looked = look(&access, call, &request);
+            let keys_of = looked.as_mut().err().and_then(|denial| denial.keys_of.take());
+            if let Some(issuer) = keys_of
+                && access.newer_keys(&issuer).await
+            {
+                looked = look(&access, call, &request);
             }
-            Ok(None) => return next.run(request).await,
-            Err(refusal) => return answer(request, refusal).await,
-        },
-        (Some(access), None) => {
-            return match door.no_such_call(&access, &request) {
-                Ok(()) => fallback(request).await,
-                Err(refusal) => answer(request, refusal).await,
-            };
+            match (looked.map_err(|denial| door.refuse(denial, peer)), call) {
+                (Err(refusal), _) => return answer(request, call, refusal).await,
+                (Ok(identity), None) => {
+                    door.no_such_call(identity, peer);
+                    return fallback(request).await;
+                }
+                (Ok(None), Some(_)) => return next.run(request).await,
+                (Ok(Some(identity)), Some(_)) => {
+                    if let Err(refusal) = prove(&request, &identity) {
+                        return answer(request, call, refusal).await;
+                    }
+                    Asker::known(identity, door, peer)
+                }
+            }
         }
     };
     // The secret goes no further than it is needed.
@@ -144,12 +154,12 @@ fn is_for_another(request: &Request) -> bool {
     request.uri().path() == authz::PATH
 }
 
-fn brought(request: &Request) -> Brought<'_> {
+fn brought(request: &Request, may_be_basic: bool) -> Brought<'_> {
     let mut authorizations = request.headers().get_all(AUTHORIZATION).into_iter();
     let authorization = authorizations.next().map(http::HeaderValue::as_bytes);
     let is_repeated = authorizations.next().is_some();
     let certificate = request.extensions().get::<Arc<CertificateNames>>().map(AsRef::as_ref);
-    Brought { certificate, authorization, is_repeated }
+    Brought { certificate, authorization, is_repeated, may_be_basic }
 }
 
 /// The connection is this principal's from now on, if it is nobody's yet.
@@ -159,12 +169,16 @@ fn prove(request: &Request, identity: &Identity) -> Result<(), Refusal> {
 }
 
 /// In the form that the caller speaks. gRPC has no trouble with an answer that comes before all was said.
-async fn answer(request: Request, refusal: Refusal) -> Response {
+async fn answer(request: Request, call: Option<Call>, refusal: Refusal) -> Response {
     if is_grpc(request.headers()) {
         return super::grpc::status(&refusal).into_http::<axum::body::Body>();
     }
+    let is_bearer = request.headers().get(AUTHORIZATION).is_some_and(oauth::is_bearer);
     let _ = timeout(REFUSED_BODY_WITHIN, to_bytes(request.into_body(), REFUSED_BODY_BYTES_MAX)).await;
-    Problem::from(refusal).into_response()
+    match call {
+        Some(call) if call.is_oauth() => OAuthError::at_door(&refusal, is_bearer).into_response(),
+        _ => Problem::from(refusal).into_response(),
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! socket ── listener ──▶ guard ──▶ door ──▶ gRPC ────────▶ message ─┐
-//!                                      └──▶ JSON ─ decode ▶ message ─┴▶ parse ──▶ ports ──▶ the node
+//!                                      ├──▶ JSON ─ decode ▶ message ─┴▶ parse ──▶ ports ──▶ the node
+//!                                      └──▶ OAuth forms ──▶ verifier ──▶ the same
 //! ```
 //!
 //! Decides nothing about revocations: requests become the core's types or are refused with everything that is wrong
@@ -12,6 +13,7 @@ mod address;
 mod ask;
 mod asker;
 mod authz;
+mod body;
 mod budget;
 mod connections;
 mod credentials;
@@ -21,6 +23,7 @@ mod guard;
 mod handshake;
 pub mod http;
 mod listener;
+pub mod oauth;
 pub mod ops;
 pub(crate) mod parse;
 mod peer;
@@ -72,6 +75,8 @@ pub struct Options {
     pub hosts: Vec<String>,
     /// The HTTP status of a check that cannot tell: 503 by default.
     pub unknown_status: StatusCode,
+    /// How the OAuth endpoints answer.
+    pub oauth: oauth::Options,
     /// The bounds of the listener.
     pub bounds: Bounds,
     /// Whether the server is exposed without authentication: told in its status.
@@ -88,6 +93,7 @@ impl Default for Options {
             issuers: Vec::new(),
             hosts: Vec::new(),
             unknown_status: StatusCode::SERVICE_UNAVAILABLE,
+            oauth: oauth::Options::default(),
             bounds: Bounds::connections(CONNECTIONS_MAX),
             insecure: false,
             tls: false,
@@ -126,6 +132,7 @@ impl Surface {
         };
         let asks = door.asks();
         let (routes, health) = grpc::routes(&desk, routes);
+        let endpoints = oauth::Endpoints { desk: desk.clone(), options: options.oauth.clone() };
         let routes = routes.add_service(authz::service(desk.clone(), options.unknown_status));
         let forward_auth = authz::router(desk.clone(), options.unknown_status);
         let twins = http::Twins { desk, unknown_status: options.unknown_status };
@@ -133,6 +140,7 @@ impl Surface {
             .prepare()
             .into_axum_router()
             .merge(http::router(twins))
+            .merge(oauth::router(endpoints))
             .merge(forward_auth)
             .fallback(http::fallback)
             .layer(from_fn_with_state(door, door::door));

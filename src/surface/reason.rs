@@ -51,6 +51,7 @@ pub(crate) fn reason(refusal: &Refusal) -> &'static str {
             DenialReason::Role { .. } => "ROLE_NEEDED",
             DenialReason::Member => "MEMBER_OF_ANOTHER",
             DenialReason::Scope => "NOT_PERMITTED",
+            DenialReason::Unclear => "TOKEN_UNCLEAR",
             DenialReason::NoSuchCall => "NO_SUCH_CALL",
             DenialReason::TooManyRequests => "TOO_MANY_REQUESTS",
             DenialReason::TooManyWrites { .. } => "TOO_MANY_WRITES",

@@ -10,10 +10,10 @@ use tokio::sync::Semaphore;
 use super::ask::Node;
 use crate::revocation::ports::{
     AcceptLossError, Answer, AppliedPolicy, ApplyPolicy, AuditHead, BackupPart, BackupParts, Caller, Checks,
-    Credential, CredentialError, CredentialId, Credentials, ExportPart, ExportParts, FindError, Finds, Found,
-    NotAuthority, OperateError, Operates, Page, Pending, Policies, PolicyApplied, PolicyChoice, PolicyError, Preview,
-    Query, Record, RecordState, ReinstateReply, ReinstateRequest, Reports, RevokeReply, RevokeRequest, Revoked, Status,
-    VerificationPolicies, WriteError, Writes,
+    Credential, CredentialError, CredentialId, Credentials, ExportPart, ExportParts, FindError, Finds, Following,
+    Found, NotAuthority, OperateError, Operates, Page, Pending, Policies, PolicyApplied, PolicyChoice, PolicyError,
+    Preview, Query, Record, RecordState, ReinstateReply, ReinstateRequest, Reports, RevokeReply, RevokeRequest,
+    Revoked, Status, VerificationPolicies, WriteError, Writes,
 };
 use crate::revocation::{
     Claims, Cutoff, Digest, Epoch, Minute, Policy, Position, Revision, RevocationId, Selector, TestedClaim, UnixMillis,
@@ -32,6 +32,7 @@ pub(crate) struct FakeNode {
     pub(crate) find_error: Mutex<Option<FindError>>,
     pub(crate) writes_refused: Mutex<Option<String>>,
     pub(crate) members_trouble: Mutex<Option<String>>,
+    pub(crate) following: Mutex<Option<Following>>,
     /// Writes take a permit.
     pub(crate) gate: Semaphore,
     waiting: AtomicUsize,
@@ -58,6 +59,7 @@ impl FakeNode {
             find_error: Mutex::default(),
             writes_refused: Mutex::default(),
             members_trouble: Mutex::default(),
+            following: Mutex::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             waiting: AtomicUsize::new(0),
             checked_subjects: Mutex::default(),
@@ -281,7 +283,7 @@ impl Reports for FakeNode {
             public_key: [7; 32],
             audit_head: Some(AuditHead { revision: HERE.revision, checksum: [0xcd; 32] }),
             now: UnixMillis(1_767_225_600_000),
-            following: None,
+            following: self.following.lock().clone(),
         }
     }
 }

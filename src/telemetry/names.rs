@@ -59,7 +59,7 @@ pub const CONNECTIONS_CLOSED: [&str; 5] = ["unproven", "displaced", "first_reque
 /// The classes of requests, the first to be refused first.
 pub const REQUEST_CLASSES: [&str; 5] = ["background", "subscription", "write", "check", "vital"];
 /// The reasons for which requests are denied.
-pub const REQUESTS_DENIED: [&str; 11] = [
+pub const REQUESTS_DENIED: [&str; 12] = [
     "missing",
     "malformed",
     "unknown",
@@ -71,6 +71,7 @@ pub const REQUESTS_DENIED: [&str; 11] = [
     "too_many_writes",
     "member",
     "scope",
+    "unclear",
 ];
 /// The reasons for which a connection to an upstream ends.
 pub const UPSTREAM_BREAKS: [&str; 14] = [

@@ -12,6 +12,7 @@ pub(crate) mod guard;
 pub(crate) mod house;
 pub(crate) mod http;
 pub(crate) mod http2;
+pub(crate) mod issuer;
 pub(crate) mod liar;
 pub(crate) mod load;
 pub(crate) mod pki;

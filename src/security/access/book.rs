@@ -6,10 +6,11 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::denial::Claimed;
+use super::token::{Bearer, Held};
 use crate::revocation::ports::{CREDENTIALS_MAX, Credential, CredentialHash, CredentialId};
 use crate::revocation::{Grant, UnixMillis, UnixSeconds};
 use crate::security::CertificateNames;
-use crate::security::principals::{CertificateName, PRINCIPALS_MAX, Principal, Principals};
+use crate::security::principals::{CertificateName, PRINCIPALS_MAX, Principal, Principals, TokenIssuers};
 use crate::security::spending::Spending;
 
 /// The most principals whose spending is remembered; those that nobody is any more are forgotten first.
@@ -25,7 +26,7 @@ pub struct Identity {
 }
 
 /// By what.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Proof {
     /// A certificate with this name.
     Certificate(CertificateName),
@@ -36,9 +37,37 @@ pub enum Proof {
         /// What was kept of it.
         hash: CredentialHash,
     },
+    /// A token, of which this is kept.
+    Token(Arc<Held>),
 }
 
 impl Identity {
+    pub(super) fn of_token(bearer: Bearer, spenders: &mut Spenders) -> Self {
+        let spending = spenders.of(&bearer.name);
+        Self {
+            principal: Arc::new(Principal { name: bearer.name, grant: bearer.grant }),
+            proof: Proof::Token(bearer.held),
+            expires_at: Some(bearer.expires_at),
+            spending,
+        }
+    }
+
+    /// The same bearer of the same token, with what he may do by now.
+    pub(super) fn renewed(&self, name: String, grant: Arc<Grant>) -> Self {
+        Self {
+            principal: Arc::new(Principal { name, grant }),
+            proof: self.proof.clone(),
+            expires_at: self.expires_at,
+            spending: Arc::clone(&self.spending),
+        }
+    }
+
+    /// Whether a token proved it, which may be revoked at any time.
+    #[must_use]
+    pub fn is_by_token(&self) -> bool {
+        matches!(self.proof, Proof::Token(_))
+    }
+
     pub(super) fn of_journal(credential: Credential, spenders: &mut Spenders) -> Self {
         let spending = spenders.of(&credential.name);
         Self {
@@ -118,12 +147,13 @@ pub(super) struct Book {
     dns: HashMap<String, Arc<Identity>>,
     credentials: HashMap<CredentialId, (Arc<Identity>, CredentialHash)>,
     count: usize,
+    tokens: TokenIssuers,
 }
 
 impl Book {
     pub(super) fn new(principals: Principals, spenders: &mut Spenders) -> Self {
         let count = principals.count();
-        let mut book = Self { spiffe: HashMap::new(), dns: HashMap::new(), credentials: HashMap::new(), count };
+        let (mut spiffe, mut dns, mut credentials) = (HashMap::new(), HashMap::new(), HashMap::new());
         for listed in principals.iter() {
             let spending = spenders.of(&listed.principal.name);
             let identity = |proof| {
@@ -133,16 +163,20 @@ impl Book {
             if let Some(name) = &listed.certificate {
                 let proven = identity(Proof::Certificate(name.clone()));
                 match name {
-                    CertificateName::Spiffe(id) => book.spiffe.insert(id.clone(), proven),
-                    CertificateName::Dns(name) => book.dns.insert(name.clone(), proven),
+                    CertificateName::Spiffe(id) => spiffe.insert(id.clone(), proven),
+                    CertificateName::Dns(name) => dns.insert(name.clone(), proven),
                 };
             }
             if let Some(credential) = &listed.credential {
                 let (id, hash) = (credential.id, credential.hash);
-                book.credentials.insert(id, (identity(Proof::Credential { id, hash }), hash));
+                credentials.insert(id, (identity(Proof::Credential { id, hash }), hash));
             }
         }
-        book
+        Self { spiffe, dns, credentials, count, tokens: principals.into_tokens() }
+    }
+
+    pub(super) fn tokens(&self) -> &TokenIssuers {
+        &self.tokens
     }
 
     pub(super) fn count(&self) -> usize {

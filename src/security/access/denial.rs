@@ -20,6 +20,8 @@ pub struct Denial {
     pub call: Option<Call>,
     /// When it may be tried again, if that would help.
     pub retry_after: Option<Duration>,
+    /// It may be otherwise with newer keys of this issuer.
+    pub keys_of: Option<String>,
 }
 
 /// Why. Each has a label in `rescind_requests_denied_total` and a name in the audit.
@@ -27,7 +29,7 @@ pub struct Denial {
 pub enum DenialReason {
     /// No certificate and no credential.
     Missing,
-    /// What stands in `authorization` is no credential.
+    /// What stands in `authorization` is no credential and no token.
     Malformed,
     /// A credential or certificate that is nobody's, or a wrong secret.
     Unknown,
@@ -53,6 +55,8 @@ pub enum DenialReason {
     Member,
     /// The grant does not reach what was to be written.
     Scope,
+    /// It cannot be told whether the token is good: its issuer's keys are not known, or this node's set cannot tell.
+    Unclear,
 }
 
 /// Who it was.
@@ -68,7 +72,7 @@ pub enum Claimed {
 
 impl DenialReason {
     /// The labels, in the order of [`DenialReason::index`].
-    pub const NAMES: [&'static str; 11] = [
+    pub const NAMES: [&'static str; 12] = [
         "missing",
         "malformed",
         "unknown",
@@ -80,6 +84,7 @@ impl DenialReason {
         "too_many_writes",
         "member",
         "scope",
+        "unclear",
     ];
 
     /// Its place among the labels.
@@ -97,6 +102,7 @@ impl DenialReason {
             Self::TooManyWrites { .. } => 8,
             Self::Member => 9,
             Self::Scope => 10,
+            Self::Unclear => 11,
         }
     }
 
@@ -116,14 +122,15 @@ impl DenialReason {
             | Self::TooManyRequests
             | Self::TooManyWrites { .. }
             | Self::Member
-            | Self::Scope => false,
+            | Self::Scope
+            | Self::Unclear => false,
         }
     }
 }
 
 impl Denial {
     pub(super) fn nobody(reason: DenialReason, claimed: Claimed) -> Self {
-        Self { reason, claimed, call: None, retry_after: None }
+        Self { reason, claimed, call: None, retry_after: None, keys_of: None }
     }
 
     pub(super) fn too_much(reason: DenialReason, claimed: Claimed, retry_after: Option<Duration>) -> Self {
@@ -171,10 +178,12 @@ impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.reason {
             DenialReason::Missing => f.write_str(
-                "this server answers principals only: present a client certificate, or authorization: Bearer rsc_…",
+                "this server answers principals only: present a client certificate, or authorization: Bearer with a \
+                 credential (rsc_…) or a token of an issuer that is trusted here",
             ),
             DenialReason::Malformed => f.write_str(
-                "what stands in authorization is no credential: once Bearer, a space, and the text beginning rsc_",
+                "what stands in authorization is no credential: once Bearer, a space, and the text beginning rsc_, or a \
+                 token of an issuer that is trusted here",
             ),
             DenialReason::Unknown => f.write_str("what was presented is not accepted here"),
             DenialReason::Expired => f.write_str("the credential has expired"),
@@ -192,6 +201,7 @@ impl fmt::Display for Denial {
                 self.claimed
             ),
             DenialReason::Member => f.write_str("this member id is that of another principal's process"),
+            DenialReason::Unclear => f.write_str("it cannot be told now whether the token is good; retry later"),
             DenialReason::Scope => write!(f, "the grant of {} does not reach what was to be written", self.claimed),
         }
     }

@@ -64,7 +64,7 @@ fn door(principals: &str) -> Door {
     std::fs::write(&path, principals).unwrap();
     let (kept, time) = (Arc::<Kept>::default(), ManualTime::starting_at(START));
     let options = Options { principals: path, requests_per_second: 1000 };
-    let access = Access::open(options, Some(kept.clone()), Clock::manual(time.clone())).unwrap();
+    let access = Access::open(options, Some(kept.clone()), None, Clock::manual(time.clone())).unwrap();
     Door { access, kept, time, dir }
 }
 
@@ -92,7 +92,12 @@ impl Door {
     }
 
     fn brought(&self, names: Option<&CertificateNames>, header: Option<&str>) -> Result<String, DenialReason> {
-        let brought = Brought { certificate: names, authorization: header.map(str::as_bytes), is_repeated: false };
+        let brought = Brought {
+            certificate: names,
+            authorization: header.map(str::as_bytes),
+            is_repeated: false,
+            may_be_basic: false,
+        };
         let identity = self.access.identify(brought);
         identity.map(|identity| identity.name().to_owned()).map_err(|denial| denial.reason)
     }
@@ -167,7 +172,7 @@ fn certificate_and_credential_must_stand_for_one_principal() {
 fn a_credential_is_over_at_its_expiry() {
     let (door, minted) = (door(""), mint().unwrap());
     door.keep("jobs", &minted, Some(UnixSeconds(START.0 / 1000 + 10)));
-    let identity = door.access.by_credential(minted.text.parse().unwrap()).unwrap();
+    let identity = door.access.by_credential(&minted.text.parse().unwrap()).unwrap();
     assert_eq!(door.access.remaining(&identity), Some(Duration::from_secs(10)));
     door.time.advance(Duration::from_millis(9_999));
     assert_eq!(door.bearer(&minted.text), Ok("jobs".into()));
@@ -185,7 +190,7 @@ async fn a_revoked_credential_is_refused_whoever_hears_of_it() {
         assert_eq!(door.bearer(&minted.text), Ok("jobs".into()));
     }
     assert_eq!(door.kept.looked_up.load(Ordering::Relaxed), 1, "it is looked up once");
-    let identity = door.access.by_credential(minted.text.parse().unwrap()).unwrap();
+    let identity = door.access.by_credential(&minted.text.parse().unwrap()).unwrap();
     assert!(door.access.renew(&identity, Need::Principal).is_ok());
 
     // Whoever asked for it does not wait for the answer, and nobody tells the door.
@@ -251,7 +256,7 @@ fn a_principal_that_asks_too_often_is_held_back_however_he_proves_who_he_is() {
     door.access.reload().unwrap();
     assert_eq!(door.bearer(&minted.text), Err(DenialReason::TooManyRequests), "a reload forgets nothing");
     door.time.advance(Duration::from_secs(2));
-    let identity = door.access.by_credential(minted.text.parse().unwrap()).unwrap();
+    let identity = door.access.by_credential(&minted.text.parse().unwrap()).unwrap();
     assert!(door.access.count_writes(&identity, 5).is_ok());
     let denial = door.access.count_writes(&identity, 1).unwrap_err();
     assert_eq!(denial.reason, DenialReason::TooManyWrites { limit: 5 });
@@ -261,5 +266,5 @@ fn a_principal_that_asks_too_often_is_held_back_however_he_proves_who_he_is() {
 #[test]
 fn no_door_is_opened_without_its_file() {
     let options = Options { principals: Path::new("/nowhere/principals.toml").to_owned(), requests_per_second: 1 };
-    assert!(Access::open(options, None, Clock::system()).is_err());
+    assert!(Access::open(options, None, None, Clock::system()).is_err());
 }

@@ -22,6 +22,7 @@ fn denial(name: &str) -> Denial {
         claimed: Claimed::Principal(principal),
         call: Some(Call::Reinstate),
         retry_after: None,
+        keys_of: None,
     }
 }
 
@@ -31,6 +32,7 @@ fn guess(id: u8) -> Denial {
         claimed: Claimed::Credential(CredentialId([id; 8])),
         call: Some(Call::Revoke),
         retry_after: None,
+        keys_of: None,
     }
 }
 

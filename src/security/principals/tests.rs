@@ -145,3 +145,57 @@ fn a_file_that_everybody_can_write_and_one_that_is_too_large_are_refused() {
     std::fs::write(&path, "#".repeat(PRINCIPALS_BYTES_MAX as usize + 1)).unwrap();
     assert!(matches!(Principals::read(&path), Err(PrincipalsError::TooLarge { .. })));
 }
+
+fn jwt(more: &str) -> String {
+    let head = "[[jwt]]\nname = 'idp'\nissuer = 'https://a.example'\naudience = 'rescind'\nalgorithms = ['ES256']\n";
+    format!("{head}claim = 'groups'\n{more}")
+}
+
+const MAPPED: &str = "[[jwt.map]]\nvalue = 'ops'\nroles = ['admin']\n";
+
+#[test]
+fn an_issuer_whose_tokens_are_trusted_is_verified_as_the_file_says() {
+    let text = jwt(&format!("types = ['absent']\nkeys = '/etc/keys.json'\nleeway_seconds = 5\n{MAPPED}"));
+    let tokens = parse(&text).unwrap().into_tokens();
+    let issuer = tokens.policy().issuer("https://a.example").unwrap();
+    assert_eq!((issuer.leeway_seconds, issuer.audiences.as_slice()), (5, &["rescind".to_owned()][..]));
+    assert_eq!(issuer.keys, crate::revocation::verification::KeySource::File("/etc/keys.json".into()));
+    let tokens = parse(&jwt(MAPPED)).unwrap().into_tokens();
+    let issuer = tokens.policy().issuer("https://a.example").unwrap();
+    assert_eq!((issuer.leeway_seconds, issuer.types.len()), (60, 2));
+    assert_eq!(issuer.keys, crate::revocation::verification::KeySource::Discovery);
+    assert_eq!(parse(MINIMAL).unwrap().into_tokens().count(), 0);
+}
+
+#[test]
+fn each_mistake_in_a_trusted_issuer_is_named_with_its_line() {
+    let cases: [(&str, &[&str]); 11] = [
+        ("", &["missing field `map`"]),
+        ("map = []", &["line 1", "map: 1 to 256 values, 0 given"]),
+        ("role = 'x'", &["unknown field `role`", "line 7"]),
+        (&format!("keys = 'http://a.example/keys'\n{MAPPED}"), &["line 1", "keys: an https URL"]),
+        (&format!("leeway_seconds = 301\n{MAPPED}"), &["leeway: at most 300 seconds"]),
+        (&format!("types = ['jwt']\n{MAPPED}"), &["types: one of at+jwt, JWT, absent", "line 7"]),
+        (&format!("types = []\n{MAPPED}"), &["types: at least one"]),
+        (&format!("{MAPPED}{MAPPED}"), &["map.value: one is given twice"]),
+        (&format!("{}claims = ['sub']", MAPPED.replace("admin", "check")), &["claims: bounds the role revoke", "idp"]),
+        (&format!("{MAPPED}extra = 1"), &["unknown field `extra`", "line 10"]),
+        ("[[jwt.map]]\nvalue = ''\nroles = ['admin']", &["1 to 1024 bytes, 0 given", "line 8"]),
+    ];
+    for (more, parts) in cases {
+        check_refused(&jwt(more), parts);
+    }
+    let hs = jwt(MAPPED).replace("['ES256']", "['HS256']");
+    check_refused(&hs, &["algorithms: one of RS256", "line 5"]);
+    check_refused(&jwt(MAPPED).replace("['ES256']", "[]"), &["algorithms: at least one"]);
+    check_refused(&jwt(MAPPED).replace("'idp'", "'i/p'"), &["name: 1 to 32 ASCII letters", "line 2"]);
+    check_refused(&jwt(MAPPED).replace("https:", "http:"), &["issuer: an https URL"]);
+    let twice = format!("{}{}", jwt(MAPPED), jwt(MAPPED));
+    check_refused(&twice, &["line 10", "another [[jwt]] has this name or issuer"]);
+    check_refused(&MINIMAL.replace("'a'", "'jwt:idp/a'"), &["begins with jwt:"]);
+    let many: String = (0..65)
+        .map(|n| jwt(MAPPED).replace("idp", &format!("i{n}")).replace("a.example", &format!("a{n}.example")))
+        .collect();
+    let error = parse(&many).unwrap_err();
+    assert!(error.contains("issuers: at most 64, 65 given"), "{error}");
+}

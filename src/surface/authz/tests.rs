@@ -78,7 +78,8 @@ fn house(asks: bool) -> House {
         gate.hashed()
     );
     std::fs::write(&path, principals).unwrap();
-    let access = Access::open(AccessOptions { principals: path, requests_per_second: 1000 }, None, clock).unwrap();
+    let access =
+        Access::open(AccessOptions { principals: path, requests_per_second: 1000 }, None, None, clock).unwrap();
     let door = if asks { Door::asking(access, Arc::<Denials>::default()) } else { Door::default() };
     let app = Surface::behind(door, node_with, &surface::Options::default(), Routes::default()).app;
     House { app, node, key, gate, _dir: dir }

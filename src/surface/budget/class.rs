@@ -25,9 +25,11 @@ impl Class {
         match (service, method) {
             ("/rescind.v1.CheckService" | "/envoy.service.auth.v3.Authorization", _)
             | ("/v1", "check")
+            | ("/oauth2", "introspect")
             | ("", "authz") => Self::Check,
             ("/rescind.v1.RevocationService", "Revoke" | "Reinstate" | "AwaitPropagation")
             | ("/v1", "revocations" | "revocations:reinstate")
+            | ("/oauth2", "revoke")
             | ("/rescind.v1.AdminService", "AcceptLoss" | "Forget" | "CreateCredential" | "RevokeCredential") => {
                 Self::Write
             }
@@ -65,6 +67,9 @@ mod tests {
             ("/rescind.v1.CheckService/CheckToken", Check),
             ("/rescind.v1.CheckService/CheckTokens", Check),
             ("/v1/check", Check),
+            ("/oauth2/introspect", Check),
+            ("/oauth2/revoke", Write),
+            ("/.well-known/oauth-authorization-server", Background),
             ("/envoy.service.auth.v3.Authorization/Check", Check),
             ("/authz", Check),
             ("/rescind.v1.RevocationService/Revoke", Write),

@@ -43,7 +43,7 @@ fn house() -> House {
     );
     std::fs::write(&path, principals).unwrap();
     let clock = Clock::manual(ManualTime::starting_at(UnixMillis(1_700_000_000_000)));
-    let access = Access::open(Options { principals: path, requests_per_second: 50 }, None, clock).unwrap();
+    let access = Access::open(Options { principals: path, requests_per_second: 50 }, None, None, clock).unwrap();
     let (node, denials) = (FakeNode::new(), Arc::<Denials>::default());
     let door = Door::asking(access, Arc::clone(&denials));
     let app = Surface::behind(door, node.node(), &surface::Options::default(), Routes::default()).app;

@@ -92,6 +92,7 @@ fn denied(details: &mut ErrorDetails, denial: &Denial) -> Code {
     match denial.reason {
         DenialReason::TooManyRequests | DenialReason::TooManyWrites { .. } => Code::ResourceExhausted,
         DenialReason::NoSuchCall => Code::Unimplemented,
+        DenialReason::Unclear => Code::Unavailable,
         DenialReason::Role { .. } | DenialReason::Member | DenialReason::Scope => Code::PermissionDenied,
         DenialReason::Missing
         | DenialReason::Malformed

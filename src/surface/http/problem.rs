@@ -9,6 +9,7 @@ use super::decode::DecodeError;
 use crate::revocation::ports::{CredentialError, FindError, OperateError, PolicyError, PropagationError, WriteError};
 use crate::security::access::DenialReason;
 use crate::surface::ask::Refusal;
+use crate::surface::body::BodyError;
 use crate::surface::budget::Late;
 use crate::surface::reason::{OVERLOADED, reason};
 use crate::surface::violations::Violations;
@@ -132,6 +133,7 @@ fn denied(reason: DenialReason) -> StatusCode {
         | DenialReason::Conflict => StatusCode::UNAUTHORIZED,
         DenialReason::Role { .. } | DenialReason::Member | DenialReason::Scope => StatusCode::FORBIDDEN,
         DenialReason::NoSuchCall => StatusCode::NOT_FOUND,
+        DenialReason::Unclear => StatusCode::SERVICE_UNAVAILABLE,
         DenialReason::TooManyRequests | DenialReason::TooManyWrites { .. } => StatusCode::TOO_MANY_REQUESTS,
     }
 }
@@ -141,6 +143,21 @@ impl From<Late> for Problem {
         match late {
             Late::Slow => Self::new(StatusCode::REQUEST_TIMEOUT, "BODY_TIMEOUT", late.detail()),
             Late::Displaced | Late::Large => overloaded(late.detail()),
+        }
+    }
+}
+
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge { bytes_max } => {
+                let detail = format!("a body has at most {bytes_max} bytes");
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", detail)
+            }
+            BodyError::Unreadable => {
+                Self::new(StatusCode::BAD_REQUEST, "BODY_UNREADABLE", "the body could not be read")
+            }
+            BodyError::Late(late) => late.into(),
         }
     }
 }

@@ -1,21 +1,20 @@
 //! The endpoints: take the body, ask, answer.
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::Value;
-use tokio::time::timeout;
 
 use super::problem::Problem;
 use super::{decode, render};
 use crate::revocation::ports::REQUEST_BYTES_MAX;
 use crate::surface::ask::Desk;
 use crate::surface::asker::Asker;
-use crate::surface::budget::{BODY_WITHIN, Late};
+use crate::surface::body::read_body;
 use crate::surface::guard::is_grpc;
 use crate::wire::pb;
 
@@ -89,27 +88,12 @@ async fn body(request: Request) -> Result<axum::body::Bytes, Problem> {
         let detail = "the Content-Type must be application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "CONTENT_TYPE", detail));
     }
-    match timeout(BODY_WITHIN, to_bytes(request.into_body(), REQUEST_BYTES_MAX)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_length_limit(&error) => {
-            let detail = format!("a body has at most {REQUEST_BYTES_MAX} bytes");
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", detail))
-        }
-        Ok(Err(error)) => Err(Late::of(&error).map_or_else(
-            || Problem::new(StatusCode::BAD_REQUEST, "BODY_UNREADABLE", "the body could not be read"),
-            Problem::from,
-        )),
-        Err(_) => Err(Late::Slow.into()),
-    }
+    Ok(read_body(request, REQUEST_BYTES_MAX).await?)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
-}
-
-fn is_length_limit(error: &axum::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
 }
 
 fn answer(status: StatusCode, body: &Value) -> Response {

@@ -4,6 +4,7 @@ use super::bounded_text;
 use crate::revocation::grant::{GRANT_NAMES_MAX, Grant, Role, Roles};
 use crate::revocation::ports::{CREDENTIAL_NAME_BYTES_MAX, CredentialId};
 use crate::revocation::{UnixMillis, UnixSeconds};
+use crate::security::principals::JWT_PREFIX;
 use crate::surface::violations::Violations;
 use crate::wire::pb;
 
@@ -98,8 +99,8 @@ fn credential_name(name: &str, violations: &mut Violations) {
     if name.contains(char::is_control) {
         violations.add("name", "holds a control character");
     }
-    if name.starts_with(ANONYMOUS) {
-        violations.add("name", format_args!("does not begin with {ANONYMOUS}"));
+    if let Some(taken) = [ANONYMOUS, JWT_PREFIX].into_iter().find(|taken| name.starts_with(taken)) {
+        violations.add("name", format_args!("does not begin with {taken}"));
     }
 }
 

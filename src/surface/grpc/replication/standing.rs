@@ -1,5 +1,5 @@
-//! Whether a subscriber still may do what it does: asked again whenever principals or credentials change, and when its
-//! credential expires.
+//! Whether a subscriber still may do what it does: asked again whenever principals or credentials change, when its credential
+//! expires, and every few seconds if it is known by a token, which may be revoked.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,8 @@ use crate::surface::peer::Peer;
 
 /// The longest wait for an expiry before the wall clock is looked at again: it may have been set.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// How often it is asked whether a subscriber's token was revoked: it costs a check.
+const LOOK_AT_TOKEN: Duration = Duration::from_secs(5);
 /// Added to a wait, so that the expiry has passed when it ends.
 const ROUNDING: Duration = Duration::from_millis(1);
 
@@ -70,7 +72,7 @@ impl Standing {
         let access = self.door.access()?;
         let is_over = access.remaining(&self.identity).is_some_and(|left| left.is_zero());
         let is_changed = self.changes.has_changed().unwrap_or(true);
-        if self.looked_at && !is_over && !is_changed {
+        if self.looked_at && !is_over && !is_changed && !self.identity.is_by_token() {
             return None;
         }
         self.looked_at = true;
@@ -87,9 +89,10 @@ impl Standing {
     /// Resolves when it may have been lost.
     pub(super) async fn changed(&mut self) {
         let left = self.door.access().and_then(|access| access.remaining(&self.identity));
+        let look_again = if self.identity.is_by_token() { LOOK_AT_TOKEN } else { LOOK_AGAIN };
         let expiry = async {
             match left {
-                Some(left) => sleep(left.min(LOOK_AGAIN) + ROUNDING).await,
+                Some(left) => sleep(left.min(look_again) + ROUNDING).await,
                 None => std::future::pending().await,
             }
         };
