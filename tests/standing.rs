@@ -20,6 +20,7 @@ use rescind::replica::{Connection, Event, Upstream as _, UpstreamError};
 use rescind::replication::FollowerStatus;
 use rescind::replication::frames::{GoAway, GoAwayReason, NodeId, Role, ToServer, ToSubscriber, Welcome};
 use rescind::revocation::{UnknownCause, Verdict, WhenStale};
+use rescind::security::credential::mint;
 use tokio_stream::StreamExt as _;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -299,4 +300,55 @@ async fn a_client_whose_credential_is_refused_is_told_why_and_knows_nothing_for_
     });
     let told = told.lock().unwrap().join("\n");
     assert!(told.contains("go away: denied") && told.contains("refused: Unauthenticated"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_and_agents_show_who_they_are_on_a_unix_socket() {
+    let mut house = House::open(&[("above", "relay"), ("below", "relay"), ("service", "subscribe")]);
+    let [above, below, service] = ["above", "below", "service"].map(|name| house.credential(name));
+    let stranger = house.keep("stranger.credential", &mint().unwrap().text);
+    let (config, principals) = (house.path("agent.toml"), house.path("principals.toml"));
+    std::fs::write(&config, format!("[authentication]\nprincipals = '{}'\n", principals.display())).unwrap();
+    let shows = |credential: &Path| ["--upstream-credential-file".to_owned(), credential.display().to_string()];
+    let shown = shows(&above);
+    let flags = [&shown[0], &shown[1], "--config", config.to_str().unwrap()];
+    let mut above = Agent::prepare_unix("above", &[&house.server.url()], &flags);
+    above.start();
+
+    let [flag, path] = shows(&below);
+    let mut below = Agent::prepare("below", &[&above.url], &[&flag, &path]);
+    below.start();
+    below.wait_live();
+    let told = Arc::<Mutex<Vec<String>>>::default();
+    let client = |credential: Option<&Path>| {
+        let noted = Arc::clone(&told);
+        let client = Client::builder([above.url.clone()]).observe(move |event: Event<'_>, _: &FollowerStatus| {
+            if let Event::Disconnected { reason, .. } = event {
+                noted.lock().unwrap().push(reason.to_owned());
+            }
+        });
+        match credential {
+            Some(path) => client.credential_file(path).connect().unwrap(),
+            None => client.connect().unwrap(),
+        }
+    };
+    let known = client(Some(&service));
+    known.ready(LIMIT).await.unwrap();
+    check_done(&house.admin(&["revoke", "--sub", "mallory", "--cutoff", "none", "--expires-in", "1h"]));
+    let mallory = br#"{"sub":"mallory","iat":1,"exp":4000000000}"#;
+    wait_until("the revocation comes to the client", LIMIT, || {
+        matches!(known.check_json(mallory, None).unwrap().verdict, Verdict::Revoked(_)).then_some(())
+    });
+    wait_until("and to the agent", LIMIT, || (below.metric("rescind_live_entries") == 1.0).then_some(()));
+    assert!(told.lock().unwrap().is_empty(), "{told:?}");
+
+    for (credential, part) in [(None, "Unauthenticated"), (Some(stranger.as_path()), NOT_ACCEPTED)] {
+        let refused = client(credential);
+        wait_until("it is refused and told why", LIMIT, || {
+            told.lock().unwrap().iter().any(|why| why.contains(part)).then_some(())
+        });
+        let verdict = refused.check_json(mallory, None).unwrap().verdict;
+        assert!(matches!(verdict, Verdict::Unknown(_)), "it has learned something: {verdict:?}");
+        told.lock().unwrap().clear();
+    }
 }
