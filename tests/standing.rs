@@ -272,6 +272,38 @@ async fn an_agent_with_the_cache_of_another_principal_does_not_hammer() {
     let status = command(&["status", "--server", &theirs.url]).output().unwrap();
     let status = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(status.contains("no word from the authority yet") && !status.contains(": live"), "{status}");
+    assert!(status.lines().any(|line| line.contains("NOT FOLLOWING") && line.contains(member)), "{status}");
+}
+
+#[test]
+fn a_refused_agent_says_why_until_it_is_let_in() {
+    let mut house = House::open(&[("checks", "check")]);
+    let (stranger, checks) = (mint().unwrap().text, house.credential("checks"));
+    let shown = house.keep("shown.credential", &stranger);
+    let flags = ["--upstream-credential-file", shown.to_str().unwrap()];
+    let mut agent = Agent::prepare("refused", &[&house.server.url()], &flags);
+    agent.start_cold();
+    let told = |part: &str| {
+        wait_until("the agent says why", LIMIT, || {
+            let ready = http::get(agent.ops, "/readyz")?;
+            let why = ready.body.lines().find(|line| line.starts_with("does not follow"))?;
+            (ready.status == 503 && why.contains(part)).then_some(())
+        });
+        let status = command(&["status", "--server", &agent.url]).output().unwrap();
+        let status = String::from_utf8_lossy(&status.stdout).into_owned();
+        assert!(status.lines().any(|line| line.contains("NOT FOLLOWING") && line.contains(part)), "{status}");
+        assert!(!status.contains(stranger.as_str()), "{status}");
+    };
+    told(NOT_ACCEPTED);
+    std::fs::copy(&checks, &shown).unwrap();
+    told("role");
+    house.let_in(&[("checks", "relay")], true);
+    wait_until("it is let in", LIMIT, || {
+        http::get(agent.ops, "/readyz").filter(|ready| ready.status == 200 && !ready.body.contains("does not follow"))
+    });
+    let status = command(&["status", "--server", &agent.url]).output().unwrap();
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(status.contains(": live") && !status.contains("NOT FOLLOWING"), "{status}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
