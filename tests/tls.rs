@@ -8,8 +8,8 @@ mod common;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::agent::Agent;
@@ -81,10 +81,40 @@ fn the_command_line_is_served_in_tls_and_says_why_where_it_is_not() {
         command(&["status", "--server", &format!("https://{}", server.listen)]).args(flags(&ca.ca(), None)).output();
     check_failed(&by_address.unwrap(), 4, &["not for 127.0.0.1", "localhost"]);
     let plain = command(&["status", "--server", &server.url()]).output().unwrap();
-    assert_eq!(plain.status.code(), Some(4), "{plain:?}");
+    check_failed(&plain, 4, &["it speaks TLS: use https://"]);
     wait_until("the log says what came", Duration::from_secs(5), || {
         server.log_text().contains("what came is not TLS").then_some(())
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_in_clear_is_told_that_a_server_speaks_tls() {
+    let ca = TestAuthority::new("ca");
+    let server = server(&ca, &ca.issue("server", &["localhost"]), "");
+    let told = Arc::<Mutex<String>>::default();
+    let noted = Arc::clone(&told);
+    let client = Client::builder([server.url()]).observe(move |event: Event<'_>, _: &_| {
+        if let Event::Disconnected { reason, .. } = event {
+            reason.clone_into(&mut noted.lock().unwrap());
+        }
+    });
+    let client = client.connect().unwrap();
+    tokio::task::block_in_place(|| {
+        wait_until("it is told", Duration::from_secs(10), || {
+            told.lock().unwrap().contains("it speaks TLS: use https://").then_some(())
+        });
+    });
+    client.shutdown().await;
+}
+
+#[test]
+fn a_server_in_clear_is_named_as_one() {
+    let ca = TestAuthority::new("ca");
+    // Configured so that it stays in clear when the others do not.
+    let principals = ca.write("principals.toml", "");
+    let config = ca.write("clear.toml", format!("[authentication]\nprincipals = '{}'\n", principals.display()));
+    let server = Server::start_with(None, &["--config", config.to_str().unwrap()]);
+    check_failed(&status(&server, &flags(&ca.ca(), None)), 4, &["does not speak TLS", "http://"]);
 }
 
 #[test]
