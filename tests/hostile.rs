@@ -347,6 +347,18 @@ fn a_flood_of_pings_and_settings_is_not_queued() {
     scene.end();
 }
 
+/// h2 has a warning for each of these.
+#[test]
+fn answers_that_nobody_asked_for_do_not_fill_the_log() {
+    const ACK: u8 = 1;
+    let scene = Scene::new("");
+    let before = scene.server.log_text().len();
+    let bytes = frame(PING, ACK, 0, &[0; 8]).repeat(100);
+    flood(Http2::connect(scene.server.listen, CHECK), true, |_, _| bytes.clone(), 100);
+    let said = scene.server.log_text().len() - before;
+    assert!(said < 10_000, "{said} bytes of log for 10,000 frames");
+}
+
 /// Requests of many frames of one byte each, and of frames of nothing.
 #[test]
 fn bodies_in_tiny_frames_cost_little() {

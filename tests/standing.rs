@@ -20,6 +20,7 @@ use rescind::replica::{Connection, Event, Upstream as _, UpstreamError};
 use rescind::replication::FollowerStatus;
 use rescind::replication::frames::{GoAway, GoAwayReason, NodeId, Role, ToServer, ToSubscriber, Welcome};
 use rescind::revocation::{UnknownCause, Verdict, WhenStale};
+use rescind::security::credential::mint;
 use tokio_stream::StreamExt as _;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -271,6 +272,38 @@ async fn an_agent_with_the_cache_of_another_principal_does_not_hammer() {
     let status = command(&["status", "--server", &theirs.url]).output().unwrap();
     let status = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(status.contains("no word from the authority yet") && !status.contains(": live"), "{status}");
+    assert!(status.lines().any(|line| line.contains("NOT FOLLOWING") && line.contains(member)), "{status}");
+}
+
+#[test]
+fn a_refused_agent_says_why_until_it_is_let_in() {
+    let mut house = House::open(&[("checks", "check")]);
+    let (stranger, checks) = (mint().unwrap().text, house.credential("checks"));
+    let shown = house.keep("shown.credential", &stranger);
+    let flags = ["--upstream-credential-file", shown.to_str().unwrap()];
+    let mut agent = Agent::prepare("refused", &[&house.server.url()], &flags);
+    agent.start_cold();
+    let told = |part: &str| {
+        wait_until("the agent says why", LIMIT, || {
+            let ready = http::get(agent.ops, "/readyz")?;
+            let why = ready.body.lines().find(|line| line.starts_with("does not follow"))?;
+            (ready.status == 503 && why.contains(part)).then_some(())
+        });
+        let status = command(&["status", "--server", &agent.url]).output().unwrap();
+        let status = String::from_utf8_lossy(&status.stdout).into_owned();
+        assert!(status.lines().any(|line| line.contains("NOT FOLLOWING") && line.contains(part)), "{status}");
+        assert!(!status.contains(stranger.as_str()), "{status}");
+    };
+    told(NOT_ACCEPTED);
+    std::fs::copy(&checks, &shown).unwrap();
+    told("role");
+    house.let_in(&[("checks", "relay")], true);
+    wait_until("it is let in", LIMIT, || {
+        http::get(agent.ops, "/readyz").filter(|ready| ready.status == 200 && !ready.body.contains("does not follow"))
+    });
+    let status = command(&["status", "--server", &agent.url]).output().unwrap();
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(status.contains(": live") && !status.contains("NOT FOLLOWING"), "{status}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -299,4 +332,55 @@ async fn a_client_whose_credential_is_refused_is_told_why_and_knows_nothing_for_
     });
     let told = told.lock().unwrap().join("\n");
     assert!(told.contains("go away: denied") && told.contains("refused: Unauthenticated"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_and_agents_show_who_they_are_on_a_unix_socket() {
+    let mut house = House::open(&[("above", "relay"), ("below", "relay"), ("service", "subscribe")]);
+    let [above, below, service] = ["above", "below", "service"].map(|name| house.credential(name));
+    let stranger = house.keep("stranger.credential", &mint().unwrap().text);
+    let (config, principals) = (house.path("agent.toml"), house.path("principals.toml"));
+    std::fs::write(&config, format!("[authentication]\nprincipals = '{}'\n", principals.display())).unwrap();
+    let shows = |credential: &Path| ["--upstream-credential-file".to_owned(), credential.display().to_string()];
+    let shown = shows(&above);
+    let flags = [&shown[0], &shown[1], "--config", config.to_str().unwrap()];
+    let mut above = Agent::prepare_unix("above", &[&house.server.url()], &flags);
+    above.start();
+
+    let [flag, path] = shows(&below);
+    let mut below = Agent::prepare("below", &[&above.url], &[&flag, &path]);
+    below.start();
+    below.wait_live();
+    let told = Arc::<Mutex<Vec<String>>>::default();
+    let client = |credential: Option<&Path>| {
+        let noted = Arc::clone(&told);
+        let client = Client::builder([above.url.clone()]).observe(move |event: Event<'_>, _: &FollowerStatus| {
+            if let Event::Disconnected { reason, .. } = event {
+                noted.lock().unwrap().push(reason.to_owned());
+            }
+        });
+        match credential {
+            Some(path) => client.credential_file(path).connect().unwrap(),
+            None => client.connect().unwrap(),
+        }
+    };
+    let known = client(Some(&service));
+    known.ready(LIMIT).await.unwrap();
+    check_done(&house.admin(&["revoke", "--sub", "mallory", "--cutoff", "none", "--expires-in", "1h"]));
+    let mallory = br#"{"sub":"mallory","iat":1,"exp":4000000000}"#;
+    wait_until("the revocation comes to the client", LIMIT, || {
+        matches!(known.check_json(mallory, None).unwrap().verdict, Verdict::Revoked(_)).then_some(())
+    });
+    wait_until("and to the agent", LIMIT, || (below.metric("rescind_live_entries") == 1.0).then_some(()));
+    assert!(told.lock().unwrap().is_empty(), "{told:?}");
+
+    for (credential, part) in [(None, "Unauthenticated"), (Some(stranger.as_path()), NOT_ACCEPTED)] {
+        let refused = client(credential);
+        wait_until("it is refused and told why", LIMIT, || {
+            told.lock().unwrap().iter().any(|why| why.contains(part)).then_some(())
+        });
+        let verdict = refused.check_json(mallory, None).unwrap().verdict;
+        assert!(matches!(verdict, Verdict::Unknown(_)), "it has learned something: {verdict:?}");
+        told.lock().unwrap().clear();
+    }
 }

@@ -8,12 +8,15 @@ mod common;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::agent::Agent;
 use common::pki::{TestAuthority, TestIdentity, between, numbered};
 use common::server::{Server, command};
-use common::wait_until;
+use common::{metric, wait_until};
+use rescind::client::{Client, Event};
 
 /// A server with a certificate of `ca`, and more lines under `[tls]`.
 fn server(ca: &TestAuthority, identity: &TestIdentity, lines: &str) -> Server {
@@ -24,6 +27,12 @@ fn server(ca: &TestAuthority, identity: &TestIdentity, lines: &str) -> Server {
 fn tls_section(identity: &TestIdentity, lines: &str) -> String {
     let (certificate, private_key) = (identity.certificate.display(), identity.private_key.display());
     format!("[tls]\ncertificate = '{certificate}'\nprivate_key = '{private_key}'\n{lines}")
+}
+
+/// Tells a process to read its files again.
+fn hup(pid: u32) {
+    let sent = std::process::Command::new("kill").args(["-HUP", &pid.to_string()]).status().unwrap();
+    assert!(sent.success());
 }
 
 /// A client's flags.
@@ -72,10 +81,40 @@ fn the_command_line_is_served_in_tls_and_says_why_where_it_is_not() {
         command(&["status", "--server", &format!("https://{}", server.listen)]).args(flags(&ca.ca(), None)).output();
     check_failed(&by_address.unwrap(), 4, &["not for 127.0.0.1", "localhost"]);
     let plain = command(&["status", "--server", &server.url()]).output().unwrap();
-    assert_eq!(plain.status.code(), Some(4), "{plain:?}");
+    check_failed(&plain, 4, &["it speaks TLS: use https://"]);
     wait_until("the log says what came", Duration::from_secs(5), || {
         server.log_text().contains("what came is not TLS").then_some(())
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_in_clear_is_told_that_a_server_speaks_tls() {
+    let ca = TestAuthority::new("ca");
+    let server = server(&ca, &ca.issue("server", &["localhost"]), "");
+    let told = Arc::<Mutex<String>>::default();
+    let noted = Arc::clone(&told);
+    let client = Client::builder([server.url()]).observe(move |event: Event<'_>, _: &_| {
+        if let Event::Disconnected { reason, .. } = event {
+            reason.clone_into(&mut noted.lock().unwrap());
+        }
+    });
+    let client = client.connect().unwrap();
+    tokio::task::block_in_place(|| {
+        wait_until("it is told", Duration::from_secs(10), || {
+            told.lock().unwrap().contains("it speaks TLS: use https://").then_some(())
+        });
+    });
+    client.shutdown().await;
+}
+
+#[test]
+fn a_server_in_clear_is_named_as_one() {
+    let ca = TestAuthority::new("ca");
+    // Configured so that it stays in clear when the others do not.
+    let principals = ca.write("principals.toml", "");
+    let config = ca.write("clear.toml", format!("[authentication]\nprincipals = '{}'\n", principals.display()));
+    let server = Server::start_with(None, &["--config", config.to_str().unwrap()]);
+    check_failed(&status(&server, &flags(&ca.ca(), None)), 4, &["does not speak TLS", "http://"]);
 }
 
 #[test]
@@ -105,6 +144,59 @@ fn a_client_that_a_server_refuses_is_denied() {
     ] {
         check_failed(&status(&server, &flags(&ca.ca(), Some(&identity))), 5, &["this client's certificate", part]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_taken_back_ends_its_connections_and_no_others() {
+    const CLOSED: &str = "rescind_connections_closed_total{reason=\"certificate\"}";
+    let ca = TestAuthority::new("ca");
+    let clients = format!(
+        "client_ca = '{}'\nclient_crl = '{}'\nrequire_client_certificate = true",
+        ca.ca().display(),
+        ca.revoke(&[9], 2100).display()
+    );
+    let server = server(&ca, &ca.issue("server", &["localhost"]), &clients);
+    let identities =
+        [1, 2].map(|serial| ca.issue_with(&format!("{serial}"), &["spiffe://example/a"], numbered(serial)));
+    let follow = async |identity: &TestIdentity| {
+        let lost = Arc::<AtomicBool>::default();
+        let (url, noted) = (format!("https://localhost:{}", server.listen.port()), Arc::clone(&lost));
+        let client = Client::builder([url]).name("follows").ca_file(ca.ca());
+        let client = client.certificate_files(&identity.certificate, &identity.private_key);
+        let client = client.observe(move |event: Event<'_>, _: &_| {
+            if let Event::Disconnected { .. } = event {
+                noted.store(true, Ordering::Relaxed);
+            }
+        });
+        let client = client.connect().unwrap();
+        client.ready(Duration::from_secs(20)).await.unwrap();
+        (client, lost)
+    };
+    let (kept, is_kept_lost) = follow(&identities[0]).await;
+    let (gone, is_gone_lost) = follow(&identities[1]).await;
+    check_done(&status(&server, &flags(&ca.ca(), Some(&identities[1]))));
+
+    tokio::task::block_in_place(|| {
+        ca.revoke(&[2, 9], 2100);
+        hup(server.pid());
+        wait_until("its connection is ended", Duration::from_secs(10), || {
+            is_gone_lost.load(Ordering::Relaxed).then_some(())
+        });
+        let refused = status(&server, &flags(&ca.ca(), Some(&identities[1])));
+        check_failed(&refused, 5, &["this client's certificate", "taken back"]);
+        // Read again and replaced, and a list that is past its next update: nothing speaks against the other one.
+        let reloads = || metric(server.ops, "rescind_reloads_total{files=\"tls\"}");
+        let before = reloads();
+        ca.revoke(&[2, 9], 2021);
+        hup(server.pid());
+        wait_until("the next list is in force", Duration::from_secs(10), || (reloads() > before).then_some(()));
+        let refused = status(&server, &flags(&ca.ca(), Some(&identities[0])));
+        assert_eq!(refused.status.code(), Some(5), "nobody new is let in with an old list: {refused:?}");
+    });
+    assert!(!is_kept_lost.load(Ordering::Relaxed), "the other one was ended, too");
+    assert_eq!((metric(server.ops, CLOSED), metric(server.ops, "rescind_subscribers")), (1.0, 1.0));
+    kept.shutdown().await;
+    gone.shutdown().await;
 }
 
 fn credential(ca: &TestAuthority, mode: u32) -> PathBuf {
@@ -195,10 +287,6 @@ fn what_a_start_cannot_use_is_told_by_it_and_by_config_check() {
 #[test]
 fn sighup_ends_neither_a_server_nor_an_agent() {
     let mut server = Server::start();
-    let hup = |pid: u32| {
-        let sent = std::process::Command::new("kill").args(["-HUP", &pid.to_string()]).status().unwrap();
-        assert!(sent.success());
-    };
     let mut agent = Agent::prepare("agent", &[&server.url()], &[]);
     agent.start();
     hup(server.pid());

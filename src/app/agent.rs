@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use super::doorkeeper::{self, DoorError, Doorkeeper, Doorway};
+use super::followed::Followed;
 use super::front::{Front, lacks, stop_on_signal};
 use super::hardening::forbid_dumps;
 use super::issuers::tokens;
@@ -24,8 +24,7 @@ use crate::config::AgentConfig;
 use crate::hub;
 use crate::relay::Relay;
 use crate::replica::cache::{self, CacheError};
-use crate::replica::{Driver, DriverOptions, Event, FollowerOptions, InClear, NodeId, Replica, Upstream};
-use crate::replication::FollowerStatus;
+use crate::replica::{Driver, DriverOptions, FollowerOptions, InClear, NodeId, Replica, Upstream};
 use crate::replication::frames::Role;
 use crate::revocation::ports::{
     AcceptLossError, BackupParts, Caller, ExportParts, FindError, Finds, Following, Found, NotAuthority, OperateError,
@@ -98,13 +97,13 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
     let security = Arc::new(config.upstream.security());
     let upstreams = upstreams(&config, &security)?;
     let first = config.upstreams.first().map(ToString::to_string);
-    let current = Arc::new(Mutex::new(first.unwrap_or_default()));
+    let followed = Arc::new(Followed::new(first.unwrap_or_default()));
     let driver = Driver::spawn(
         DriverOptions {
             follower: follower_options(&config, node_id, seed),
             upstreams,
             clock: clock.clone(),
-            observer: Some(Box::new(remember(Arc::clone(&current)))),
+            observer: Some(Box::new(Arc::clone(&followed).observe())),
             keepers: vec![Box::new(relay.feeder())],
             below: Some(relay.below()),
             cache,
@@ -118,18 +117,17 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
     let reports = Arc::new(Reported {
         replica: Arc::clone(&replica),
         relay: Arc::clone(&relay),
-        current: Arc::clone(&current),
+        followed: Arc::clone(&followed),
         gauge,
         metrics: Arc::clone(&metrics),
         clock: clock.clone(),
         started,
     });
     let keeper = Doorkeeper::open(doorway, None, tokens(replica.clone(), config.issuer_ca.clone()), clock.clone())?;
-    let refusing = Arc::new(Refusing(current));
-    let policies = Arc::clone(&replica);
-    let verification = Arc::clone(&replica) as Arc<dyn VerificationPolicies>;
+    let refusing = Arc::new(Refusing(followed));
+    let policies = Arc::clone(&replica) as Arc<dyn VerificationPolicies>;
     let node = Node {
-        checks: replica.clone(),
+        checks: replica,
         writes: refusing.clone(),
         finds: refusing.clone(),
         reports: reports.clone(),
@@ -138,7 +136,7 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
         credentials: None,
         verifier: None,
         policies: None,
-        verification,
+        verification: Arc::clone(&policies),
     };
     let subscriptions = subscribe_service(Arc::clone(&relay)).guarded();
     let routes = Routes::new(subscriptions.clone());
@@ -217,23 +215,11 @@ fn follower_options(config: &AgentConfig, node: NodeId, seed: u64) -> FollowerOp
     }
 }
 
-/// Keeps the name of the upstream that is followed, or tried.
-fn remember(current: Arc<Mutex<String>>) -> impl FnMut(Event<'_>, &FollowerStatus) + Send {
-    move |event, _| {
-        if let Event::Connected { server } | Event::Disconnected { server, .. } = event {
-            let mut current = current.lock();
-            if *current != server {
-                server.clone_into(&mut current);
-            }
-        }
-    }
-}
-
 /// How the agent is.
 struct Reported {
     replica: Arc<Replica>,
     relay: Arc<Relay>,
-    current: Arc<Mutex<String>>,
+    followed: Arc<Followed>,
     /// Of the cache on disk, if there is one.
     gauge: Option<cache::Gauge>,
     metrics: Arc<Metrics>,
@@ -272,7 +258,8 @@ impl Reports for Reported {
             members_cut_off: 0,
             members_trouble: None,
             following: Some(Following {
-                upstream: self.current.lock().clone(),
+                upstream: self.followed.upstream(),
+                trouble: self.followed.trouble(),
                 state: status.state.name(),
                 lag: status.lag,
                 ready: status.ready,
@@ -308,11 +295,11 @@ impl Reported {
 }
 
 /// Turns away what only the authority can do.
-struct Refusing(Arc<Mutex<String>>);
+struct Refusing(Arc<Followed>);
 
 impl Refusing {
     fn upstream(&self) -> String {
-        self.0.lock().clone()
+        self.0.upstream()
     }
 }
 

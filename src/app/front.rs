@@ -82,7 +82,7 @@ impl Front {
     pub fn secured(mut self, tls: Option<Arc<ServerTls>>, config: Option<&TlsConfig>) -> Self {
         let Some(tls) = tls else { return self };
         let callers = Arc::clone(&tls);
-        self.callers = self.callers.secured(Some(Arc::new(move || callers.callers())));
+        self.callers = self.callers.secured(Some(Arc::new(move || callers.callers()))).recalling(Arc::clone(&tls));
         if config.is_some_and(|config| config.ops) {
             let operators = Arc::clone(&tls);
             self.operators = self.operators.secured(Some(Arc::new(move || operators.operators())));

@@ -4,6 +4,7 @@ mod agent;
 mod authority;
 mod descriptors;
 mod doorkeeper;
+mod followed;
 mod front;
 mod hardening;
 mod issuers;

@@ -134,7 +134,7 @@ impl Decide {
         for (index, item) in request.items.iter().enumerate() {
             let terms = terms(item, self.times, &policy);
             let kept_forever = match &terms {
-                Ok(terms) => kept_forever_by_choice(item, terms),
+                Ok(terms) => kept_forever_by_choice(item, terms, self.times.now),
                 Err(_) => item.expiry == ExpiryChoice::Never,
             };
             let intent = Intent { selector: item.target.selector(), exceptions: &item.exceptions, kept_forever };
@@ -179,6 +179,15 @@ impl Decide {
                 send(answer, Err(WriteError::RequestIdReused));
             }
             return;
+        }
+        let mut objections = Objections::default();
+        for (index, (selector, _)) in request.items.iter().enumerate() {
+            if let Err(denials) = request.caller.grant.permit_undoing(selector) {
+                objections.undoing(index, denials);
+            }
+        }
+        if let Err(error) = objections.or(()) {
+            return send(answer, Err(error));
         }
         let mut undone_so_far = HashSet::new();
         let room = stage.room() - group.undone;

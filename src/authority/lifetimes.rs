@@ -9,7 +9,8 @@ use crate::revocation::{Cutoff, Minute, Policy, Selector, TOKEN_SHA256, TestedCl
 
 /// How far beyond the authority's now a cutoff may lie.
 pub const CUTOFF_AHEAD_SECONDS_MAX: u64 = 5;
-/// How far beyond the authority's now a handed-in token's `exp` counts: 400 days.
+/// How far beyond the authority's now a handed-in token's `exp` counts, and how long a revocation may be kept without being
+/// confirmed: 400 days.
 pub const TOKEN_EXP_SECONDS_MAX: u64 = 400 * 24 * 3600;
 
 /// Cutoff and expiry of one revocation, as they go into the journal.
@@ -113,11 +114,14 @@ pub fn terms(revoke: &Revoke, times: Times, policy: &Policy) -> Result<Terms, Te
     Ok(Terms { cutoff, expiry, basis, already_expired })
 }
 
-/// Whether these terms keep a revocation until it is reinstated although what it names does not ask for that by nature, as a
-/// key does, or a token without an `exp`.
-pub fn kept_forever_by_choice(revoke: &Revoke, terms: &Terms) -> bool {
+/// Whether these terms keep a revocation until it is reinstated, or for longer than any token lives, although what it names does
+/// not ask for that by nature, as a key does, or a token without an `exp`. An expiry in the year 2480 is one in name only.
+pub fn kept_forever_by_choice(revoke: &Revoke, terms: &Terms, now: UnixSeconds) -> bool {
     let endless = matches!(revoke.target, Target::Token { exp: None, .. });
-    terms.expiry == Minute::NEVER && !terms.already_expired && !endless
+    let longest = Minute::ceil(now.plus(TOKEN_EXP_SECONDS_MAX)).unwrap_or(Minute::NEVER);
+    let is_far = terms.basis == ExpiryBasis::Given && terms.expiry > longest;
+    let is_never = terms.expiry == Minute::NEVER && !endless;
+    (is_far || is_never) && !terms.already_expired
 }
 
 /// The first minute, an hour past the floor, at which an entry may expire.

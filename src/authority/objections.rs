@@ -23,6 +23,17 @@ impl Objections {
         }));
     }
 
+    /// What the caller's grant does not let him reinstate.
+    pub fn undoing(&mut self, index: usize, denials: Vec<Denial>) {
+        let room = Self::KEPT_MAX.saturating_sub(self.denied.len());
+        self.denied.extend(
+            denials
+                .into_iter()
+                .take(room)
+                .map(|denial| Violation { field: format!("reinstatements[{index}]"), description: denial.to_string() }),
+        );
+    }
+
     /// What was to be confirmed and was not.
     pub fn cautions(&mut self, index: usize, item: &Revoke, cautions: &[Caution]) {
         for caution in cautions {
@@ -56,6 +67,7 @@ fn field(part: Part, item: &Revoke) -> String {
         (Part::Target, Target::Token { .. }, _) => "token".to_owned(),
         (Part::Exception(index), ..) => format!("exceptions[{index}]"),
         (Part::Expiry, _, ExpiryChoice::Never) => "never_expires".to_owned(),
+        (Part::Expiry, _, ExpiryChoice::At(_) | ExpiryChoice::In(_)) => "expires_at_seconds".to_owned(),
         (Part::Expiry, ..) => "unbounded".to_owned(),
     }
 }

@@ -97,6 +97,9 @@ fn fields(response: &pb::GetStatusResponse) -> Vec<(&'static str, String)> {
         let ready = if following.ready { "ready" } else { "NOT READY" };
         let text = format!("{}: {}, {ready}, lag {}", following.upstream, following.state, following.lag);
         fields.push(("following", text));
+        if !following.trouble.is_empty() {
+            fields.push(("NOT FOLLOWING", following.trouble.clone()));
+        }
         let then = if following.deny_when_stale { "then deny" } else { "then serve stale" };
         fields.push(("staleness accepted", format!("{} s, {then}", following.max_staleness_seconds)));
         if following.stale {

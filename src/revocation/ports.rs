@@ -491,6 +491,8 @@ pub struct Status {
 pub struct Following {
     /// What it follows or tries to, by URL.
     pub upstream: String,
+    /// Why the last attempt to follow failed, on one line, until one succeeds.
+    pub trouble: Option<String>,
     /// Where it is in its life, as `live` or `suspect`.
     pub state: &'static str,
     /// How many revisions it is known to lack.

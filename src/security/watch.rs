@@ -61,7 +61,7 @@ impl Reloads {
         self.name
     }
 
-    /// Times that it was replaced, or read again and found to be good.
+    /// Times that other content was put in force; not those that it was read again and had not changed.
     #[must_use]
     pub fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
@@ -149,13 +149,15 @@ struct Watch {
     reloads: Arc<Reloads>,
     /// What is in force, or was refused.
     settled: Content,
+    /// What is in force.
+    in_force: Content,
     /// What the last look saw.
     seen: Content,
 }
 
 impl Watch {
     fn of(watched: Arc<dyn Watched>) -> Self {
-        Self { reloads: Reloads::of(watched.name()), watched, settled: None, seen: None }
+        Self { reloads: Reloads::of(watched.name()), watched, settled: None, in_force: None, seen: None }
     }
 
     fn look(&mut self, is_told: bool) {
@@ -165,18 +167,22 @@ impl Watch {
         // The first look cannot tell whether they have changed since they were read at the start.
         if is_told || is_first || (is_still && self.settled != Some(now)) {
             self.settled = Some(now);
-            self.reload(is_first && !is_told);
+            self.reload(now);
         }
     }
 
-    fn reload(&self, is_first: bool) {
+    fn reload(&mut self, now: [u8; 32]) {
         let what = self.watched.name();
         match self.watched.reload() {
-            Ok(()) if is_first => {}
-            Ok(()) => {
-                self.reloads.done.fetch_add(1, Ordering::Relaxed);
-                tracing::info!(what, "files were read again and are in force");
-            }
+            Ok(()) => match self.in_force.replace(now) {
+                // Read at the start, as far as anybody knows.
+                None if self.reloads.failed() == 0 => {}
+                Some(before) if before == now => tracing::info!(what, "files were read again and have not changed"),
+                _ => {
+                    self.reloads.done.fetch_add(1, Ordering::Relaxed);
+                    tracing::info!(what, "files were read again and are in force");
+                }
+            },
             Err(error) => {
                 self.reloads.failed.fetch_add(1, Ordering::Relaxed);
                 let error = on_one_line(&*error);
@@ -289,22 +295,39 @@ mod tests {
         assert_eq!((counts(&watch), good.1.lock().as_str()), ((1, 0), "two"));
         watch.look(true);
         (0..3).for_each(|_| watch.look(false));
-        assert_eq!(counts(&watch), (2, 0), "once per time told");
+        assert_eq!(counts(&watch), (1, 0), "nothing has changed since");
+    }
+
+    #[test]
+    fn who_is_told_of_a_bad_file_counts_it_each_time_and_its_repair_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (good, mut watch) = watch(&dir);
+        std::fs::write(&good.0, "bad").unwrap();
+        (0..2).for_each(|_| watch.look(true));
+        assert_eq!(counts(&watch), (0, 2));
+        std::fs::write(&good.0, "two").unwrap();
+        (0..2).for_each(|_| watch.look(true));
+        assert_eq!((counts(&watch), good.1.lock().as_str()), ((1, 2), "two"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_watcher_looks_by_itself_and_when_woken_and_stops() {
         let dir = tempfile::tempdir().unwrap();
         let (good, _) = watch(&dir);
+        std::fs::write(&good.0, "bad").unwrap();
         let (wake, wakes) = mpsc::channel(1);
         let watcher = Watcher::spawn(vec![good.clone()], wakes);
         let reloads = watcher.reloads().remove(0);
+        while reloads.failed() == 0 {
+            tokio::task::yield_now().await;
+        }
+        // No time passes.
         wake.send(()).await.unwrap();
-        while reloads.done() == 0 {
+        while reloads.failed() == 1 {
             tokio::task::yield_now().await;
         }
         std::fs::write(&good.0, "two").unwrap();
-        while reloads.done() == 1 {
+        while reloads.done() == 0 {
             tokio::time::advance(WATCH_INTERVAL).await;
         }
         assert_eq!(good.1.lock().as_str(), "two");

@@ -150,8 +150,11 @@ impl Desk {
         if !dry_run {
             asker.count_writes(request.items.len(), Call::Reinstate)?;
         }
-        let reply = self.node.writes.reinstate(request).await?;
-        let mut response = wire::reinstate_response(&reply);
+        let reply = self.node.writes.reinstate(request).await;
+        if let Err(WriteError::NotPermitted { .. }) = reply {
+            asker.note_out_of_scope(Call::Reinstate);
+        }
+        let mut response = wire::reinstate_response(&reply?);
         if !dry_run {
             for (index, token) in tokens {
                 if let Some(outcome) = response.outcomes.get_mut(index) {

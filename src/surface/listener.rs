@@ -31,6 +31,7 @@ use super::peer::{Encrypted, Peer};
 use super::preface::Prefaced;
 use super::socket::{Refused, Socket};
 use crate::security::CertificateNames;
+use crate::security::tls::ServerTls;
 
 /// Requests under way on one connection. hyper's own default, which its builder drops when told nothing.
 const STREAMS_MAX: u32 = 200;
@@ -119,7 +120,15 @@ pub struct Listener {
     socket: Socket,
     address: Address,
     connections: Arc<Connections>,
-    tls: Option<CurrentTls>,
+    tls: Option<Secured>,
+}
+
+/// How a listener speaks TLS.
+#[derive(Clone)]
+struct Secured {
+    current: CurrentTls,
+    /// What tells that a certificate was taken back.
+    trust: Option<Arc<ServerTls>>,
 }
 
 impl std::fmt::Debug for Listener {
@@ -150,7 +159,15 @@ impl Listener {
     /// it, and nothing leaves this machine.
     #[must_use]
     pub fn secured(mut self, tls: Option<CurrentTls>) -> Self {
-        self.tls = tls.filter(|_| self.address.tcp().is_some());
+        let tls = tls.filter(|_| self.address.tcp().is_some());
+        self.tls = tls.map(|current| Secured { current, trust: None });
+        self
+    }
+
+    /// Ends a connection once the certificate that it has shown is not accepted any more by `trust`.
+    #[must_use]
+    pub fn recalling(mut self, trust: Arc<ServerTls>) -> Self {
+        self.tls = self.tls.map(|tls| Secured { trust: Some(trust), ..tls });
         self
     }
 
@@ -203,7 +220,7 @@ pub async fn serve_from<A: Accept>(
 
 async fn accept_all<A: Accept>(
     from: A,
-    tls: Option<CurrentTls>,
+    tls: Option<Secured>,
     app: Router,
     bounds: Bounds,
     counted: Arc<Connections>,
@@ -258,7 +275,7 @@ struct Far {
 /// The same behind a handshake.
 async fn secure_connection<I>(
     io: I,
-    tls: &CurrentTls,
+    tls: &Secured,
     far: Far,
     app: Router,
     builder: &auto::Builder<TokioExecutor>,
@@ -268,8 +285,10 @@ async fn secure_connection<I>(
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut watch = open.watch();
+    // Before the handshake, so that no change after it is missed.
+    let trust = tls.trust.as_ref().map(|trust| (trust, trust.changes()));
     let shaken = tokio::select! {
-        shaken = shake(tls(), io) => shaken,
+        shaken = shake((tls.current)(), io) => shaken,
         // However it has to end: nothing was begun.
         _ = watch.ending() => return,
         () = stop.cancelled() => return,
@@ -278,7 +297,22 @@ async fn secure_connection<I>(
     match shaken {
         // In a box, so that connections in clear do not pay for its room.
         Ok((io, names)) => {
-            Box::pin(serve_connection(io, Far { peer, names, is_encrypted: true }, app, builder, open, stop)).await
+            let recall = open.recall();
+            let shown = trust
+                .and_then(|(trust, changes)| Some((trust, changes, trust.shown(io.get_ref().1.peer_certificates())?)));
+            let far = Far { peer, names, is_encrypted: true };
+            let served = Box::pin(serve_connection(io, far, app, builder, open, stop));
+            let Some((trust, changes, shown)) = shown else { return served.await };
+            let taken_back = async {
+                trust.taken_back(&shown, changes).await;
+                tracing::info!(%peer, "a connection is closed: the certificate that it has shown was taken back");
+                recall.end();
+            };
+            tokio::pin!(served);
+            tokio::select! {
+                () = &mut served => {}
+                () = taken_back => served.await,
+            }
         }
         Err(HandshakeError::Failed { failure, why }) => {
             open.note_handshake(failure);

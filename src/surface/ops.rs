@@ -56,6 +56,9 @@ async fn readyz(State(ops): State<Ops>, headers: HeaderMap) -> Response {
     let unready = following.filter(|following| !following.ready).map(|following| {
         format!("no verified set that has caught up ({}, following {})", following.state, following.upstream)
     });
+    let trouble = following.and_then(|following| {
+        following.trouble.as_ref().map(|why| format!("does not follow {}: {why}", following.upstream))
+    });
     let stale = following.filter(|following| following.stale).map(|following| {
         let answer =
             if following.deny_when_stale { "checks that find nothing are refused" } else { "served all the same" };
@@ -67,7 +70,7 @@ async fn readyz(State(ops): State<Ops>, headers: HeaderMap) -> Response {
     let index = status.index_trouble.map(|why| format!("the search index does not follow: {why}"));
     let members = status.members_trouble.map(|why| format!("subscribers may be missed unseen: {why}"));
     let reasons: Vec<String> =
-        [stopping, unready, stale, writes, clock, index, members].into_iter().flatten().collect();
+        [stopping, unready, trouble, stale, writes, clock, index, members].into_iter().flatten().collect();
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let wants_json = headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"application/json"));
     if wants_json {

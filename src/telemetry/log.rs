@@ -5,8 +5,11 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::TryInitError;
 
-/// The environment variable that says what is logged, as in `rescind=debug`. `info` when unset.
+/// The environment variable that says what is logged, as in `rescind=debug`.
 const FILTER_VARIABLE: &str = "RESCIND_LOG";
+/// The same when unset. h2 warns of each PING answer that nobody asked for, so that anyone who connects could fill the disk;
+/// what matters of a connection is logged by its listener, within a limit.
+const FILTER: &str = "info,h2=error";
 
 /// The form of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +39,7 @@ pub enum LogError {
 pub fn start_log(format: LogFormat) -> Result<(), LogError> {
     use tracing_subscriber::util::SubscriberInitExt;
     let filter = std::env::var(FILTER_VARIABLE).unwrap_or_default();
-    let filter = if filter.is_empty() { "info" } else { &filter };
+    let filter = if filter.is_empty() { FILTER } else { &filter };
     let filter = EnvFilter::try_new(filter).map_err(LogError::Filter)?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {

@@ -55,7 +55,7 @@ pub const WATCHED: [&str; 3] = ["tls", "principals", "upstream"];
 /// The reasons for which a connection is not let in.
 pub const CONNECTIONS_REFUSED: [&str; 3] = ["full", "address", "principal"];
 /// The reasons for which a connection is closed.
-pub const CONNECTIONS_CLOSED: [&str; 5] = ["unproven", "displaced", "first_request", "idle", "untaken"];
+pub const CONNECTIONS_CLOSED: [&str; 6] = ["unproven", "displaced", "first_request", "idle", "untaken", "certificate"];
 /// The classes of requests, the first to be refused first.
 pub const REQUEST_CLASSES: [&str; 5] = ["background", "subscription", "write", "check", "vital"];
 /// The reasons for which requests are denied.

@@ -182,6 +182,7 @@ pub fn status_response(status: &Status) -> pb::GetStatusResponse {
             deny_when_stale: following.deny_when_stale,
             max_staleness_seconds: following.max_staleness.as_secs(),
             residues: following.residues as u64,
+            trouble: following.trouble.clone().unwrap_or_default(),
         }),
     }
 }

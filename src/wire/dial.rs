@@ -96,7 +96,12 @@ impl Dialler {
         let endpoint = shape(endpoint(&self.url)).connect_timeout(CONNECT_TIMEOUT);
         let fault = Arc::new(OnceLock::new());
         let channel = match tls {
-            None => endpoint.connect().await,
+            None if matches!(self.url, ServerUrl::Unix(_)) => endpoint.connect().await,
+            None => {
+                let noted = Arc::clone(&fault);
+                let dial = tower::service_fn(move |uri| clear(uri, Arc::clone(&noted)));
+                endpoint.connect_with_connector(dial).await
+            }
             Some(config) => {
                 let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT + HANDSHAKE_TIMEOUT);
                 let (connector, fault) = (TlsConnector::from(config), Arc::clone(&fault));
@@ -106,7 +111,7 @@ impl Dialler {
         };
         match channel {
             Ok(channel) => Ok(Calls { channel, bearer, fault }),
-            Err(error) => Err(failed(&error)),
+            Err(error) => Err(fault.get().map_or_else(|| failed(&error), of_fault)),
         }
     }
 }
@@ -120,17 +125,25 @@ pub(super) fn endpoint(url: &ServerUrl) -> Endpoint {
     endpoint.user_agent(concat!("rescind/", env!("CARGO_PKG_VERSION"))).expect("a header value").tcp_nodelay(true)
 }
 
+async fn tcp(uri: Uri) -> Result<TcpStream, BoxError> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    Ok(tcp.oneshot(uri).await?.into_inner())
+}
+
+async fn clear(uri: Uri, fault: Arc<OnceLock<TlsFault>>) -> Result<TokioIo<Noted<TcpStream>>, BoxError> {
+    Ok(TokioIo::new(Noted::in_clear(tcp(uri).await?, fault)))
+}
+
 async fn secure(
     uri: Uri,
     connector: TlsConnector,
     fault: Arc<OnceLock<TlsFault>>,
 ) -> Result<TokioIo<Noted<TlsStream<TcpStream>>>, BoxError> {
     let name = ServerName::try_from(host(&uri).to_owned())?;
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    let stream = tcp.oneshot(uri).await?.into_inner();
+    let stream = tcp(uri).await?;
     match timeout(HANDSHAKE_TIMEOUT, connector.connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(TokioIo::new(Noted::new(stream, fault))),
         Ok(Err(error)) => Err(TlsFault::of(&error).into()),
@@ -138,14 +151,18 @@ async fn secure(
     }
 }
 
+fn of_fault(fault: &TlsFault) -> DialError {
+    match fault.is_denial() {
+        true => DialError::Denied(fault.to_string()),
+        false => DialError::Unreachable(fault.to_string()),
+    }
+}
+
 fn failed(error: &(dyn std::error::Error + 'static)) -> DialError {
     let mut cause = error;
     loop {
         if let Some(fault) = cause.downcast_ref::<TlsFault>() {
-            return match fault.is_denial() {
-                true => DialError::Denied(fault.to_string()),
-                false => DialError::Unreachable(fault.to_string()),
-            };
+            return of_fault(fault);
         }
         match cause.source() {
             Some(source) => cause = source,
@@ -160,7 +177,7 @@ pub struct Calls {
     channel: Channel,
     bearer: Option<HeaderValue>,
     /// What the server said against the client's certificate: in TLS 1.3 only after the handshake, when the first call is
-    /// under way.
+    /// under way. Or that it speaks TLS where the client does not.
     fault: Arc<OnceLock<TlsFault>>,
 }
 

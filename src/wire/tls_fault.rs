@@ -31,6 +31,11 @@ impl TlsFault {
         Self { why, is_denial }
     }
 
+    /// What was expected to be HTTP in clear is TLS.
+    fn speaks_tls() -> Self {
+        Self { why: "it speaks TLS: use https://".to_owned(), is_denial: false }
+    }
+
     /// Whether the server refused this client, and not the other way around.
     pub(super) fn is_denial(&self) -> bool {
         self.is_denial
@@ -100,22 +105,47 @@ fn words(alert: AlertDescription) -> String {
     }
 }
 
-/// A stream that keeps what TLS said when it broke: the layers above pass on no more than that it did.
+/// Whether a server's first bytes are a TLS record (RFC 8446 §5.1): the alert with which it answers HTTP in clear. As the head
+/// of an HTTP/2 frame they would announce one of more than a megabyte, before any settings allow it.
+fn is_tls(first: &[u8]) -> bool {
+    const ALERT: u8 = 21;
+    const HANDSHAKE: u8 = 22;
+    const MAJOR_VERSION: u8 = 3;
+    matches!(first, [ALERT | HANDSHAKE, MAJOR_VERSION, ..])
+}
+
+/// A stream that keeps what TLS said when it broke, or that there is TLS where none was expected: the layers above pass on no
+/// more than that it broke.
 #[derive(Debug)]
 pub(super) struct Noted<S> {
     stream: S,
     fault: Arc<OnceLock<TlsFault>>,
+    /// In clear, and nothing came yet.
+    is_clear_and_new: bool,
 }
 
 impl<S> Noted<S> {
     pub(super) fn new(stream: S, fault: Arc<OnceLock<TlsFault>>) -> Self {
-        Self { stream, fault }
+        Self { stream, fault, is_clear_and_new: false }
+    }
+
+    /// One that is not in TLS.
+    pub(super) fn in_clear(stream: S, fault: Arc<OnceLock<TlsFault>>) -> Self {
+        Self { stream, fault, is_clear_and_new: true }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Noted<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, into);
+        let came = &into.filled()[before..];
+        if self.is_clear_and_new && !came.is_empty() {
+            self.is_clear_and_new = false;
+            if is_tls(came) {
+                let _ = self.fault.set(TlsFault::speaks_tls());
+            }
+        }
         if let Poll::Ready(Err(error)) = &read
             && error.get_ref().is_some_and(|cause| cause.is::<Error>())
         {
@@ -176,6 +206,24 @@ mod tests {
         check(other.into(), "not for a.example, but for b.example", false);
         check(Error::InvalidMessage(InvalidMessage::InvalidContentType), "does not speak TLS", false);
         check(Error::AlertReceived(AlertDescription::ProtocolVersion), "ProtocolVersion", false);
+    }
+
+    #[tokio::test]
+    async fn only_the_first_bytes_of_a_server_in_clear_tell_that_it_speaks_tls() {
+        use tokio::io::AsyncReadExt as _;
+        for (came, is_noted) in [
+            (&[21, 3, 3, 0, 2, 2, 10][..], true),
+            (&[22, 3, 1], true),
+            (&[0, 0, 18, 4, 0], false),
+            (b"HTTP/1.1 400", false),
+            (&[0, 21, 3, 3], false),
+            (&[], false),
+        ] {
+            let fault = Arc::new(OnceLock::new());
+            let mut stream = Noted::in_clear(came, Arc::clone(&fault));
+            stream.read_to_end(&mut Vec::new()).await.unwrap();
+            assert_eq!(fault.get().is_some(), is_noted, "{came:?}");
+        }
     }
 
     #[test]

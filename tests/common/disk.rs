@@ -137,19 +137,23 @@ impl Disk {
     }
 }
 
-/// The shim, built once for this process.
+/// The shim, built once for this process. It stays where the build keeps its files: every process puts the same there.
 fn shim() -> Option<PathBuf> {
-    static BUILT: OnceLock<Option<(TempDir, PathBuf)>> = OnceLock::new();
+    static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
-        let dir = tempfile::Builder::new().prefix("rescind-shim-").tempdir().unwrap();
-        let library = dir.path().join("disk.so");
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let library = dir.join("disk.so");
+        let unfinished = dir.join(format!("disk-{}.so", std::process::id()));
         let sources =
             ["shim.c", "clock.c"].map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/disk").join(name));
         let compiler = std::env::var_os("CC").unwrap_or_else(|| "gcc".into());
         let mut command = Command::new(compiler);
-        command.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&library).args(sources);
+        command.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&unfinished).args(sources);
         match command.args(["-ldl", "-lpthread"]).output() {
-            Ok(output) if output.status.success() => Some((dir, library)),
+            Ok(output) if output.status.success() => {
+                fs::rename(&unfinished, &library).unwrap();
+                Some(library)
+            }
             Ok(output) => panic!("the shim is not built: {}", String::from_utf8_lossy(&output.stderr)),
             Err(error) => {
                 assert!(std::env::var_os("CI").is_none(), "no C compiler where CI is set: {error}");
@@ -158,5 +162,5 @@ fn shim() -> Option<PathBuf> {
             }
         }
     });
-    built.as_ref().map(|(_, library)| library.clone())
+    built.clone()
 }

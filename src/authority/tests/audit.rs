@@ -11,7 +11,7 @@ use crate::journal::{AuditError, Body, Checksum, JournalFile, ReadError, Record,
 use crate::revocation::ports::{AuditHead, ExportPart, OperateError};
 use crate::revocation::{Policy, Revision};
 
-/// A data directory with some records and, if asked for, a snapshot; nobody runs there.
+/// A data directory with some records and, if asked for, a snapshot or two; nobody runs there.
 fn written(with_snapshot: bool) -> tempfile::TempDir {
     let (data, time) = fixture();
     let server = Server::start(data.path(), &time, Policy::default());
@@ -80,7 +80,7 @@ fn a_sound_directory_is_left_as_it_is_and_tells_its_head() {
     };
     let before = files();
     let first = sound(data.path());
-    assert_eq!(first.snapshots.len(), 1);
+    assert!(!first.snapshots.is_empty());
     assert_eq!((first.journal.oldest, first.journal.format), (Revision(1), 3));
     assert_eq!(files(), before);
     assert_eq!(verify(data.path(), Some(first.journal.head)).unwrap(), first);
@@ -158,8 +158,8 @@ fn records_cut_off_are_found_against_a_head_noted_before_or_by_a_snapshot() {
         "{refused:?}"
     );
     let data = written(true);
-    let [snapshot] = sound(data.path()).snapshots[..] else { panic!("one snapshot") };
-    edit(data.path(), &format!("DELETE FROM records WHERE revision >= {}", snapshot.0));
+    let oldest = *sound(data.path()).snapshots.last().expect("a snapshot");
+    edit(data.path(), &format!("DELETE FROM records WHERE revision >= {}", oldest.0));
     let refused = verify(data.path(), None).unwrap_err();
     assert!(matches!(refused, VerifyError::Foreign { what, .. } if what.contains("ahead")), "{refused:?}");
 }

@@ -111,8 +111,16 @@ impl Server {
     }
 
     pub(super) fn reinstate(&self, items: Vec<(Selector, Option<RevocationId>)>) -> Result<ReinstateReply, WriteError> {
+        self.reinstate_as(caller(), items)
+    }
+
+    pub(super) fn reinstate_as(
+        &self,
+        caller: Caller,
+        items: Vec<(Selector, Option<RevocationId>)>,
+    ) -> Result<ReinstateReply, WriteError> {
         let request = ResolvedReinstate {
-            caller: caller(),
+            caller,
             request_id: None,
             body_hash: [0; 32],
             items,

@@ -61,6 +61,29 @@ fn one_item_beyond_the_grant_refuses_the_whole_request_and_its_dry_run() {
 }
 
 #[test]
+fn the_bounds_of_an_admin_hold_for_what_is_reinstated() {
+    let (dir, time) = fixture();
+    let server = Server::start(dir.path(), &time, Policy::default());
+    let id = server.ask_to_revoke(asked(caller(), vec![item("sub", "alice")])).unwrap().outcomes[0].id;
+    let of_a = Selector::new([("iss", "https://a"), ("jti", "j")], TestedClaim::Iat).unwrap();
+    let admin: Grant = Grant::clone(&Grant::everything());
+    let scoped = with(Grant { issuers: Some(vec!["https://a".into()]), ..admin });
+    let before = (server.set.revision(), server.set.digest());
+    for only in [None, id] {
+        let items = vec![(of_a.clone(), None), (selector("sub", "alice"), only)];
+        match server.reinstate_as(scoped.clone(), items) {
+            Err(WriteError::NotPermitted { violations }) => {
+                assert_eq!(violations.len(), 1);
+                assert_eq!(violations[0].field, "reinstatements[1]");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((server.set.revision(), server.set.digest()), before);
+    server.reinstate_as(scoped, vec![(of_a, None)]).unwrap();
+}
+
+#[test]
 fn what_is_not_permitted_is_told_before_what_is_wrong() {
     let (dir, time) = fixture();
     let server = Server::start(dir.path(), &time, Policy::default());
@@ -87,6 +110,17 @@ fn the_first_of_a_shape_needs_an_admin_and_the_next_does_not() {
     denied(server.ask_to_revoke(asked(with(revoker()), key("k3"))));
 }
 
+fn kept(item: Revoke, days: u64) -> Revoke {
+    Revoke { expiry: ExpiryChoice::In(Duration::from_secs(days * 24 * 3600)), ..item }
+}
+
+#[test]
+fn what_is_kept_for_as_long_as_a_token_can_live_needs_no_admin() {
+    let (dir, time) = fixture();
+    let server = Server::start(dir.path(), &time, Policy::default());
+    server.ask_to_revoke(asked(with(revoker()), vec![kept(item("sub", "a"), 400)])).unwrap();
+}
+
 #[test]
 fn a_whole_issuer_or_an_entry_for_good_is_confirmed_by_an_admin() {
     let (dir, time) = fixture();
@@ -96,6 +130,8 @@ fn a_whole_issuer_or_an_entry_for_good_is_confirmed_by_an_admin() {
         (item("iss", "https://a"), "revocations[0].selector", "every token of that issuer"),
         (never(item("sub", "a")), "revocations[0].never_expires", "until it is reinstated"),
         (unbounded, "revocations[0].unbounded", "until it is reinstated"),
+        (kept(item("sub", "a"), 401), "revocations[0].expires_at_seconds", "more than 400 days"),
+        (kept(item("jti", "a"), 100_000), "revocations[0].expires_at_seconds", "more than 400 days"),
     ] {
         for confirmed in [false, true] {
             let violations =

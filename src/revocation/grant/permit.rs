@@ -18,7 +18,7 @@ pub struct Intent<'a> {
     pub selector: &'a Selector,
     /// What it spares.
     pub exceptions: &'a [Selector],
-    /// It would be kept until it is reinstated, and neither a key nor a token without `exp` is the reason.
+    /// It would be kept until it is reinstated, or for longer than any token lives, and neither a key nor a token without `exp` is the reason.
     pub kept_forever: bool,
 }
 
@@ -75,8 +75,8 @@ pub enum Caution {
     /// It reaches all tokens of an issuer.
     #[error("a selector of iss alone revokes every token of that issuer")]
     IssuerWide,
-    /// It never leaves by itself.
-    #[error("it would never expire, and be kept until it is reinstated")]
+    /// It does not leave by itself, or only after more than 400 days.
+    #[error("it would be kept until it is reinstated, or for more than 400 days")]
     KeptForever,
 }
 
@@ -119,6 +119,16 @@ impl Grant {
             denials.extend(cautions.iter().map(|caution| (caution.part(), Denial::Admin(*caution))));
         }
         if denials.is_empty() { Ok(cautions) } else { Err(denials) }
+    }
+
+    /// Judges one reinstatement by the bounds on issuers and claims. Whether the caller may reinstate at all is decided
+    /// before.
+    ///
+    /// # Errors
+    /// Everything that stands against it.
+    pub fn permit_undoing(&self, selector: &Selector) -> Result<(), Vec<Denial>> {
+        let denials: Vec<Denial> = self.issuer(selector).into_iter().chain(self.foreign_claim(selector)).collect();
+        if denials.is_empty() { Ok(()) } else { Err(denials) }
     }
 
     fn issuer(&self, selector: &Selector) -> Option<Denial> {

@@ -52,7 +52,11 @@ impl DeniedFile {
         // Behind what an append that failed left there.
         self.file.set_len(self.bytes)?;
         if self.bytes > 0 && self.bytes + text.len() as u64 > self.bytes_max {
-            std::fs::rename(&self.path, rotated(&self.path))?;
+            match std::fs::rename(&self.path, rotated(&self.path)) {
+                // Taken away by somebody, or by a rotation that could not create the next file.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                renamed => renamed?,
+            }
             (self.file, self.bytes) = (opened(&self.path)?, 0);
         }
         self.file.write_all(text.as_bytes())?;

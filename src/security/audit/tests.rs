@@ -133,6 +133,16 @@ fn the_chain_goes_on_over_restarts_rotations_and_torn_lines() {
     assert!(!verify(&path).unwrap().is_whole, "the lines before are gone, and it says so");
 }
 
+#[test]
+fn a_file_that_was_taken_away_does_not_end_the_writing() {
+    let (_dir, path) = file();
+    let mut denied = DeniedFile::open(&path, 1024).unwrap();
+    denied.append(lines(3), 0).unwrap();
+    std::fs::rename(&path, rotated(&path)).unwrap();
+    denied.append(lines(3), 0).unwrap();
+    assert_eq!(verify(&path).unwrap().lines, 6, "nothing is left but to begin the next file");
+}
+
 fn rotated(path: &Path) -> PathBuf {
     super::file::rotated(path)
 }

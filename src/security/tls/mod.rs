@@ -5,7 +5,8 @@
 //! # Invariants
 //! - T1. Nothing below TLS 1.2 is spoken, by either end.
 //! - T2. What is in force is replaced as a whole, or not at all: a file that cannot be used changes nothing.
-//! - T3. Only new handshakes see what was replaced. Open connections go on as they were agreed.
+//! - T3. Only new handshakes see what was replaced. Open connections go on as they were agreed; [`ServerTls::taken_back`]
+//!   tells of those whose client's certificate is not accepted any more.
 //! - T4. No session is resumed past a verification: a server that asks for client certificates resumes none, what it
 //!   resumes without them ends with every replacement, and a client verifies the server each time.
 //! - T5. No key is part of an error or a `Debug` form.
@@ -28,7 +29,7 @@ pub use client::{ClientFiles, ClientIdentity, ClientTls};
 pub use error::TlsError;
 pub use pem::{CRL_BYTES_MAX, PEM_BYTES_MAX, PemError, Wanted};
 #[cfg(feature = "server")]
-pub use server::{ClientAuthority, ServerFiles, ServerTls};
+pub use server::{ClientAuthority, ServerFiles, ServerTls, Shown};
 
 /// What is spoken (T1).
 const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{CertificateError, Error, ServerConfig};
+use tokio::sync::watch;
 
 use super::error::of_identity;
 use super::{ALPN_HTTP1, ALPN_HTTP2, TlsError, VERSIONS, authorities, identity, pem, provider, validity};
@@ -53,12 +54,22 @@ pub struct ServerTls {
     files: ServerFiles,
     clock: Clock,
     current: ArcSwap<Current>,
+    /// Told after each replacement.
+    changes: watch::Sender<()>,
+}
+
+/// The certificate that a client has shown in a handshake, and those that lead to its authority.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    chain: Vec<CertificateDer<'static>>,
+    at: UnixTime,
 }
 
 /// What was made of the files.
 struct Current {
     callers: Arc<ServerConfig>,
     operators: Arc<ServerConfig>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
     not_after: UnixSeconds,
 }
 
@@ -69,7 +80,7 @@ impl ServerTls {
     /// When one cannot be used. A certificate that does not hold now is no error, but loudly logged.
     pub fn load(files: ServerFiles, clock: Clock) -> Result<Self, TlsError> {
         let current = ArcSwap::from_pointee(Current::read(&files, &clock)?);
-        Ok(Self { files, clock, current })
+        Ok(Self { files, clock, current, changes: watch::Sender::new(()) })
     }
 
     /// For the next handshake with a caller.
@@ -82,6 +93,45 @@ impl ServerTls {
     #[must_use]
     pub fn operators(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.current.load().operators)
+    }
+
+    /// Told of every replacement from now on; take it before the handshake that it is for.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// What a client has shown in a handshake that is just over; `None` if nothing.
+    #[must_use]
+    pub fn shown(&self, chain: Option<&[CertificateDer<'_>]>) -> Option<Shown> {
+        let chain: Vec<_> = chain?.iter().map(|certificate| certificate.clone().into_owned()).collect();
+        let at = UnixTime::since_unix_epoch(Duration::from_secs(self.clock.wall().seconds().0));
+        (!chain.is_empty()).then_some(Shown { chain, at })
+    }
+
+    /// Waits until a replacement says that what a client has shown is not accepted any more: it is in a revocation list,
+    /// or its authority is gone. Judges as of the handshake: certificates and lists that only grow old end nothing.
+    pub async fn taken_back(&self, shown: &Shown, mut changes: watch::Receiver<()>) {
+        // Fails only once this is gone.
+        while changes.changed().await.is_ok() {
+            if !self.accepts(shown) {
+                return;
+            }
+        }
+    }
+
+    fn accepts(&self, shown: &Shown) -> bool {
+        let current = self.current.load();
+        let (Some(clients), Some((first, others))) = (&current.clients, shown.chain.split_first()) else { return true };
+        match clients.verify_client_cert(first, others, shown.at) {
+            Ok(_) => true,
+            // A list that is missing says nothing against anybody who is in; nobody new gets in without it.
+            Err(Error::InvalidCertificate(error)) => matches!(
+                error,
+                CertificateError::UnknownRevocationStatus | CertificateError::ExpiredRevocationListContext { .. }
+            ),
+            Err(_) => false,
+        }
     }
 
     /// When the first certificate of the chain ends.
@@ -122,6 +172,7 @@ impl Watched for ServerTls {
 
     fn reload(&self) -> Result<(), ReloadError> {
         self.current.store(Arc::new(Current::read(&self.files, &self.clock)?));
+        self.changes.send_replace(());
         Ok(())
     }
 }
@@ -135,8 +186,9 @@ impl Current {
             .map_err(|error| of_identity(error, &files.certificate, &files.private_key))?;
         let certified = Arc::new(SingleCertAndKey::from(certified));
         let operators = config(Arc::clone(&certified), None)?;
-        let callers = config(certified, files.clients.as_ref().map(verifier).transpose()?)?;
-        Ok(Self { callers: Arc::new(callers), operators: Arc::new(operators), not_after })
+        let clients = files.clients.as_ref().map(verifier).transpose()?;
+        let callers = config(certified, clients.clone())?;
+        Ok(Self { callers: Arc::new(callers), operators: Arc::new(operators), clients, not_after })
     }
 }
 

@@ -42,7 +42,7 @@ pub const CONNECTIONS_MAX: usize = 16_384;
 /// Why connections are not let in, in the order of [`Connections::refused`].
 pub const REFUSED: [&str; 3] = ["full", "address", "principal"];
 /// Why connections are closed by this side, in the order of [`Connections::closed`].
-pub const CLOSED: [&str; 5] = ["unproven", "displaced", "first_request", "idle", "untaken"];
+pub const CLOSED: [&str; 6] = ["unproven", "displaced", "first_request", "idle", "untaken", "certificate"];
 
 /// Why this side closed a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,13 +57,15 @@ enum Closed {
     Idle,
     /// It did not take what it had asked for.
     Untaken,
+    /// The certificate that it had shown was taken back.
+    Certificate,
 }
 
 impl Closed {
     fn ending(self) -> Ending {
         match self {
             Self::Unproven | Self::Untaken => Ending::Cut,
-            Self::Displaced | Self::FirstRequest | Self::Idle => Ending::Leave,
+            Self::Displaced | Self::FirstRequest | Self::Idle | Self::Certificate => Ending::Leave,
         }
     }
 }
@@ -86,6 +88,19 @@ pub struct Connections {
 pub(super) struct Open {
     connections: Arc<Connections>,
     place: Arc<place::Place>,
+}
+
+/// The hand that ends a connection whose certificate was taken back.
+pub(super) struct Recall {
+    connections: Arc<Connections>,
+    place: Arc<place::Place>,
+}
+
+impl Recall {
+    pub(super) fn end(self) {
+        self.connections.note_closed(Closed::Certificate);
+        self.place.end(Closed::Certificate.ending());
+    }
 }
 
 impl Default for Connections {
@@ -235,6 +250,11 @@ impl Open {
     /// What goes among the extensions of its requests.
     pub(super) fn proof(&self) -> Proof {
         Proof(Arc::clone(&self.place))
+    }
+
+    /// What ends it when its certificate is taken back.
+    pub(super) fn recall(&self) -> Recall {
+        Recall { connections: Arc::clone(&self.connections), place: Arc::clone(&self.place) }
     }
 
     /// What tells when it has to end.

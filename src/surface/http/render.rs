@@ -147,6 +147,7 @@ fn following(following: &pb::get_status_response::Following) -> Value {
         "deny_when_stale": following.deny_when_stale,
         "max_staleness_seconds": following.max_staleness_seconds.to_string(),
         "residues": following.residues.to_string(),
+        "trouble": text(&following.trouble),
     })
 }
 

@@ -360,6 +360,7 @@ async fn an_agent_refuses_to_revoke_and_says_whom_to_ask_before_it_looks_at_the_
         deny_when_stale: false,
         max_staleness: Duration::from_secs(300),
         residues: 0,
+        trouble: None,
     });
     let answer = house.revoke("token=a.b.c").await;
     assert_eq!(answer.status(), StatusCode::MISDIRECTED_REQUEST);
