@@ -2,6 +2,7 @@
 //! block behind it says. Only the ports are others, so that pages can be followed side by side.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests count as tests")]
+#![allow(clippy::print_stdout, reason = "what a failed test needs told")]
 
 mod common;
 
