@@ -7,6 +7,7 @@
 //! in one instant.
 
 use std::error::Error;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -192,11 +193,14 @@ impl Watch {
     }
 }
 
-/// The content of all files. One that cannot be read counts as a content of its own.
+/// The content and the permissions of all files: some are refused for who may write them. One that cannot be read counts as a
+/// content of its own.
 fn content(files: &[PathBuf]) -> [u8; 32] {
     let mut all = Sha256::new();
     for path in files {
         all.update(digest(path));
+        let mode = std::fs::metadata(path).map_or(0, |file| file.permissions().mode());
+        all.update(mode.to_le_bytes());
     }
     all.finalize().into()
 }
@@ -212,7 +216,7 @@ fn digest(path: &Path) -> [u8; 32] {
 mod tests {
     use super::*;
 
-    /// A file that may hold anything but "bad".
+    /// A file that may hold anything but "bad", and that not everybody may write.
     struct Good(PathBuf, parking_lot::Mutex<String>);
 
     impl Watched for Good {
@@ -226,7 +230,7 @@ mod tests {
 
         fn reload(&self) -> Result<(), ReloadError> {
             let text = std::fs::read_to_string(&self.0)?;
-            if text == "bad" {
+            if text == "bad" || std::fs::metadata(&self.0)?.permissions().mode() & 0o002 != 0 {
                 return Err("bad".into());
             }
             *self.1.lock() = text;
@@ -275,6 +279,20 @@ mod tests {
         std::fs::write(&good.0, "three").unwrap();
         (0..5).for_each(|_| watch.look(false));
         assert_eq!((counts(&watch), good.1.lock().as_str()), ((1, 2), "three"));
+    }
+
+    #[test]
+    fn a_file_whose_permissions_change_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (good, mut watch) = watch(&dir);
+        let permit = |mode| std::fs::set_permissions(&good.0, std::fs::Permissions::from_mode(mode)).unwrap();
+        permit(0o646);
+        std::fs::write(&good.0, "two").unwrap();
+        (0..5).for_each(|_| watch.look(false));
+        assert_eq!((counts(&watch), good.1.lock().as_str()), ((0, 1), "one"));
+        permit(0o640);
+        (0..5).for_each(|_| watch.look(false));
+        assert_eq!((counts(&watch), good.1.lock().as_str()), ((1, 1), "two"));
     }
 
     #[test]
