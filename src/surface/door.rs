@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::to_bytes;
+use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -121,7 +121,13 @@ pub(super) async fn door(State(door): State<Door>, mut request: Request, next: N
         },
         (Some(access), None) => {
             return match door.no_such_call(&access, &request) {
-                Ok(()) => fallback(request).await,
+                Ok(()) => {
+                    let (head, body) = request.into_parts();
+                    if !is_grpc(&head.headers) {
+                        take(body).await;
+                    }
+                    fallback(Request::from_parts(head, Body::empty())).await
+                }
                 Err(refusal) => answer(request, refusal).await,
             };
         }
@@ -151,8 +157,13 @@ async fn answer(request: Request, refusal: Refusal) -> Response {
     if is_grpc(request.headers()) {
         return super::grpc::status(&refusal).into_http::<axum::body::Body>();
     }
-    let _ = timeout(REFUSED_BODY_WITHIN, to_bytes(request.into_body(), REFUSED_BODY_BYTES_MAX)).await;
+    take(request.into_body()).await;
     Problem::from(refusal).into_response()
+}
+
+/// Takes what a refused caller sends, or the beginning of it.
+async fn take(body: Body) {
+    let _ = timeout(REFUSED_BODY_WITHIN, to_bytes(body, REFUSED_BODY_BYTES_MAX)).await;
 }
 
 #[cfg(test)]

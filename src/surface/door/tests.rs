@@ -219,7 +219,11 @@ async fn a_refusal_waits_for_the_body_but_not_for_ever() {
     use tokio_stream::{StreamExt as _, iter, pending};
     let house = house();
     let taken = Arc::new(AtomicU32::new(0));
-    for (parts, is_endless) in [(3, false), (3, true), (1000, false)] {
+    let nobody = ("/v1/check", "Bearer rsc_", StatusCode::UNAUTHORIZED);
+    let lost = ("/v1/checks", &*bearer(&house.gate), StatusCode::NOT_FOUND);
+    for ((path, authorization, expected), parts, is_endless) in
+        [(nobody, 3, false), (nobody, 3, true), (nobody, 1000, false), (lost, 3, true), (lost, 1000, false)]
+    {
         taken.store(0, Ordering::Relaxed);
         let count = Arc::clone(&taken);
         let parts_taken = iter(0..parts).map(move |_| {
@@ -230,11 +234,12 @@ async fn a_refusal_waits_for_the_body_but_not_for_ever() {
             true => Body::from_stream(parts_taken.chain(pending())),
             false => Body::from_stream(parts_taken),
         };
-        let request = Request::post("/v1/check").header("host", "localhost").header(CONTENT_TYPE, "application/json");
+        let request = Request::post(path).header("host", "localhost").header(CONTENT_TYPE, "application/json");
+        let request = request.header(AUTHORIZATION, authorization);
         let response = house.send(request.body(body).unwrap()).await;
-        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(response.status(), expected);
         let most = (REFUSED_BODY_BYTES_MAX / 1024) as u32 + 1;
-        assert_eq!(taken.load(Ordering::Relaxed), parts.min(most), "{parts} {is_endless}");
+        assert_eq!(taken.load(Ordering::Relaxed), parts.min(most), "{path} {parts} {is_endless}");
     }
 }
 
