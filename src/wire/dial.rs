@@ -111,7 +111,7 @@ impl Dialler {
         };
         match channel {
             Ok(channel) => Ok(Calls { channel, bearer, fault }),
-            Err(error) => Err(fault.get().map_or_else(|| failed(&error), |fault| of_fault(fault))),
+            Err(error) => Err(fault.get().map_or_else(|| failed(&error), of_fault)),
         }
     }
 }
