@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
+use super::credential::without_credentials;
 use super::file::{on_one_line, read_file};
 
 /// How often files are looked at: a change is in force within twice this time.
@@ -186,8 +187,10 @@ impl Watch {
             },
             Err(error) => {
                 self.reloads.failed.fetch_add(1, Ordering::Relaxed);
+                // A file may hold a secret in the wrong place, which is what is wrong with it.
                 let error = on_one_line(&*error);
-                tracing::error!(what, error, "files cannot be used; what was in force before stays");
+                let error = without_credentials(&error);
+                tracing::error!(what, %error, "files cannot be used; what was in force before stays");
             }
         }
     }
