@@ -37,6 +37,7 @@ fn house() -> House {
     let principals = format!(
         "[[principal]]\nname = 'gate'\ncredential = '{}'\nroles = ['check']\n\
          [[principal]]\nname = 'jobs'\ncertificate = 'dns:jobs.example'\nroles = ['revoke']\nwrites_per_minute = 2\n\
+         [[principal]]\nname = 'branch'\ncertificate = 'dns:branch.example'\nroles = ['admin']\nissuers = ['b']\n\
          [[principal]]\nname = 'root'\ncredential = '{}'\nroles = ['admin']\n",
         gate.hashed(),
         root.hashed()
@@ -251,4 +252,30 @@ async fn a_write_beyond_the_grant_is_noted_with_its_call() {
     let denied = house.post("/v1/revocations", Some(&bearer(&house.root)), REVOKE).await;
     assert_eq!(denied.status(), StatusCode::FORBIDDEN);
     assert_eq!(house.counted(DenialReason::Scope), 1);
+}
+
+#[tokio::test]
+async fn an_admin_with_bounds_hands_on_no_more_than_he_has() {
+    let house = house();
+    let uri = http::Uri::from_static("http://localhost");
+    let mut client = pb::admin_service_client::AdminServiceClient::with_origin(house.app.clone(), uri);
+    let names = crate::security::CertificateNames { uris: vec![], dns_names: vec!["branch.example".into()] };
+    let names = Arc::new(names);
+    let mut create = async |role: &str, issuers: &[&str]| {
+        let issuers = issuers.iter().map(|issuer| (*issuer).to_owned()).collect();
+        let grant = Some(pb::Grant { roles: vec![role.into()], issuers, ..pb::Grant::default() });
+        let message = pb::CreateCredentialRequest { name: "new".into(), grant, expiry: None };
+        let mut request = tonic::Request::new(message);
+        request.extensions_mut().insert(Peer::Unix);
+        request.extensions_mut().insert(Arc::clone(&names));
+        client.create_credential(request).await.map(drop).map_err(|status| (status.code(), status.message().to_owned()))
+    };
+    for (role, issuers) in [("admin", &[][..]), ("revoke", &[]), ("admin", &["b", "c"])] {
+        let (code, message) = create(role, issuers).await.unwrap_err();
+        assert_eq!(code, Code::PermissionDenied);
+        assert!(message.contains("grant.issuers: goes beyond that of the caller"), "{message}");
+    }
+    assert_eq!(house.counted(DenialReason::Scope), 3);
+    assert_eq!((create("check", &[]).await, create("admin", &["b"]).await), (Ok(()), Ok(())));
+    assert_eq!(house.node.credentials.lock().len(), 2);
 }
