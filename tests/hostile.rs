@@ -426,6 +426,32 @@ fn calls_without_their_messages_take_no_place_from_others() {
     scene.end();
 }
 
+/// Watches of health, which everybody may have without saying who he is and which never end, and streams of reflection.
+#[test]
+fn watches_stay_within_bounds() {
+    let mut scene = Scene::new("");
+    let mut held = Vec::new();
+    for round in 0..100 {
+        let path = match round % 2 {
+            0 => "/grpc.health.v1.Health/Watch",
+            _ => "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        };
+        let mut connection = Http2::connect(scene.server.listen, path);
+        for _ in 0..200 {
+            let mut bytes = connection.call();
+            // What is watched: everything. Reflection waits for more.
+            let is_all = if round % 2 == 0 { END_STREAM } else { 0 };
+            bytes.extend(frame(DATA, is_all, connection.last_stream(), &[0; 5]));
+            connection.send(&bytes).unwrap();
+        }
+        let last = connection.last_stream();
+        assert!(connection.is_refused(last), "the last one got no answer");
+        held.push(connection);
+    }
+    scene.assert_served();
+    scene.end();
+}
+
 /// The first bytes of a handshake, and then one at a time: whoever shakes hands in one go is served beside them.
 #[test]
 fn handshakes_that_drip_make_room_for_others() {

@@ -18,7 +18,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD
 use common::agent::Agent;
 use common::house::{House, check_done};
 use common::server::{BINARY, Server, command, free_port};
-use common::{http, wait_until};
+use common::{http, metric, wait_until};
 use rescind::client::Client;
 use rescind::replica::Upstream as _;
 use rescind::replication::frames::{Hello, NodeId, ProtocolRange, Role, ToServer, ToSubscriber};
@@ -327,6 +327,29 @@ fn a_credential_in_the_wrong_place_is_refused_and_not_repeated() {
     ] {
         written.add_output(&arguments.join(" ").replace(text, "(it)"), &refused(arguments));
     }
+    written.keeps(&secrets);
+}
+
+/// The same while a server runs, which then goes on with what it has.
+#[test]
+fn a_credential_in_the_wrong_place_of_a_file_that_is_read_again_is_not_logged() {
+    let mut house = House::open_with(&[], "", &EVERYTHING);
+    let text = house.minted("gate").text.to_string();
+    let secrets = [Kept::credential("the credential", &text)];
+    for entry in [
+        format!("name = 'a'\nroles = ['check']\ncertificate = '{text}'"),
+        format!("name = 'a'\nroles = ['check']\n{text} = 1"),
+        format!("name = 'a'\nroles = ['{text}']"),
+    ] {
+        let failed = || metric(house.server.ops, "rescind_reload_failures_total{files=\"principals\"}");
+        let before = failed();
+        house.keep("principals.toml", &format!("[[principal]]\n{entry}\n"));
+        let pid = house.server.pid().to_string();
+        assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+        wait_until("the file is refused", LIMIT, || (failed() > before).then_some(()));
+    }
+    let mut written = Written::default();
+    written.add("the log", house.server.log_text());
     written.keeps(&secrets);
 }
 

@@ -384,3 +384,14 @@ async fn clients_and_agents_show_who_they_are_on_a_unix_socket() {
         told.lock().unwrap().clear();
     }
 }
+
+/// Everybody who is known is told how a server is; who follows it is for administrators.
+#[test]
+fn whoever_may_not_list_subscribers_is_told_the_status_all_the_same() {
+    let mut house = House::open(&[("gate", "check")]);
+    for arguments in [&["status"][..], &["status", "--json"]] {
+        let told = house.as_principal("gate", arguments);
+        check_done(&told);
+        assert!(String::from_utf8_lossy(&told.stdout).contains("authentication"), "{told:?}");
+    }
+}

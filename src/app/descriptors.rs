@@ -5,7 +5,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::surface::Bounds;
+use crate::surface::{Bounds, Limits};
 
 /// Descriptors for everything else: listeners, the journal and its readers, the index, snapshots, the operators' port, and
 /// connections that are about to close.
@@ -35,9 +35,20 @@ pub fn within_descriptors(bounds: Bounds) -> Bounds {
 
 fn fitting(bounds: Bounds, descriptors: u64) -> Bounds {
     let most = usize::try_from(descriptors.saturating_sub(OTHERS).max(descriptors / 2)).unwrap_or(usize::MAX);
-    let mut fitting = bounds;
-    fitting.connections.total = bounds.connections.total.min(most);
-    fitting
+    let configured = bounds.connections;
+    if configured.total <= most {
+        return bounds;
+    }
+    let total = most;
+    // The parts shrink with the whole: else there would be room for strangers only, or for one address.
+    let part = |of: usize| (of * total).div_ceil(configured.total).clamp(1, total.max(1));
+    let connections = Limits {
+        total,
+        unproven: part(configured.unproven),
+        per_address: part(configured.per_address),
+        per_principal: part(configured.per_principal),
+    };
+    Bounds { connections, ..bounds }
 }
 
 #[cfg(test)]
@@ -50,6 +61,15 @@ mod tests {
         assert_eq!((total(20_000), total(u64::MAX)), (10_000, 10_000));
         assert_eq!(total(4096), 4096 - 512);
         assert_eq!(total(256), 128, "a few descriptors are shared");
+    }
+
+    #[test]
+    fn strangers_and_one_address_get_no_larger_part_of_fewer_connections() {
+        assert_eq!(fitting(Bounds::connections(10_000), 4096).connections, Limits::of(4096 - 512));
+        let connections = Limits { total: 10_000, unproven: 1, per_address: 10_000, per_principal: 5_000 };
+        let bounds = Bounds { connections, ..Bounds::connections(10_000) };
+        let expected = Limits { total: 3584, unproven: 1, per_address: 3584, per_principal: 1792 };
+        assert_eq!(fitting(bounds, 4096).connections, expected, "as they were configured");
     }
 
     #[test]

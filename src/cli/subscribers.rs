@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
+use tonic::Code;
 
 use super::connection::ANSWER_BYTES_MAX;
 use super::exit::Failure;
@@ -14,15 +15,15 @@ use crate::wire::{Calls, pb};
 /// The deepest that a subscriber is indented: no relay lies further below.
 const DEPTH_MAX: usize = 16;
 
-/// The first page: the most that one wants to see. `None` from a server that does not list them.
+/// The first page: the most that one wants to see. `None` from a server that does not list them, or not for this caller.
 pub(super) async fn list(channel: Calls) -> Result<Option<pb::ListSubscribersResponse>, Failure> {
     let mut client = ReplicationServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
     match client.list_subscribers(pb::ListSubscribersRequest::default()).await {
         Ok(response) => Ok(Some(response.into_inner())),
-        Err(status) if matches!(status.code(), tonic::Code::Unimplemented | tonic::Code::FailedPrecondition) => {
-            Ok(None)
-        }
-        Err(status) => Err(status.into()),
+        Err(status) => match status.code() {
+            Code::Unimplemented | Code::FailedPrecondition | Code::PermissionDenied => Ok(None),
+            _ => Err(status.into()),
+        },
     }
 }
 

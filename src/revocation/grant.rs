@@ -142,6 +142,24 @@ impl Grant {
     pub fn everything() -> Arc<Self> {
         Arc::new(Self { roles: [Role::Admin].into_iter().collect(), ..Self::default() })
     }
+
+    /// The bounds of this grant, by the names of their fields, that `other` lacks or goes beyond. One that allows no write
+    /// needs none.
+    pub fn exceeded_by(&self, other: &Self) -> impl Iterator<Item = &'static str> {
+        let is_within = |bound: &Option<Vec<String>>, names: &Option<Vec<String>>| match (bound, names) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(bound), Some(names)) => names.iter().all(|name| bound.contains(name)),
+        };
+        let is_paced = self.writes_per_minute.is_none_or(|most| other.writes_per_minute.is_some_and(|n| n <= most));
+        let bounds = [
+            ("issuers", is_within(&self.issuers, &other.issuers)),
+            ("claims", is_within(&self.claims, &other.claims)),
+            ("writes_per_minute", is_paced),
+        ];
+        let writes = other.roles.allow(Role::Revoke);
+        bounds.into_iter().filter(move |(_, is_kept)| writes && !is_kept).map(|(field, _)| field)
+    }
 }
 
 #[cfg(test)]
@@ -156,6 +174,23 @@ mod tests {
             assert!(!Roles::default().allow(role), "{role}");
             assert_eq!(roles(&["check"]).allow(role), role == Role::Check, "{role}");
         }
+    }
+
+    #[test]
+    fn a_grant_within_another_has_all_its_bounds() {
+        let grant = |role, issuers: &[&str], pace| Grant {
+            roles: [role].into_iter().collect(),
+            issuers: (!issuers.is_empty()).then(|| issuers.iter().map(|issuer| (*issuer).to_owned()).collect()),
+            claims: None,
+            writes_per_minute: pace,
+        };
+        let bounded = grant(Role::Admin, &["a", "b"], Some(5));
+        let exceeded = |other| bounded.exceeded_by(&other).collect::<Vec<_>>();
+        assert!(exceeded(bounded.clone()).is_empty() && exceeded(grant(Role::Check, &[], None)).is_empty());
+        assert!(exceeded(grant(Role::Revoke, &["b"], Some(1))).is_empty());
+        assert_eq!(exceeded(grant(Role::Revoke, &[], None)), ["issuers", "writes_per_minute"]);
+        assert_eq!(exceeded(grant(Role::Admin, &["b", "c"], Some(6))), ["issuers", "writes_per_minute"]);
+        assert_eq!(Grant::everything().exceeded_by(&grant(Role::Admin, &[], None)).count(), 0);
     }
 
     #[test]

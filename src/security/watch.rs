@@ -7,6 +7,7 @@
 //! in one instant.
 
 use std::error::Error;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
+use super::credential::without_credentials;
 use super::file::{on_one_line, read_file};
 
 /// How often files are looked at: a change is in force within twice this time.
@@ -185,18 +187,23 @@ impl Watch {
             },
             Err(error) => {
                 self.reloads.failed.fetch_add(1, Ordering::Relaxed);
+                // A file may hold a secret in the wrong place, which is what is wrong with it.
                 let error = on_one_line(&*error);
-                tracing::error!(what, error, "files cannot be used; what was in force before stays");
+                let error = without_credentials(&error);
+                tracing::error!(what, %error, "files cannot be used; what was in force before stays");
             }
         }
     }
 }
 
-/// The content of all files. One that cannot be read counts as a content of its own.
+/// The content and the permissions of all files: some are refused for who may write them. One that cannot be read counts as a
+/// content of its own.
 fn content(files: &[PathBuf]) -> [u8; 32] {
     let mut all = Sha256::new();
     for path in files {
         all.update(digest(path));
+        let mode = std::fs::metadata(path).map_or(0, |file| file.permissions().mode());
+        all.update(mode.to_le_bytes());
     }
     all.finalize().into()
 }
@@ -212,7 +219,7 @@ fn digest(path: &Path) -> [u8; 32] {
 mod tests {
     use super::*;
 
-    /// A file that may hold anything but "bad".
+    /// A file that may hold anything but "bad", and that not everybody may write.
     struct Good(PathBuf, parking_lot::Mutex<String>);
 
     impl Watched for Good {
@@ -226,7 +233,7 @@ mod tests {
 
         fn reload(&self) -> Result<(), ReloadError> {
             let text = std::fs::read_to_string(&self.0)?;
-            if text == "bad" {
+            if text == "bad" || std::fs::metadata(&self.0)?.permissions().mode() & 0o002 != 0 {
                 return Err("bad".into());
             }
             *self.1.lock() = text;
@@ -275,6 +282,20 @@ mod tests {
         std::fs::write(&good.0, "three").unwrap();
         (0..5).for_each(|_| watch.look(false));
         assert_eq!((counts(&watch), good.1.lock().as_str()), ((1, 2), "three"));
+    }
+
+    #[test]
+    fn a_file_whose_permissions_change_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (good, mut watch) = watch(&dir);
+        let permit = |mode| std::fs::set_permissions(&good.0, std::fs::Permissions::from_mode(mode)).unwrap();
+        permit(0o646);
+        std::fs::write(&good.0, "two").unwrap();
+        (0..5).for_each(|_| watch.look(false));
+        assert_eq!((counts(&watch), good.1.lock().as_str()), ((0, 1), "one"));
+        permit(0o640);
+        (0..5).for_each(|_| watch.look(false));
+        assert_eq!((counts(&watch), good.1.lock().as_str()), ((1, 1), "two"));
     }
 
     #[test]

@@ -6,9 +6,9 @@ use super::ask::{Desk, Refusal};
 use super::parse::{self, CredentialChoice, Wanted};
 use super::peer::{Encrypted, Peer};
 use crate::revocation::ports::{
-    Caller, Credential, CredentialError, CredentialId, Credentials, OperateError, WriteError,
+    Caller, Credential, CredentialError, CredentialId, Credentials, OperateError, Violation, WriteError,
 };
-use crate::revocation::{Position, UnixMillis};
+use crate::revocation::{Grant, Position, UnixMillis};
 use crate::security::credential;
 use crate::wire::{self, pb};
 
@@ -28,6 +28,7 @@ impl Desk {
             return Err(Refusal::Exposed);
         }
         let Wanted { name, grant, expires_at } = parse::wanted_credential(message, self.node.reports.status().now)?;
+        hand_on(&caller.grant, &grant)?;
         let minted = credential::mint().map_err(|error| OperateError::Unavailable(error.to_string()))?;
         let (created_at, created_by) = (UnixMillis(0), caller.principal.clone());
         let made = Credential { id: minted.id, name, grant, hash: minted.hash, expires_at, created_at, created_by };
@@ -89,6 +90,16 @@ impl Desk {
         };
         self.node.credentials.clone().ok_or_else(unknown)
     }
+}
+
+/// Whoever has bounds hands on no more than he has: else he would have none.
+fn hand_on(own: &Grant, wanted: &Grant) -> Result<(), Refusal> {
+    let violation = |field| Violation {
+        field: format!("grant.{field}"),
+        description: "goes beyond that of the caller, who can hand on no more than he has".to_owned(),
+    };
+    let violations: Vec<Violation> = own.exceeded_by(wanted).map(violation).collect();
+    if violations.is_empty() { Ok(()) } else { Err(WriteError::NotPermitted { violations }.into()) }
 }
 
 /// Whether only the caller reads what is answered: encrypted, or never leaving this machine.

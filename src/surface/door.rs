@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::to_bytes;
+use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -129,7 +129,11 @@ pub(super) async fn door(State(door): State<Door>, mut request: Request, next: N
                 (Err(refusal), _) => return answer(request, call, refusal).await,
                 (Ok(identity), None) => {
                     door.no_such_call(identity, peer);
-                    return fallback(request).await;
+                    let (head, body) = request.into_parts();
+                    if !is_grpc(&head.headers) {
+                        take(body).await;
+                    }
+                    return fallback(Request::from_parts(head, Body::empty())).await;
                 }
                 (Ok(None), Some(_)) => return next.run(request).await,
                 (Ok(Some(identity)), Some(_)) => {
@@ -174,11 +178,16 @@ async fn answer(request: Request, call: Option<Call>, refusal: Refusal) -> Respo
         return super::grpc::status(&refusal).into_http::<axum::body::Body>();
     }
     let is_bearer = request.headers().get(AUTHORIZATION).is_some_and(oauth::is_bearer);
-    let _ = timeout(REFUSED_BODY_WITHIN, to_bytes(request.into_body(), REFUSED_BODY_BYTES_MAX)).await;
+    take(request.into_body()).await;
     match call {
         Some(call) if call.is_oauth() => OAuthError::at_door(&refusal, is_bearer).into_response(),
         _ => Problem::from(refusal).into_response(),
     }
+}
+
+/// Takes what a refused caller sends, or the beginning of it.
+async fn take(body: Body) {
+    let _ = timeout(REFUSED_BODY_WITHIN, to_bytes(body, REFUSED_BODY_BYTES_MAX)).await;
 }
 
 #[cfg(test)]

@@ -23,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::address::Address;
-use super::budget::{Admitted, Arriving, Class, REQUESTS_MAX, Shed};
-use super::connections::{Connections, Ending, Limits, Midway, Open, Taken, UnderWay};
+use super::budget::{Admitted, Arriving, Class, REQUESTS_MAX, Shed, no_room};
+use super::connections::{Connections, Ending, Limits, Midway, Open, Taken, UnderWay, WATCHES_MAX};
 use super::guard::is_grpc;
 use super::handshake::{CurrentTls, HandshakeError, shake};
 use super::peer::{Encrypted, Peer};
@@ -57,6 +57,12 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// What has begun on a connection that is to leave may take so long; whoever answers GOAWAY needs a few round trips.
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
+/// What lasts, and is no subscription: its answer begins at once and ends when the caller likes.
+const WATCHES: [&str; 3] = [
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
 /// The pause after an accept failed for want of descriptors or memory, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -372,7 +378,11 @@ async fn serve_connection<I>(
         },
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            Some(connection.await)
+            tokio::select! {
+                ended = connection.as_mut() => Some(ended),
+                // Whoever watches was told, and need not be waited for.
+                () = open.only_watched() => timeout(LEAVE_WITHIN, connection).await.ok(),
+            }
         }
     };
     match ended {
@@ -392,12 +402,16 @@ async fn answer(
     request: Request<Incoming>,
     asked: Option<Midway>,
     admitted: Result<Admitted, Shed>,
-    under_way: UnderWay,
+    mut under_way: UnderWay,
 ) -> Result<Response<Taken>, Infallible> {
     let class = Class::of(request.uri().path());
     // A subscription has limits of its own, in both directions, and lasts.
     let is_lasting = class == Class::Subscription;
     let response = match admitted {
+        Ok(_) if WATCHES.contains(&request.uri().path()) && !under_way.begin_watch() => {
+            let detail = format!("a connection has at most {WATCHES_MAX} streams of health and reflection");
+            no_room(detail, is_grpc(request.headers()))
+        }
         Ok(admitted) => {
             let request = match is_lasting {
                 true => request.map(Body::new),

@@ -181,8 +181,13 @@ impl Shed {
     pub(super) fn response(self, is_grpc: bool) -> Response {
         let Self(class) = self;
         let detail = format!("too many requests are under way to take another {}; try again", class.name());
-        if is_grpc { overloaded(detail).into_http() } else { http::overloaded(detail).into_response() }
+        no_room(detail, is_grpc)
     }
+}
+
+/// A refusal for want of room, in the form the caller speaks.
+pub(super) fn no_room(detail: String, is_grpc: bool) -> Response {
+    if is_grpc { overloaded(detail).into_http() } else { http::overloaded(detail).into_response() }
 }
 
 /// The refusal over gRPC.

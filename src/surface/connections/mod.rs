@@ -32,7 +32,7 @@ pub use proof::{Proof, TooManyConnections};
 pub use table::Limits;
 
 pub(super) use fault::Midway;
-pub(super) use place::{Ending, UnderWay};
+pub(super) use place::{Ending, UnderWay, WATCHES_MAX};
 pub(super) use proof::prove_who_is_answered;
 pub(super) use taken::Taken;
 pub(super) use watch::Watch;
@@ -240,6 +240,11 @@ impl Open {
     /// A request comes over it.
     pub(super) fn begin_request(&self) -> UnderWay {
         self.place.begin_request()
+    }
+
+    /// Waits until nothing is under way but watches, which end when the far end likes.
+    pub(super) async fn only_watched(&self) {
+        self.place.only_watched().await;
     }
 
     /// The requests of all connections.

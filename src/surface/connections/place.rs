@@ -16,6 +16,10 @@ pub(super) const UNTAKEN_PERIOD: Duration = Duration::from_secs(15);
 /// Periods told apart. Four: the one under way, the two before it, and the one that is too old.
 const PERIODS: usize = 4;
 
+/// Watches of health, and streams of reflection, at once on one connection: one of each service, and some. Each takes some 7 or
+/// 16 KiB for as long as whoever asked likes; of his health a server tells even those who do not say who they are.
+pub(in crate::surface) const WATCHES_MAX: u32 = 8;
+
 /// How a connection is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::surface) enum Ending {
@@ -39,12 +43,16 @@ pub(in crate::surface) struct Place {
     asked: AtomicBool,
     /// Requests and subscriptions that are not over.
     under_way: AtomicU32,
+    /// Of them, those that last and are no subscriptions.
+    watches: AtomicU32,
     /// Since when there is none.
     idle_since: AtomicU64,
     /// Responses whose next part waits for the far end, by the period in which the last part was taken.
     untaken: [AtomicU32; PERIODS],
     ending: AtomicU8,
     ended: Notify,
+    /// A request was over beside one that lasts.
+    watched: Notify,
 }
 
 impl Place {
@@ -56,10 +64,12 @@ impl Place {
             proven: AtomicBool::default(),
             asked: AtomicBool::default(),
             under_way: AtomicU32::default(),
+            watches: AtomicU32::default(),
             idle_since: AtomicU64::new(millis(begun, now)),
             untaken: Default::default(),
             ending: AtomicU8::new(OPEN),
             ended: Notify::new(),
+            watched: Notify::new(),
         }
     }
 
@@ -94,7 +104,7 @@ impl Place {
     pub(in crate::surface) fn begin_request(self: &Arc<Self>) -> UnderWay {
         self.asked.store(true, Ordering::Relaxed);
         self.under_way.fetch_add(1, Ordering::AcqRel);
-        UnderWay(Arc::clone(self))
+        UnderWay { place: Arc::clone(self), is_watch: false }
     }
 
     /// A part of a response goes to the transport, which asks for more once the far end has taken enough.
@@ -137,6 +147,17 @@ impl Place {
         }
     }
 
+    /// Waits until nothing is under way but what lasts, of which there is one at least.
+    pub(super) async fn only_watched(&self) {
+        loop {
+            let (watches, under_way) = (self.watches.load(Ordering::Acquire), self.under_way.load(Ordering::Acquire));
+            if watches > 0 && under_way <= watches {
+                return;
+            }
+            self.watched.notified().await;
+        }
+    }
+
     fn period(&self, now: Instant) -> usize {
         (millis(self.begun, now) / UNTAKEN_PERIOD.as_millis() as u64) as usize
     }
@@ -148,19 +169,35 @@ pub(super) struct TooSlow;
 
 /// A request or subscription, until its response is over.
 #[derive(Debug)]
-pub(in crate::surface) struct UnderWay(Arc<Place>);
+pub(in crate::surface) struct UnderWay {
+    place: Arc<Place>,
+    is_watch: bool,
+}
 
 impl UnderWay {
     pub(super) fn place(&self) -> &Place {
-        &self.0
+        &self.place
+    }
+
+    /// It is one of those that last; whether the connection may have one more.
+    pub(in crate::surface) fn begin_watch(&mut self) -> bool {
+        let more = |count| (count < WATCHES_MAX).then_some(count + 1);
+        self.is_watch = self.place.watches.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok();
+        self.is_watch
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
         // Before the count: whoever sees none under way must not see an old time.
-        self.0.idle_since.store(millis(self.0.begun, Instant::now()), Ordering::Release);
-        self.0.under_way.fetch_sub(1, Ordering::AcqRel);
+        self.place.idle_since.store(millis(self.place.begun, Instant::now()), Ordering::Release);
+        self.place.under_way.fetch_sub(1, Ordering::AcqRel);
+        if self.is_watch {
+            self.place.watches.fetch_sub(1, Ordering::AcqRel);
+        }
+        if self.place.watches.load(Ordering::Acquire) > 0 {
+            self.place.watched.notify_one();
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::middleware::from_fn;
 use axum::routing::{get, post};
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
+use tokio_stream::pending;
 use tokio_util::sync::CancellationToken;
 
 use super::place::UNTAKEN_PERIOD;
@@ -53,6 +55,7 @@ impl Served {
             .route("/v1/check", post(|body: Bytes| async move { format!("{} bytes", body.len()) }))
             .route("/large", get(|| async { "x".repeat(LARGE_BYTES) }))
             .route("/never", get(std::future::pending::<()>))
+            .route("/grpc.health.v1.Health/Watch", get(|| async { Body::from_stream(pending::<io::Result<Bytes>>()) }))
             .layer(from_fn(prove_who_is_answered));
         let (connections, stop) = (Arc::<Connections>::default(), CancellationToken::new());
         let (wire, accepted) = mpsc::channel(1);
@@ -232,4 +235,45 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     assert_eq!(answer, b"HTTP/1.1 400");
     assert!(begun.elapsed() <= Duration::from_secs(31), "{:?}", begun.elapsed());
     served.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_has_few_watches_and_those_that_are_over_count_no_more() {
+    let served = Served::start(Limits::of(4));
+    let (mut requests, _connection) = served.connect_http2(1 << 16).await;
+    let mut watch = async || {
+        requests = requests.clone().ready().await.unwrap();
+        let request = Request::get("http://localhost/grpc.health.v1.Health/Watch").body(()).unwrap();
+        requests.send_request(request, true).unwrap().0.await.unwrap()
+    };
+    let mut watches = Vec::new();
+    for _ in 0..WATCHES_MAX {
+        watches.push(watch().await);
+    }
+    assert!(watches.iter().all(|watch| watch.status() == 200));
+    assert_eq!(watch().await.status(), 503);
+    watches.pop();
+    let again = timeout(LONG, async { while watch().await.status() != 200 {} }).await;
+    assert!(again.is_ok(), "the place of one that is over is free");
+    served.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_watches_does_not_hold_a_server_up_that_stops() {
+    let served = Served::start(Limits::of(4));
+    let (requests, _connection) = served.connect_http2(1 << 16).await;
+    let mut watching = requests.clone().ready().await.unwrap();
+    let request = Request::get("http://localhost/grpc.health.v1.Health/Watch").body(()).unwrap();
+    let _watch = watching.send_request(request, true).unwrap().0.await.unwrap();
+    let mut asking = requests.clone().ready().await.unwrap();
+    let request = Request::post("http://localhost/v1/check").body(()).unwrap();
+    let (answer, mut body) = asking.send_request(request, false).unwrap();
+    let stopping = Instant::now();
+    served.stop.cancel();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    body.send_data("x".into(), true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 200, "what had begun is answered");
+    served.stop().await;
+    let took = stopping.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
 }

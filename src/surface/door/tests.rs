@@ -37,6 +37,7 @@ fn house() -> House {
     let principals = format!(
         "[[principal]]\nname = 'gate'\ncredential = '{}'\nroles = ['check']\n\
          [[principal]]\nname = 'jobs'\ncertificate = 'dns:jobs.example'\nroles = ['revoke']\nwrites_per_minute = 2\n\
+         [[principal]]\nname = 'branch'\ncertificate = 'dns:branch.example'\nroles = ['admin']\nissuers = ['b']\n\
          [[principal]]\nname = 'root'\ncredential = '{}'\nroles = ['admin']\n",
         gate.hashed(),
         root.hashed()
@@ -219,7 +220,11 @@ async fn a_refusal_waits_for_the_body_but_not_for_ever() {
     use tokio_stream::{StreamExt as _, iter, pending};
     let house = house();
     let taken = Arc::new(AtomicU32::new(0));
-    for (parts, is_endless) in [(3, false), (3, true), (1000, false)] {
+    let nobody = ("/v1/check", "Bearer rsc_", StatusCode::UNAUTHORIZED);
+    let lost = ("/v1/checks", &*bearer(&house.gate), StatusCode::NOT_FOUND);
+    for ((path, authorization, expected), parts, is_endless) in
+        [(nobody, 3, false), (nobody, 3, true), (nobody, 1000, false), (lost, 3, true), (lost, 1000, false)]
+    {
         taken.store(0, Ordering::Relaxed);
         let count = Arc::clone(&taken);
         let parts_taken = iter(0..parts).map(move |_| {
@@ -230,11 +235,12 @@ async fn a_refusal_waits_for_the_body_but_not_for_ever() {
             true => Body::from_stream(parts_taken.chain(pending())),
             false => Body::from_stream(parts_taken),
         };
-        let request = Request::post("/v1/check").header("host", "localhost").header(CONTENT_TYPE, "application/json");
+        let request = Request::post(path).header("host", "localhost").header(CONTENT_TYPE, "application/json");
+        let request = request.header(AUTHORIZATION, authorization);
         let response = house.send(request.body(body).unwrap()).await;
-        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(response.status(), expected);
         let most = (REFUSED_BODY_BYTES_MAX / 1024) as u32 + 1;
-        assert_eq!(taken.load(Ordering::Relaxed), parts.min(most), "{parts} {is_endless}");
+        assert_eq!(taken.load(Ordering::Relaxed), parts.min(most), "{path} {parts} {is_endless}");
     }
 }
 
@@ -246,4 +252,30 @@ async fn a_write_beyond_the_grant_is_noted_with_its_call() {
     let denied = house.post("/v1/revocations", Some(&bearer(&house.root)), REVOKE).await;
     assert_eq!(denied.status(), StatusCode::FORBIDDEN);
     assert_eq!(house.counted(DenialReason::Scope), 1);
+}
+
+#[tokio::test]
+async fn an_admin_with_bounds_hands_on_no_more_than_he_has() {
+    let house = house();
+    let uri = http::Uri::from_static("http://localhost");
+    let mut client = pb::admin_service_client::AdminServiceClient::with_origin(house.app.clone(), uri);
+    let names = crate::security::CertificateNames { uris: vec![], dns_names: vec!["branch.example".into()] };
+    let names = Arc::new(names);
+    let mut create = async |role: &str, issuers: &[&str]| {
+        let issuers = issuers.iter().map(|issuer| (*issuer).to_owned()).collect();
+        let grant = Some(pb::Grant { roles: vec![role.into()], issuers, ..pb::Grant::default() });
+        let message = pb::CreateCredentialRequest { name: "new".into(), grant, expiry: None };
+        let mut request = tonic::Request::new(message);
+        request.extensions_mut().insert(Peer::Unix);
+        request.extensions_mut().insert(Arc::clone(&names));
+        client.create_credential(request).await.map(drop).map_err(|status| (status.code(), status.message().to_owned()))
+    };
+    for (role, issuers) in [("admin", &[][..]), ("revoke", &[]), ("admin", &["b", "c"])] {
+        let (code, message) = create(role, issuers).await.unwrap_err();
+        assert_eq!(code, Code::PermissionDenied);
+        assert!(message.contains("grant.issuers: goes beyond that of the caller"), "{message}");
+    }
+    assert_eq!(house.counted(DenialReason::Scope), 3);
+    assert_eq!((create("check", &[]).await, create("admin", &["b"]).await), (Ok(()), Ok(())));
+    assert_eq!(house.node.credentials.lock().len(), 2);
 }

@@ -10,7 +10,8 @@ use tonic::{Request, Response, Status};
 
 use super::errors::status;
 use crate::revocation::Revision;
-use crate::revocation::ports::{AcceptLossError, OperateError};
+use crate::revocation::ports::{AcceptLossError, OperateError, WriteError};
+use crate::security::call::Call;
 use crate::surface::ask::{Desk, Refusal};
 use crate::surface::asker::Asker;
 use crate::surface::credentials::is_private;
@@ -55,9 +56,12 @@ impl AdminService for Service {
         &self,
         request: Request<pb::CreateCredentialRequest>,
     ) -> Result<Response<pb::CreateCredentialResponse>, Status> {
-        let caller = Asker::of(request.extensions()).map_err(|refusal| status(&refusal))?.caller();
+        let asker = Asker::of(request.extensions()).map_err(|refusal| status(&refusal))?;
         let is_private = is_private(request.extensions());
-        let created = self.0.create_credential(request.into_inner(), caller, is_private).await;
+        let created = self.0.create_credential(request.into_inner(), asker.caller(), is_private).await;
+        if let Err(Refusal::Write(WriteError::NotPermitted { .. })) = created {
+            asker.note_out_of_scope(Call::CreateCredential);
+        }
         created.map(Response::new).map_err(|refusal| status(&refusal))
     }
 
