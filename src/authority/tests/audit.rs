@@ -272,3 +272,15 @@ fn an_export_holds_every_record_and_two_run_at_once() {
     let past: Vec<_> = exports.begin(head.revision.next()).unwrap().collect();
     assert_eq!(past.len(), 1, "the beginning alone");
 }
+
+#[test]
+fn an_export_from_beyond_the_end_is_refused_as_whoever_asks_saw_another_history() {
+    let data = written(false);
+    let file = JournalFile::open(data.path(), false).unwrap();
+    let (identity, head) = (file.identity().clone(), sound(data.path()).journal.head.revision);
+    let exports = Exports::new(file.into_reader(), identity);
+    for from in [head.next().next(), Revision(u64::MAX)] {
+        let parts: Vec<_> = exports.begin(from).unwrap().collect();
+        assert_eq!(parts, [Err(OperateError::PastEnd { head })]);
+    }
+}
