@@ -348,17 +348,19 @@ impl Committer {
     fn commit_empty(&mut self, moment: Moment, floor: Minute) {
         match Stage::new(&self.state, moment.wall, floor).finish() {
             Ok(transition) => {
-                if let Err(error) = self.commit(transition, Body::Tick) {
-                    tracing::warn!(%error, "the journal does not accept writes");
-                }
+                // Why not is said where it is refused.
+                let _ = self.commit(transition, Body::Tick);
             }
             Err(error) => tracing::error!(%error, "cannot move the expiry floor"),
         }
     }
 
     fn refused(&mut self, error: &AppendError) -> WriteError {
-        tracing::error!(%error, "the journal refused an append");
         let reason = error.to_string();
+        // Once, not for each request: the log may lie on the same disk.
+        if self.vitals.writes_refused().as_deref() != Some(&reason) {
+            tracing::error!(%error, "the journal refused an append");
+        }
         match error {
             AppendError::Full | AppendError::ReadOnly => {
                 self.vitals.refuse_writes_for_now(&reason);

@@ -79,19 +79,20 @@ impl Iterator for Parts {
             Stage::Records { next, head } if next <= head => self.records(next, head),
             Stage::Records { .. } | Stage::Ended => return None,
         };
-        Some(part.map_err(|error| match error {
-            ReadError::Pruned { oldest } => OperateError::Pruned { oldest },
-            error => OperateError::Unavailable(error.to_string()),
-        }))
+        Some(part)
     }
 }
 
 impl Parts {
-    fn start(&mut self, from: Revision) -> Result<ExportPart, ReadError> {
-        let (head, oldest) = (self.reader.head()?, self.reader.oldest()?);
+    fn start(&mut self, from: Revision) -> Result<ExportPart, OperateError> {
+        let head = self.reader.head().map_err(refused)?;
+        let oldest = self.reader.oldest().map_err(refused)?;
         let next = if from == Revision(0) { oldest } else { from };
         if next < oldest {
-            return Err(ReadError::Pruned { oldest });
+            return Err(OperateError::Pruned { oldest });
+        }
+        if next > head.next() {
+            return Err(OperateError::PastEnd { head });
         }
         self.stage = Stage::Records { next, head };
         let Identity { epoch, ancestors, .. } = &self.identity;
@@ -99,17 +100,24 @@ impl Parts {
         Ok(ExportPart::Begin { head, generation: epoch.generation, ancestors: ancestors.clone() })
     }
 
-    fn records(&mut self, next: Revision, head: Revision) -> Result<ExportPart, ReadError> {
+    fn records(&mut self, next: Revision, head: Revision) -> Result<ExportPart, OperateError> {
         let mut exported = Vec::new();
-        for Linked { checksum, record } in self.reader.linked(next, PART_BYTES, PART_RECORDS_MAX)? {
+        for Linked { checksum, record } in self.reader.linked(next, PART_BYTES, PART_RECORDS_MAX).map_err(refused)? {
             if record.revision > head {
                 break;
             }
-            let corrupt = |what: String| ReadError::Corrupt { revision: record.revision, what };
+            let corrupt = |what: String| refused(ReadError::Corrupt { revision: record.revision, what });
             let bytes = record.encode().map_err(|error| corrupt(error.to_string()))?;
             exported.push(ExportedRecord { checksum, bytes });
         }
         self.stage = Stage::Records { next: Revision(next.0 + exported.len() as u64), head };
         Ok(ExportPart::Records(exported))
+    }
+}
+
+fn refused(error: ReadError) -> OperateError {
+    match error {
+        ReadError::Pruned { oldest } => OperateError::Pruned { oldest },
+        error => OperateError::Unavailable(error.to_string()),
     }
 }

@@ -37,6 +37,7 @@ pub(crate) fn reason(refusal: &Refusal) -> &'static str {
         Refusal::Operate(OperateError::Busy) => "OPERATION_BUSY",
         Refusal::Operate(OperateError::Unavailable(_)) => "OPERATION_UNAVAILABLE",
         Refusal::Operate(OperateError::Pruned { .. }) => "REVISION_PRUNED",
+        Refusal::Operate(OperateError::PastEnd { .. }) => "REVISION_PAST_END",
         Refusal::Operate(OperateError::Unsupported) => "UNSUPPORTED",
         Refusal::Propagation(PropagationError::Overloaded) => OVERLOADED,
         Refusal::Propagation(PropagationError::UnknownMember) => "UNKNOWN_MEMBER",

@@ -207,6 +207,44 @@ fn what_is_not_durable_is_no_credential() {
     assert_eq!(bench.revoke(1), Err(CredentialError::NotFound));
 }
 
+/// What is logged, as text.
+#[derive(Clone, Default)]
+struct Lines(Arc<parking_lot::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_full_disk_is_logged_once_however_many_are_refused_and_again_after_it_had_space() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        let mut bench = Bench::new();
+        for _ in 0..2 {
+            bench.disk.set_fault(Some(Fault::Full));
+            for id in 1..20 {
+                bench.create(credential(id, None)).unwrap_err();
+                bench.time.advance(Duration::from_secs(2));
+                bench.running.step();
+            }
+            bench.disk.set_fault(None);
+            bench.write();
+        }
+    });
+    let text = String::from_utf8(lines.0.lock().clone()).unwrap();
+    assert_eq!(text.lines().filter(|line| line.contains("the disk is full")).count(), 2, "{text}");
+    assert_eq!(text.lines().filter(|line| line.contains("accepts writes again")).count(), 2, "{text}");
+}
+
 #[test]
 fn an_expired_credential_goes_with_the_floor_and_makes_room() {
     let mut bench = Bench::new();

@@ -11,7 +11,7 @@ use crate::cli::connection::Servers;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::{note, say};
 use crate::journal::{Checksum, JournalFile, Linked, RECORD_BYTES_MAX, Record, link};
-use crate::revocation::ports::AuditHead;
+use crate::revocation::ports::{AuditHead, OperateError};
 use crate::revocation::{Ancestor, Epoch, Revision};
 use crate::wire::pb::admin_service_client::AdminServiceClient;
 use crate::wire::pb::export_journal_response::Part;
@@ -57,6 +57,9 @@ fn from_files(dir: &Path, from: Revision) -> Result<Option<AuditHead>, Failure> 
     let (head, oldest) =
         reader.head().and_then(|head| Ok((head, reader.oldest()?))).map_err(|error| failure(&error))?;
     let mut next = if from == Revision(0) { oldest } else { from };
+    if next > head.next() {
+        return Err(failure(&OperateError::PastEnd { head }));
+    }
     let mut last = None;
     while next <= head {
         let some = reader.linked(next, READ_BYTES, READ_RECORDS).map_err(|error| failure(&error))?;

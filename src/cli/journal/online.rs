@@ -12,6 +12,7 @@ use crate::authority::backup::{FILES_MAX, Listed, MANIFEST, Manifest};
 use crate::cli::connection::Servers;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::{say, say_fields};
+use crate::journal::create_private_folder;
 use crate::revocation::Position;
 use crate::wire::pb::admin_service_client::AdminServiceClient;
 use crate::wire::pb::backup_response::Part;
@@ -160,7 +161,7 @@ impl<'a> Incoming<'a> {
 }
 
 fn make_empty(dir: &Path) -> Result<(), Failure> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir).and_then(|()| fs::read_dir(dir));
+    let made = create_private_folder(dir).and_then(|()| fs::read_dir(dir));
     match made.map_err(|error| cannot(dir, &error))?.next() {
         // One that was there already may be open to others.
         None => fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(|error| cannot(dir, &error)),

@@ -68,6 +68,14 @@ pub enum OperateError {
         /// The oldest that is kept.
         oldest: Revision,
     },
+    /// What was asked for is not there yet, and whoever saw what is before it saw another history.
+    #[error(
+        "the journal ends at revision {head}: was it restored since? then go on after the revision that it was restored from"
+    )]
+    PastEnd {
+        /// The last revision.
+        head: Revision,
+    },
     /// Not by this node.
     #[error("this node cannot do that; ask the authority")]
     Unsupported,

@@ -48,7 +48,7 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
         Refusal::Operate(error) => match error {
             OperateError::Busy => retry(&mut details),
             OperateError::Unavailable(_) => Code::Unavailable,
-            OperateError::Pruned { .. } => Code::FailedPrecondition,
+            OperateError::Pruned { .. } | OperateError::PastEnd { .. } => Code::FailedPrecondition,
             OperateError::Unsupported => Code::Unimplemented,
         },
         Refusal::Propagation(error) => match error {
@@ -139,6 +139,7 @@ mod tests {
             (FindError::NotTheAuthority { upstream: "u".into() }.into(), Code::FailedPrecondition, "NOT_THE_AUTHORITY"),
             (OperateError::Busy.into(), Code::Unavailable, "OPERATION_BUSY"),
             (OperateError::Pruned { oldest: Revision(7) }.into(), Code::FailedPrecondition, "REVISION_PRUNED"),
+            (OperateError::PastEnd { head: Revision(7) }.into(), Code::FailedPrecondition, "REVISION_PAST_END"),
             (CredentialError::TooMany.into(), Code::ResourceExhausted, "TOO_MANY_CREDENTIALS"),
             (CredentialError::NotFound.into(), Code::NotFound, "UNKNOWN_CREDENTIAL"),
             (CredentialError::Write(WriteError::Overloaded).into(), Code::Unavailable, "OVERLOADED"),

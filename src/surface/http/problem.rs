@@ -94,6 +94,7 @@ impl From<Refusal> for Problem {
                 OperateError::Busy => problem(StatusCode::SERVICE_UNAVAILABLE).and_retry(),
                 OperateError::Unavailable(_) => problem(StatusCode::SERVICE_UNAVAILABLE),
                 OperateError::Pruned { .. } => problem(StatusCode::GONE),
+                OperateError::PastEnd { .. } => problem(StatusCode::CONFLICT),
                 OperateError::Unsupported => problem(StatusCode::NOT_IMPLEMENTED),
             },
             Refusal::Propagation(error) => match error {
