@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo="${CARGO:-cargo}"
-programs=(acceptance agent bad_disk bad_frames bad_input bad_subscriber chaos clock_jumps crash disk_faults lying_relay power_cut propagation stop)
+programs=(acceptance agent bad_disk bad_frames bad_input bad_subscriber chaos clock_jumps crash disk_faults lying_relay policy power_cut propagation stop)
 # They make keys and principals of their own, or count floods by their source.
 left_out=(access hostile rotation secrecy standing tls)
 tests=()

@@ -87,7 +87,7 @@ replays! {
     subscriber_frame sender_frame follower subscription fleet delta policy snapshot shape selector scalar position record
     carried identity member page_token authority_snapshot replica_cache manifest token claims opaque_token json_revoke
     json_reinstate json_list json_check grpc_revoke grpc_reinstate grpc_query config_server config_agent time url address
-    credential principals
+    credential principals verification policy_text
 }
 
 #[test]

@@ -29,7 +29,7 @@ use crate::replication::frames::Role;
 use crate::revocation::ports::{
     AcceptLossError, BackupParts, Caller, ExportParts, FindError, Finds, Following, Found, NotAuthority, OperateError,
     Operates, Page, Pending, Query, Record, ReinstateReply, ReinstateRequest, Reports, RevokeReply, RevokeRequest,
-    Status, WriteError, Writes,
+    Status, VerificationPolicies, WriteError, Writes,
 };
 use crate::revocation::{Epoch, LifetimePolicy, Position, Revision, RevocationId, WhenStale};
 use crate::security::tls::{ServerTls, TlsError};
@@ -125,6 +125,7 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
     });
     let refusing = Arc::new(Refusing(current));
     let policies = Arc::clone(&replica);
+    let verification = Arc::clone(&replica) as Arc<dyn VerificationPolicies>;
     let node = Node {
         checks: replica,
         writes: refusing.clone(),
@@ -134,6 +135,8 @@ pub async fn agent(config: AgentConfig) -> Result<(), AgentError> {
         propagates: Arc::new(NotAuthority),
         credentials: None,
         verifier: None,
+        policies: None,
+        verification,
     };
     let subscriptions = subscribe_service(Arc::clone(&relay)).guarded();
     let routes = Routes::new(subscriptions.clone());

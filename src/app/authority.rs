@@ -18,6 +18,7 @@ use super::metered::{MeteredPublish, metered};
 use super::reload::Hangups;
 use super::verification::Verification;
 use crate::authority::members::Roster;
+use crate::authority::policies::PolicyGate;
 use crate::authority::propagation::Propagator;
 use crate::authority::{Authority, Options, RecoverError, Recovered, recover};
 use crate::clock::Clock;
@@ -104,6 +105,7 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
     };
     let kept = Kept { credentials: authority.clone(), changes: authority.credential_changes() };
     let keeper = Doorkeeper::open(doorway, Some(kept), clock.clone())?;
+    let policies = Arc::new(PolicyGate::new(authority.clone(), hub.clone()));
     let node = Node {
         checks: authority.clone(),
         writes: authority.clone(),
@@ -113,6 +115,8 @@ pub async fn serve(config: ServerConfig) -> Result<(), ServeError> {
         propagates: propagates.clone(),
         credentials: Some(authority.clone()),
         verifier: None,
+        policies: Some(policies),
+        verification: authority.clone(),
     };
     let subscriptions = subscribe_service(hub.clone()).listing(propagates).guarded();
     let routes = Routes::new(subscriptions.clone());

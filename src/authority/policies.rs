@@ -10,9 +10,11 @@ use tokio::sync::{oneshot, watch};
 
 use super::commit::Work;
 use super::serve::{Authority, gone};
+use crate::hub::{Hub, SubscriberStatus};
+use crate::replication::frames::PROTOCOL_OF_VERIFICATION;
 use crate::revocation::ports::{
-    AppliedPolicy, ApplyPolicy, POLICY_VERSIONS_KEPT, Pending, Policies, PolicyApplied, PolicyChoice, PolicyError,
-    VerificationPolicies,
+    AppliedPolicy, ApplyPolicy, POLICY_LAGGARDS_NAMED, POLICY_VERSIONS_KEPT, Pending, Policies, PolicyApplied,
+    PolicyChoice, PolicyError, VerificationPolicies,
 };
 use crate::revocation::{UnixMillis, VersionedPolicy};
 
@@ -125,6 +127,55 @@ impl Policies for Authority {
 
     fn history(&self) -> Vec<Arc<AppliedPolicy>> {
         self.policies.borrow().to_vec()
+    }
+}
+
+/// Applies through the authority, unless that would send members away that nobody spoke of.
+pub struct PolicyGate {
+    authority: Arc<Authority>,
+    hub: Arc<Hub>,
+}
+
+impl PolicyGate {
+    /// In front of `authority`, whose subscribers are fed by `hub`.
+    #[must_use]
+    pub fn new(authority: Arc<Authority>, hub: Arc<Hub>) -> Self {
+        Self { authority, hub }
+    }
+
+    /// The first policy is what those who speak protocol 1 cannot follow; afterwards none of them is connected. One that
+    /// joins in between is sent away with the reason: this asks, the protocol makes sure.
+    fn left_behind(&self) -> Result<(), PolicyError> {
+        if self.authority.current().is_some() {
+            return Ok(());
+        }
+        let all = self.hub.subscribers();
+        let cannot: Vec<_> =
+            all.iter().filter(|status| status.id.is_some() && status.speaks < PROTOCOL_OF_VERIFICATION).collect();
+        if cannot.is_empty() {
+            return Ok(());
+        }
+        let name = |status: &&SubscriberStatus| match (&status.name[..], status.id) {
+            ("", Some(id)) => id.to_string(),
+            (name, _) => name.to_owned(),
+        };
+        let named = cannot.iter().take(POLICY_LAGGARDS_NAMED).map(name).collect();
+        Err(PolicyError::LeavesBehind { count: cannot.len(), named })
+    }
+}
+
+impl Policies for PolicyGate {
+    fn apply(&self, request: ApplyPolicy) -> Pending<'_, Result<PolicyApplied, PolicyError>> {
+        Box::pin(async move {
+            if !request.leave_behind {
+                self.left_behind()?;
+            }
+            self.authority.apply(request).await
+        })
+    }
+
+    fn history(&self) -> Vec<Arc<AppliedPolicy>> {
+        self.authority.history()
     }
 }
 

@@ -27,6 +27,7 @@ mod forget;
 mod journal;
 mod list;
 mod output;
+mod policy;
 mod reinstate;
 mod revoke;
 mod selection;
@@ -75,6 +76,8 @@ enum Command {
     Journal(journal::Journal),
     /// Make, list and revoke API credentials.
     Credential(credential::Credential),
+    /// Say whose tokens are accepted, and what routes ask of them: apply, show, go back.
+    Policy(policy::Policy),
     /// Give up on a subscriber that went without a goodbye and will not come back.
     Forget(forget::Forget),
     /// Look at what was denied.
@@ -106,6 +109,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Status(command) => block_on(command.run()),
         Command::Journal(command) => command.run(),
         Command::Credential(command) => block_on(command.run()),
+        Command::Policy(command) => block_on(command.run()),
         Command::Forget(command) => block_on(command.run()),
         Command::Audit(command) => command.run(),
         Command::Config(command) => command.run(),

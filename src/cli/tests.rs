@@ -62,6 +62,7 @@ async fn execute(arguments: &[&str]) -> Result<Exit, Failure> {
         Command::List(command) => command.run().await,
         Command::Status(command) => command.run().await,
         Command::Journal(command) => command.perform().await,
+        Command::Policy(command) => command.run().await,
         Command::Credential(command) => command.run().await,
         other => panic!("not a command for a server: {other:?}"),
     }
@@ -376,4 +377,40 @@ async fn an_export_that_breaks_off_says_where_to_go_on() {
         (pruned.exit, pruned.message.as_str()),
         (Exit::CannotTell, "records before revision 7 have been pruned")
     );
+}
+
+#[tokio::test]
+async fn a_policy_is_applied_with_its_reason_and_shown_as_it_was_written() {
+    use crate::revocation::ports::PolicyError;
+
+    let node = FakeNode::new();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("policy.toml");
+    let file = path.to_str().unwrap();
+    std::fs::write(&path, "# ours\n[[class]]\nname = \"orders\"\n").unwrap();
+    assert!(run(&node, &["policy", "show"]).await.unwrap_err().message.contains("no verification policy is in force"));
+    assert_eq!(run(&node, &["policy", "apply", file, "--dry-run"]).await, Ok(Exit::Done));
+    assert_eq!(node.policies.lock().len(), 0);
+    assert_eq!(run(&node, &["policy", "apply", file, "--reason", "why"]).await, Ok(Exit::Done));
+    let applied = node.policies.lock()[0].clone();
+    assert_eq!((applied.reason.as_str(), applied.source.as_str()), ("why", "# ours\n[[class]]\nname = \"orders\"\n"));
+    assert_eq!(run(&node, &["policy", "revert", "1"]).await, Ok(Exit::Done));
+    assert_eq!(node.policies.lock()[1].reverts_to, Some(1));
+    for asked in [&["policy", "show"][..], &["policy", "show", "--version=1"], &["policy", "history", "--json"]] {
+        assert_eq!(run(&node, asked).await, Ok(Exit::Done), "{asked:?}");
+    }
+    std::fs::write(&path, "[[class]]\nname = \"a b\"\n").unwrap();
+    let wrong = run(&node, &["policy", "apply", file]).await.unwrap_err();
+    assert!(wrong.message.contains("policy.toml: text: line 1: name: ASCII letters"), "{}", wrong.message);
+    std::fs::write(&path, "").unwrap();
+    for error in [
+        PolicyError::OtherVersion { expected: 1, current: 2 },
+        PolicyError::NoSuchVersion { version: 7 },
+        PolicyError::LeavesBehind { count: 1, named: vec!["gateway".into()] },
+    ] {
+        *node.policy_error.lock() = Some(error.clone());
+        let refused = run(&node, &["policy", "apply", file, "--expect-version=1"]).await.unwrap_err();
+        assert_eq!((refused.exit, refused.message), (Exit::CannotTell, format!("{file}: {error}")));
+    }
+    check_refused(&["policy", "revert", "0"], "VERSION");
 }

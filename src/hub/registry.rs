@@ -29,6 +29,8 @@ pub struct SubscriberStatus {
     pub name: String,
     /// Its build.
     pub version: String,
+    /// The newest protocol that it speaks; 0 before Hello.
+    pub speaks: u32,
     /// What it does.
     pub role: Role,
     /// From where it connected.
@@ -150,6 +152,7 @@ impl Registry {
             id: None,
             name: String::new(),
             version: String::new(),
+            speaks: 0,
             role: Role::Leaf,
             address,
             since,
@@ -266,6 +269,7 @@ impl Seat for Place {
             status.id = Some(hello.subscriber);
             status.name.clone_from(&hello.name);
             status.version.clone_from(&hello.version);
+            status.speaks = hello.protocol.max;
             status.role = hello.role;
             status.reconnect_reason.clone_from(&hello.reconnect_reason);
         });

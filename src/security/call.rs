@@ -28,6 +28,9 @@ pub enum Call {
     ListCredentials,
     RevokeCredential,
     ExportJournal,
+    ApplyPolicy,
+    GetPolicy,
+    ListPolicies,
     Health,
     Reflection,
 }
@@ -49,7 +52,7 @@ pub enum Need {
 struct Row(Call, &'static [&'static str], Need);
 
 /// The busiest first.
-const TABLE: [Row; 20] = [
+const TABLE: [Row; 23] = [
     Row(Call::CheckToken, &["/rescind.v1.CheckService/CheckToken", "/v1/check"], Need::Role(Role::Check)),
     Row(Call::CheckTokens, &["/rescind.v1.CheckService/CheckTokens"], Need::Role(Role::Check)),
     Row(Call::Authorize, &["/envoy.service.auth.v3.Authorization/Check", "/authz"], Need::Role(Role::Check)),
@@ -76,6 +79,9 @@ const TABLE: [Row; 20] = [
     Row(Call::ListCredentials, &["/rescind.v1.AdminService/ListCredentials"], Need::Role(Role::Admin)),
     Row(Call::RevokeCredential, &["/rescind.v1.AdminService/RevokeCredential"], Need::Role(Role::Admin)),
     Row(Call::ExportJournal, &["/rescind.v1.AdminService/ExportJournal"], Need::Role(Role::Peer)),
+    Row(Call::ApplyPolicy, &["/rescind.v1.AdminService/ApplyPolicy"], Need::Role(Role::Admin)),
+    Row(Call::GetPolicy, &["/rescind.v1.AdminService/GetPolicy"], Need::Role(Role::Check)),
+    Row(Call::ListPolicies, &["/rescind.v1.AdminService/ListPolicies"], Need::Role(Role::Admin)),
     Row(Call::Health, &["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"], Need::Nothing),
     Row(
         Call::Reflection,

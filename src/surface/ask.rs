@@ -8,8 +8,8 @@ use super::parse::{self, Issuers, TOKENS_MAX, with_scratch};
 use super::violations::{Path, Violations};
 use crate::revocation::Verdict;
 use crate::revocation::ports::{
-    Checks, CredentialError, Credentials, FindError, Finds, OperateError, Operates, Propagates, PropagationError,
-    Reports, WriteError, Writes,
+    Checks, CredentialError, Credentials, FindError, Finds, OperateError, Operates, Policies, PolicyError, Propagates,
+    PropagationError, Reports, VerificationPolicies, WriteError, Writes,
 };
 use crate::security::access::Denial;
 use crate::security::call::Call;
@@ -38,6 +38,10 @@ pub struct Node {
     pub credentials: Option<Arc<dyn Credentials>>,
     /// Decides about tokens, by the verification policy; `None`: it knows no such policy.
     pub verifier: Option<Verifier>,
+    /// Applies verification policies; `None`: it follows them.
+    pub policies: Option<Arc<dyn Policies>>,
+    /// The verification policy in force.
+    pub verification: Arc<dyn VerificationPolicies>,
 }
 
 /// Why a request is refused, whatever form it came in.
@@ -70,6 +74,12 @@ pub enum Refusal {
     /// A secret would be answered where others can read it.
     #[error("a credential's secret is not sent in clear beyond this machine; use TLS, or ask on the server itself")]
     Exposed,
+    /// The verification policy was not applied.
+    #[error(transparent)]
+    Policy(PolicyError),
+    /// There is no verification policy.
+    #[error("no verification policy is in force")]
+    NoPolicy,
     /// There is no such revocation.
     #[error("the revocation is unknown, or was pruned")]
     NotFound,
@@ -80,6 +90,17 @@ impl From<CredentialError> for Refusal {
         match error {
             CredentialError::Write(error) => Self::Write(error),
             CredentialError::NotFound | CredentialError::TooMany => Self::Credential(error),
+        }
+    }
+}
+
+impl From<PolicyError> for Refusal {
+    fn from(error: PolicyError) -> Self {
+        match error {
+            PolicyError::Write(error) => Self::Write(error),
+            PolicyError::OtherVersion { .. } | PolicyError::NoSuchVersion { .. } | PolicyError::LeavesBehind { .. } => {
+                Self::Policy(error)
+            }
         }
     }
 }

@@ -25,6 +25,8 @@ mod log_limit;
 pub mod ops;
 pub(crate) mod parse;
 mod peer;
+mod policies;
+mod policy_file;
 mod preface;
 mod reason;
 mod socket;
@@ -52,6 +54,7 @@ pub use handshake::{CurrentTls, HandshakeFailure};
 pub use listener::{Accept, serve_from};
 pub use listener::{BindError, Bounds, Listener};
 pub use peer::{Encrypted, Peer};
+pub use policy_file::{PolicyTextError, parse_policy, render_policy};
 pub use violations::Violations;
 
 /// The `ErrorInfo.reason` of a write that may or may not have been accepted.

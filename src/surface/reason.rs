@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ask::Refusal;
-use crate::revocation::ports::{CredentialError, FindError, OperateError, PropagationError, WriteError};
+use crate::revocation::ports::{CredentialError, FindError, OperateError, PolicyError, PropagationError, WriteError};
 use crate::security::access::DenialReason;
 
 /// Who gives the reasons their meaning.
@@ -59,6 +59,10 @@ pub(crate) fn reason(refusal: &Refusal) -> &'static str {
         Refusal::Credential(CredentialError::TooMany) => "TOO_MANY_CREDENTIALS",
         Refusal::Credential(CredentialError::NotFound | CredentialError::Write(_)) => "UNKNOWN_CREDENTIAL",
         Refusal::Exposed => "PLAINTEXT",
+        Refusal::Policy(PolicyError::OtherVersion { .. }) => "OTHER_POLICY_VERSION",
+        Refusal::Policy(PolicyError::LeavesBehind { .. }) => "LEAVES_MEMBERS_BEHIND",
+        Refusal::Policy(PolicyError::NoSuchVersion { .. } | PolicyError::Write(_)) => "UNKNOWN_POLICY_VERSION",
+        Refusal::NoPolicy => "NO_POLICY",
         Refusal::NotFound => "NOT_FOUND",
     }
 }

@@ -9,14 +9,15 @@ use tokio::sync::Semaphore;
 
 use super::ask::Node;
 use crate::revocation::ports::{
-    AcceptLossError, Answer, AuditHead, BackupPart, BackupParts, Caller, Checks, Credential, CredentialError,
-    CredentialId, Credentials, ExportPart, ExportParts, FindError, Finds, Found, NotAuthority, OperateError, Operates,
-    Page, Pending, Preview, Query, Record, RecordState, ReinstateReply, ReinstateRequest, Reports, RevokeReply,
-    RevokeRequest, Revoked, Status, WriteError, Writes,
+    AcceptLossError, Answer, AppliedPolicy, ApplyPolicy, AuditHead, BackupPart, BackupParts, Caller, Checks,
+    Credential, CredentialError, CredentialId, Credentials, ExportPart, ExportParts, FindError, Finds, Found,
+    NotAuthority, OperateError, Operates, Page, Pending, Policies, PolicyApplied, PolicyChoice, PolicyError, Preview,
+    Query, Record, RecordState, ReinstateReply, ReinstateRequest, Reports, RevokeReply, RevokeRequest, Revoked, Status,
+    VerificationPolicies, WriteError, Writes,
 };
 use crate::revocation::{
     Claims, Cutoff, Digest, Epoch, Minute, Policy, Position, Revision, RevocationId, Selector, TestedClaim, UnixMillis,
-    UnixSeconds, Verdict,
+    UnixSeconds, Verdict, VersionedPolicy,
 };
 
 pub(crate) const EPOCH: Epoch = Epoch { generation: 1, id: [0xab; 16] };
@@ -42,6 +43,8 @@ pub(crate) struct FakeNode {
     pub(crate) exported_from: Mutex<Option<Revision>>,
     pub(crate) credentials: Mutex<Vec<Credential>>,
     credential_changes: AtomicU64,
+    pub(crate) policies: Mutex<Vec<Arc<AppliedPolicy>>>,
+    pub(crate) policy_error: Mutex<Option<PolicyError>>,
     pub(crate) backup: Mutex<Vec<Result<BackupPart, OperateError>>>,
 }
 
@@ -65,6 +68,8 @@ impl FakeNode {
             exported_from: Mutex::default(),
             credentials: Mutex::default(),
             credential_changes: AtomicU64::default(),
+            policies: Mutex::default(),
+            policy_error: Mutex::default(),
             backup: Mutex::default(),
         })
     }
@@ -84,7 +89,55 @@ impl FakeNode {
             propagates: Arc::new(NotAuthority),
             credentials: Some(self.clone()),
             verifier: None,
+            policies: Some(self.clone()),
+            verification: self.clone(),
         }
+    }
+}
+
+impl Policies for FakeNode {
+    fn apply(&self, request: ApplyPolicy) -> Pending<'_, Result<PolicyApplied, PolicyError>> {
+        Box::pin(async move {
+            if let Some(error) = self.policy_error.lock().clone() {
+                return Err(error);
+            }
+            let mut policies = self.policies.lock();
+            let version = policies.len() as u64 + 1;
+            let (policy, source, reverts_to) = match request.choice {
+                PolicyChoice::Text(policy, source) => (policy, source, None),
+                PolicyChoice::Version(version) => {
+                    let earlier = &policies[version as usize - 1];
+                    (earlier.policy.policy.clone(), earlier.source.clone(), Some(version))
+                }
+            };
+            if request.dry_run {
+                return Ok(PolicyApplied { position: None, version, unchanged: false });
+            }
+            policies.push(Arc::new(AppliedPolicy {
+                policy: Arc::new(VersionedPolicy { version, policy }),
+                source,
+                principal: request.caller.principal,
+                peer: request.caller.peer,
+                applied_at: UnixMillis(60_000),
+                reason: request.reason,
+                reverts_to,
+            }));
+            Ok(PolicyApplied { position: Some(HERE), version, unchanged: false })
+        })
+    }
+
+    fn history(&self) -> Vec<Arc<AppliedPolicy>> {
+        self.policies.lock().clone()
+    }
+}
+
+impl VerificationPolicies for FakeNode {
+    fn current(&self) -> Option<Arc<VersionedPolicy>> {
+        self.policies.lock().last().map(|applied| Arc::clone(&applied.policy))
+    }
+
+    fn changed(&self, _: Option<Arc<VersionedPolicy>>) -> Pending<'_, Option<Arc<VersionedPolicy>>> {
+        Box::pin(std::future::pending())
     }
 }
 

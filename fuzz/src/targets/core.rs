@@ -1,10 +1,11 @@
 //! The core's encodings: one way to write each value.
 
 use rescind::revocation::scalar::{INTEGER_MAX, canonical_integer, canonical_number};
+use rescind::revocation::verification::{CLASSES_MAX, ISSUERS_MAX};
 use rescind::revocation::{
-    CHANGES_MAX, CLAIMS_MAX, Delta, EXCEPTIONS_MAX, Minute, NAME_BYTES_MAX, Policy, Position, RevocationId,
+    CHANGES_MAX, CLAIMS_MAX, Delta, EXCEPTIONS_MAX, Minute, NAME_BYTES_MAX, Policy, Position, Reader, RevocationId,
     RevocationSet, SHAPES_MAX, Selector, SetBuilder, Shape, SnapshotChunk, SnapshotHeader, TestedClaim,
-    VALUE_BYTES_MAX,
+    VALUE_BYTES_MAX, VersionedPolicy,
 };
 
 use super::authority::set_key;
@@ -50,6 +51,18 @@ fn apply(delta: &Delta) {
             assert!(union.entry(*fingerprint).is_some());
         }
     }
+}
+
+pub fn verification(bytes: &[u8]) {
+    let mut reader = Reader::new(bytes);
+    let Ok(versioned) = VersionedPolicy::read(&mut reader) else { return };
+    note_accepted();
+    assert!(versioned.version > 0);
+    assert_eq!(versioned.encode(), bytes[..bytes.len() - reader.remaining()], "there is one way to write a policy");
+    let (issuers, classes) = (versioned.policy.issuers(), versioned.policy.classes());
+    assert!(issuers.len() <= ISSUERS_MAX && classes.len() <= CLASSES_MAX);
+    let named = |iss: &String| versioned.policy.issuer(iss).is_some();
+    assert!(classes.iter().all(|class| class.issuers.iter().all(named)), "no class names an issuer that is not there");
 }
 
 pub fn policy(bytes: &[u8]) {

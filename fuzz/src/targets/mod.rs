@@ -37,7 +37,7 @@ const fn target(name: &'static str, run: fn(&[u8]), bytes_max: usize) -> Target 
 }
 
 /// All of them.
-pub const TARGETS: [Target; 37] = [
+pub const TARGETS: [Target; 39] = [
     target("subscriber_frame", frames::from_subscriber, 4096),
     target("sender_frame", frames::from_sender, 4096),
     target("follower", follower::follower, 512),
@@ -45,6 +45,7 @@ pub const TARGETS: [Target; 37] = [
     target("fleet", fleet::fleet, 2048),
     target("delta", self::core::delta, 2048),
     target("policy", self::core::policy, 96),
+    target("verification", self::core::verification, 1024),
     target("snapshot", self::core::snapshot, 2048),
     target("shape", self::core::shape, 512),
     target("selector", self::core::selector, 2048),
@@ -75,6 +76,7 @@ pub const TARGETS: [Target; 37] = [
     target("address", text::address, 256),
     target("credential", access::credential, 160),
     target("principals", access::principals, 1024),
+    target("policy_text", text::policy_text, 2048),
 ];
 
 thread_local! {

@@ -21,8 +21,10 @@ use rescind::revocation::grant::Role as GrantedRole;
 use rescind::revocation::ports::{Credential, CredentialHash, CredentialId};
 use rescind::revocation::{
     Chain, Cutoff, Delta, Digest, Entry, Exception, Fingerprint, Grant, LifetimePolicy, Mark, Minute, PackedEntry,
-    Policy, Position, Revision, RevocationId, Selector, Shape, TestedClaim, UnixMillis, UnixSeconds, WhenStale,
+    Policy, Position, Revision, RevocationId, Selector, Shape, TestedClaim, UnixMillis, UnixSeconds, VersionedPolicy,
+    WhenStale,
 };
+use rescind::surface::parse_policy;
 use rescind::wire::pb;
 
 use super::access::{HASHED, SECRET};
@@ -167,6 +169,23 @@ fn machines(add: Add<'_>) {
     );
 }
 
+/// A verification policy with everything that one can say.
+const POLICY_TEXT: &str = "\
+[[issuer]]
+iss = \"https://a.example\"
+audiences = [\"api\", \"web\"]
+algorithms = [\"ES256\", \"EdDSA\"]
+types = [\"at+jwt\", \"absent\"]
+leeway_seconds = 30
+keys_url = \"https://a.example/keys\"
+[[class]]
+name = \"orders\"
+issuers = [\"https://a.example\"]
+audiences = [\"orders\"]
+scopes = [\"orders.read\"]
+claims = [{ name = \"tenant_id\", values = [\"x\"] }, { name = \"sub\" }]
+";
+
 fn core(add: Add<'_>) {
     let authority = cached_authority();
     for revision in [1, 4] {
@@ -174,6 +193,13 @@ fn core(add: Add<'_>) {
     }
     add("delta", "full", full_delta().encode());
     let policy = Policy { losses_accepted: 3, lifetime_policy: LifetimePolicy::Enforce, ..Policy::default() };
+    let versioned = VersionedPolicy { version: 1, policy: parse_policy(POLICY_TEXT).expect("it is sound") };
+    add("verification", "full", versioned.encode());
+    let applying = Delta {
+        verification: Some(versioned.into()),
+        ..Delta::empty(Revision(1), UnixMillis(T0), Minute::from_bits(2))
+    };
+    add("delta", "verification", applying.encode());
     add("policy", "default", Policy::default().encode());
     add("policy", "losses", policy.encode());
     let [ToSubscriber::SnapshotBegin(begin), ToSubscriber::SnapshotChunk(chunk), _] =
@@ -425,6 +451,11 @@ fn text(add: Add<'_>) {
     let misplaced = principals.replace(HASHED, SECRET);
     for (name, text) in [("two", principals), ("misplaced_secret", misplaced)] {
         add("principals", name, text.into());
+    }
+    for (name, text) in
+        [("full", POLICY_TEXT.to_owned()), ("unknown_issuer", POLICY_TEXT.replace("[[issuer]]", "[[other]]"))]
+    {
+        add("policy_text", name, text.into());
     }
     for (name, text) in [("presented", SECRET), ("hashed", HASHED)] {
         add("credential", name, text.into());

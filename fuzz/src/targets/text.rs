@@ -8,9 +8,9 @@ use rescind::config::{
 };
 use rescind::fuzzing;
 use rescind::replica::{PublicKey, SERVERS_MAX, SOCKET_PATH_BYTES_MAX, ServerUrl};
-use rescind::revocation::UnixMillis;
-use rescind::surface::Address;
+use rescind::revocation::{UnixMillis, VerificationPolicy};
 use rescind::surface::http::{Rounding, parse_time, render_time};
+use rescind::surface::{Address, parse_policy, render_policy};
 
 use super::note_accepted;
 
@@ -85,5 +85,17 @@ pub fn address(bytes: &[u8]) {
         note_accepted();
         assert!(address.tcp().is_some() || text.len() <= SOCKET_PATH_BYTES_MAX + "unix:".len());
         assert_eq!(address.to_string().parse(), Ok(address), "an address is read as it is shown");
+    }
+}
+
+pub fn policy_text(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match parse_policy(text) {
+        Ok(policy) => {
+            note_accepted();
+            assert_eq!(parse_policy(&render_policy(&policy)).as_ref(), Ok(&policy), "it is read as it is shown");
+            assert_eq!(VerificationPolicy::decode(&policy.encode()), Ok(policy));
+        }
+        Err(error) => assert!(!error.to_string().contains('\n'), "more than a line is told"),
     }
 }

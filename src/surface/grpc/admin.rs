@@ -77,6 +77,29 @@ impl AdminService for Service {
         revoked.map(Response::new).map_err(|refusal| status(&refusal))
     }
 
+    async fn apply_policy(
+        &self,
+        request: Request<pb::ApplyPolicyRequest>,
+    ) -> Result<Response<pb::ApplyPolicyResponse>, Status> {
+        let caller = Asker::of(request.extensions()).map_err(|refusal| status(&refusal))?.caller();
+        let applied = self.0.apply_policy(request.into_inner(), caller).await;
+        applied.map(Response::new).map_err(|refusal| status(&refusal))
+    }
+
+    async fn get_policy(
+        &self,
+        request: Request<pb::GetPolicyRequest>,
+    ) -> Result<Response<pb::GetPolicyResponse>, Status> {
+        self.0.get_policy(request.get_ref()).map(Response::new).map_err(|refusal| status(&refusal))
+    }
+
+    async fn list_policies(
+        &self,
+        _: Request<pb::ListPoliciesRequest>,
+    ) -> Result<Response<pb::ListPoliciesResponse>, Status> {
+        self.0.list_policies().map(Response::new).map_err(|refusal| status(&refusal))
+    }
+
     async fn export_journal(
         &self,
         request: Request<pb::ExportJournalRequest>,

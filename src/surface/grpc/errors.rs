@@ -6,7 +6,7 @@
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use crate::revocation::ports::{CredentialError, FindError, OperateError, PropagationError, WriteError};
+use crate::revocation::ports::{CredentialError, FindError, OperateError, PolicyError, PropagationError, WriteError};
 use crate::security::access::{Denial, DenialReason};
 use crate::surface::ask::Refusal;
 use crate::surface::reason::{DOMAIN, RETRY_DELAY, reason};
@@ -65,7 +65,11 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
         Refusal::Credential(CredentialError::TooMany) => quota(&mut details, "credentials", refusal),
         Refusal::Credential(CredentialError::NotFound | CredentialError::Write(_)) => Code::NotFound,
         Refusal::Exposed => Code::FailedPrecondition,
-        Refusal::NotFound => Code::NotFound,
+        Refusal::Policy(PolicyError::OtherVersion { .. } | PolicyError::LeavesBehind { .. }) => {
+            Code::FailedPrecondition
+        }
+        Refusal::Policy(PolicyError::NoSuchVersion { .. } | PolicyError::Write(_)) => Code::NotFound,
+        Refusal::NoPolicy | Refusal::NotFound => Code::NotFound,
     };
     Status::with_error_details(code, refusal.to_string(), details)
 }

@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
 use super::decode::DecodeError;
-use crate::revocation::ports::{CredentialError, FindError, OperateError, PropagationError, WriteError};
+use crate::revocation::ports::{CredentialError, FindError, OperateError, PolicyError, PropagationError, WriteError};
 use crate::security::access::DenialReason;
 use crate::surface::ask::Refusal;
 use crate::surface::budget::Late;
@@ -112,7 +112,13 @@ impl From<Refusal> for Problem {
                 problem(StatusCode::NOT_FOUND)
             }
             Refusal::Exposed => problem(StatusCode::CONFLICT),
-            Refusal::NotFound => problem(StatusCode::NOT_FOUND),
+            Refusal::Policy(PolicyError::OtherVersion { .. } | PolicyError::LeavesBehind { .. }) => {
+                problem(StatusCode::CONFLICT)
+            }
+            Refusal::Policy(PolicyError::NoSuchVersion { .. } | PolicyError::Write(_)) => {
+                problem(StatusCode::NOT_FOUND)
+            }
+            Refusal::NoPolicy | Refusal::NotFound => problem(StatusCode::NOT_FOUND),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! to the node.
 
 mod credential;
+mod policy;
 mod propagation;
 mod query;
 mod reinstate;
@@ -24,6 +25,7 @@ use crate::revocation::{Position, TestedClaim};
 use crate::wire::{self, pb};
 
 pub(crate) use credential::{CredentialChoice, Wanted, credential_choice, credentials_after, wanted_credential};
+pub(crate) use policy::apply_policy;
 pub(crate) use propagation::{await_propagation, forget, subscribers};
 pub(crate) use query::{id_query, list_query};
 pub(crate) use reinstate::reinstate_request;
