@@ -7,12 +7,15 @@
 pub(crate) mod agent;
 pub(crate) mod caller;
 pub(crate) mod disk;
+pub(crate) mod gateway;
 pub(crate) mod guard;
 pub(crate) mod house;
 pub(crate) mod http;
 pub(crate) mod http2;
+pub(crate) mod issuer;
 pub(crate) mod liar;
 pub(crate) mod load;
+pub(crate) mod origin;
 pub(crate) mod pki;
 pub(crate) mod power;
 pub(crate) mod proxy;
