@@ -12,9 +12,11 @@ FAST := target/fast/rescind
 DATA_DIR ?= target/run-data
 
 # Debian packages that building and testing need.
-PACKAGES := build-essential curl nodejs npm python3 python3-venv
+PACKAGES := build-essential curl python3 python3-venv
+# Those that only tests need: real gateways and a real identity provider around what is tested.
+PEERS := caddy nginx-light nodejs npm openssl
 
-.PHONY: help run demo demo-fleet test test-secure faults sim fuzz loom miri bench bench-fleet bench-hostile bench-secure setup lint deny doc tidy chaos unit features clean-data
+.PHONY: help run demo demo-fleet test test-secure faults sim fuzz loom miri bench bench-fleet bench-hostile bench-secure setup peers lint deny doc tidy chaos unit features clean-data
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -32,7 +34,7 @@ demo-fleet: setup $(VENV)/ready ## A relay, an agent and a service: outage, resu
 	@$(CARGO) build --profile fast --bin rescind --example service
 	@$(VENV)/bin/python scripts/demo_fleet.py --bin $(FAST) --service target/fast/examples/service
 
-test: setup lint deny unit test-secure features doc ## Format, lints, dependencies, all tests, again with TLS and authentication, docs
+test: setup peers lint deny unit test-secure features doc ## Format, lints, dependencies, all tests, again with TLS and authentication, docs
 	@echo "make test: all of it passed"
 
 lint:
@@ -93,9 +95,12 @@ bench-secure: setup ## What client certificates and authentication cost a check;
 setup:
 	@scripts/setup.sh $(PACKAGES)
 
+peers:
+	@scripts/setup.sh $(PEERS)
+
 $(VENV)/ready: tests/python/requirements.txt
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip install --quiet --requirement $<
+	@$(VENV)/bin/python -m pip install --quiet --requirement $<
 	@touch $@
 
 # An OpenID provider for the tests, as tests/node/package-lock.json pins it.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use common::agent::Agent;
-use common::issuer::{Issuer, OAuthClient};
+use common::provider::{Issuer, OAuthClient};
 use common::pki::TestAuthority;
 use common::server::{Server, command};
 use common::wait_until;

@@ -13,7 +13,8 @@
 //! - Z1. Where the gateway shows an API credential in `Authorization`, the user's token is in `X-Forwarded-Authorization`, which
 //!   the gateway sets; where it shows a certificate, or is not asked who it is, in `Authorization`. Which of them it is, no
 //!   header of the user decides.
-//! - Z2. What says who a user is ([`IDENTITY`]) is what this answer says, or nothing: a gateway removes what the user sent.
+//! - Z2. What says who a user is ([`IDENTITY`]) is what this answer says, or nothing: of each of them it says something, if only
+//!   that it is empty or goes; and a gateway removes what the user sent.
 //! - Z3. Cannot tell is an answer of its own, never "go on".
 
 mod envoy;

@@ -45,15 +45,29 @@ pub(crate) fn send(
     // A server may answer and close before it has read all of a body that is too large.
     let _ = stream.write_all(body);
     let mut answer = Vec::new();
-    match stream.read_to_end(&mut answer) {
-        Err(_) if !answer.is_empty() => {}
-        other => drop(other?),
+    let mut part = [0; 16 << 10];
+    // Some servers keep the connection a while after the answer, for callers that still send.
+    while !is_whole(&answer) {
+        match stream.read(&mut part) {
+            Ok(0) => break,
+            Ok(read) => answer.extend_from_slice(&part[..read]),
+            Err(_) if !answer.is_empty() => break,
+            Err(error) => return Err(error),
+        }
     }
     let text = String::from_utf8_lossy(&answer);
     let (head, body) = text.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
     let status =
         head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(std::io::ErrorKind::InvalidData)?;
     Ok(Response { status, head: head.to_ascii_lowercase(), body: body.to_owned() })
+}
+
+/// Whether an answer that says how long it is has come whole.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    length.is_some_and(|length| answer.len() >= end + 4 + length)
 }
 
 /// A JSON request.

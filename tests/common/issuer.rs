@@ -1,102 +1,61 @@
-//! A real OpenID provider as a process of its own: oidc-provider on Node, over HTTPS. See tests/node/issuer.mjs.
+//! An issuer of access tokens, with one ES256 key, whose key set is in a file.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rescind::clock::Clock;
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use super::pki::{TestAuthority, TestIdentity};
-use super::server::free_port;
-use super::{skip, wait_until};
+/// As the policy in deploy/ names it.
+pub(crate) const ISS: &str = "https://idp.example";
 
-/// Node reads a hundred packages on a busy machine.
-const START_LIMIT: Duration = Duration::from_secs(60);
-
-/// The provider, killed when its owner goes.
-pub(crate) struct Issuer {
-    address: SocketAddr,
-    modules: PathBuf,
-    identity: TestIdentity,
-    log: PathBuf,
-    child: Option<Child>,
+pub(crate) struct TestIssuer {
+    pair: EcdsaKeyPair,
+    dir: TempDir,
 }
 
-impl Issuer {
-    /// A provider with a certificate of this authority. `None` only where nobody set Node up and nobody relies on it.
-    pub(crate) fn start(authority: &TestAuthority) -> Option<Self> {
-        let modules = std::env::var_os("RESCIND_TEST_NODE").map(PathBuf::from);
-        assert!(modules.is_some() || std::env::var_os("CI").is_none(), "RESCIND_TEST_NODE must be set where CI is");
-        let Some(modules) = modules else {
-            skip("RESCIND_TEST_NODE is not set; `make test` sets it");
-            return None;
-        };
-        let identity = authority.issue("issuer", &["localhost"]);
-        let (address, log) = (free_port(), authority.path("issuer.log"));
-        let mut issuer = Self { address, modules, identity, log, child: None };
-        issuer.run();
-        Some(issuer)
-    }
-
-    fn run(&mut self) {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/node/issuer.mjs");
-        let log = std::fs::File::create(&self.log).unwrap();
-        let mut command = Command::new("node");
-        command.arg(script).arg(&self.modules).arg(self.address.port().to_string());
-        command.arg(&self.identity.certificate).arg(&self.identity.private_key);
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        self.child = Some(command.spawn().unwrap());
-        wait_until("the provider is ready", START_LIMIT, || {
-            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
-            let said = std::fs::read_to_string(&self.log).unwrap();
-            assert!(ended.is_none(), "the provider ended with {ended:?}:\n{said}");
-            said.lines().any(|line| line == "ready").then_some(())
+impl TestIssuer {
+    pub(crate) fn new() -> Self {
+        let (random, algorithm) = (SystemRandom::new(), &ECDSA_P256_SHA256_FIXED_SIGNING);
+        let document = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
+        let pair = EcdsaKeyPair::from_pkcs8(algorithm, document.as_ref(), &random).unwrap();
+        let point = pair.public_key().as_ref();
+        let key = json!({
+            "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "k1",
+            "x": encode(&point[1..33]), "y": encode(&point[33..]),
         });
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("idp.jwks"), json!({ "keys": [key] }).to_string()).unwrap();
+        Self { pair, dir }
     }
 
-    /// `iss`.
-    pub(crate) fn url(&self) -> String {
-        format!("https://localhost:{}", self.address.port())
+    /// Its key set.
+    pub(crate) fn jwks(&self) -> PathBuf {
+        self.dir.path().join("idp.jwks")
     }
 
-    /// kill -9.
-    pub(crate) fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
+    /// A token for the audience `api` that is good for ten minutes, with `changes` to its claims; null takes one out.
+    pub(crate) fn token(&self, changes: &Value) -> String {
+        let now = Clock::system().wall().0 / 1000;
+        let mut claims = json!({
+            "iss": ISS, "aud": "api", "sub": "ada", "client_id": "shop", "scope": "orders.read",
+            "iat": now, "exp": now + 600,
+        });
+        for (name, value) in changes.as_object().unwrap() {
+            claims[name] = value.clone();
         }
+        claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        let header = json!({ "alg": "ES256", "typ": "at+jwt", "kid": "k1" });
+        let message = format!("{}.{}", encode(header.to_string().as_bytes()), encode(claims.to_string().as_bytes()));
+        let signature = self.pair.sign(&SystemRandom::new(), message.as_bytes()).unwrap();
+        format!("{message}.{}", encode(signature.as_ref()))
     }
 }
 
-impl Drop for Issuer {
-    fn drop(&mut self) {
-        self.kill();
-        if std::thread::panicking() {
-            println!("--- the provider said\n{}", std::fs::read_to_string(&self.log).unwrap_or_default());
-        }
-    }
-}
-
-/// An OAuth client, of another making than ours: see tests/python/oauth.py.
-pub(crate) struct OAuthClient {
-    python: PathBuf,
-    ca: PathBuf,
-}
-
-impl OAuthClient {
-    /// One that trusts this authority; `None` as [`super::python`].
-    pub(crate) fn trusting(authority: &TestAuthority) -> Option<Self> {
-        Some(Self { python: super::python()?, ca: authority.ca() })
-    }
-
-    /// What comes of it.
-    pub(crate) fn ask(&self, what: &str, mut with: Value) -> Value {
-        with["do"] = what.into();
-        with["ca"] = json!(self.ca);
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/oauth.py");
-        let output = Command::new(&self.python).arg(script).arg(with.to_string()).output().unwrap();
-        assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
+fn encode(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
 }

@@ -8,6 +8,7 @@ pub(crate) mod agent;
 pub(crate) mod caller;
 pub(crate) mod disk;
 pub(crate) mod example;
+pub(crate) mod gateway;
 pub(crate) mod guard;
 pub(crate) mod house;
 pub(crate) mod http;
@@ -15,8 +16,10 @@ pub(crate) mod http2;
 pub(crate) mod issuer;
 pub(crate) mod liar;
 pub(crate) mod load;
+pub(crate) mod origin;
 pub(crate) mod pki;
 pub(crate) mod power;
+pub(crate) mod provider;
 pub(crate) mod proxy;
 pub(crate) mod server;
 

@@ -1,8 +1,8 @@
 //! Forward auth over HTTP: nginx `auth_request`, Caddy `forward_auth`, Traefik `ForwardAuth`.
 //!
-//! `GET /authz?class=orders&unknown=403`. 200 lets the request go on and says who it is; 401 and 403 are for the user, with
-//! `WWW-Authenticate`. nginx makes 500 of every other status, so a token that cannot be read is 401 here and not 400, and what
-//! cannot be told is 503 unless the gateway asks for another status.
+//! `GET /authz?class=orders&unknown=403`. 200 lets the request go on and says who it is, with an empty header for what is not
+//! known; 401 and 403 are for the user, with `WWW-Authenticate`. nginx makes 500 of every other status, so a token that cannot
+//! be read is 401 here and not 400, and what cannot be told is 503 unless the gateway asks for another status.
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -78,9 +78,11 @@ fn answer(ruling: Ruling) -> Response {
         Ruling::Pass(values) => {
             let mut response = StatusCode::OK.into_response();
             for (name, value) in IDENTITY.into_iter().zip(values) {
-                if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
-                    response.headers_mut().insert(HeaderName::from_static(name), value);
-                }
+                // Empty is said, too: some gateways leave what the user sent where nothing is said, and Caddy 2.6 puts the
+                // name of its placeholder there.
+                let value = value.and_then(|value| HeaderValue::try_from(value).ok());
+                let value = value.unwrap_or(HeaderValue::from_static(""));
+                response.headers_mut().insert(HeaderName::from_static(name), value);
             }
             response
         }

@@ -157,6 +157,16 @@ async fn forward_auth_lets_a_good_token_pass_and_says_who_it_is() {
 }
 
 #[tokio::test]
+async fn forward_auth_says_of_everything_what_it_is_even_if_it_is_nothing() {
+    let house = house(false);
+    let authorization = bearer(&house.key.token(r#","scope":"orders.read""#));
+    let request = Request::get("/authz?class=orders").header("host", "localhost").header(AUTHORIZATION, &authorization);
+    let response = house.send(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers().get("x-rescind-client-id").unwrap(), "", "or what the user sent would stay");
+}
+
+#[tokio::test]
 async fn forward_auth_answers_every_other_token_with_401_or_403() {
     let house = house(false);
     let good = house.good();
@@ -200,6 +210,7 @@ async fn what_cannot_be_told_is_answered_as_the_gateway_wants_it() {
         503,
         "a class that the policy does not have is not a class without rules"
     );
+    assert_eq!(of("?class=").await, 503, "nor is one without a name");
     assert_eq!(of("").await, 200, "without a class a good token is enough");
     for query in ["?class=orders&class=x", "?unknown=200", "?unknown=403&unknown=401", "?klass=orders", "?class"] {
         assert!([400, 503].contains(&of(query).await), "{query}");
