@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use common::agent::Agent;
-use common::provider::{Issuer, OAuthClient};
 use common::pki::TestAuthority;
+use common::provider::{Issuer, OAuthClient};
 use common::server::{Server, command};
 use common::wait_until;
 use rescind::security::credential::{Minted, mint};
