@@ -16,10 +16,10 @@ PACKAGES := build-essential curl python3 python3-venv
 # Those that only tests need: real gateways and a real identity provider around what is tested.
 PEERS := caddy nginx-light nodejs npm openssl
 
-.PHONY: help run demo demo-fleet test test-secure faults sim fuzz loom miri bench bench-fleet bench-hostile bench-secure setup peers lint deny doc tidy chaos unit features clean-data
+.PHONY: help run demo demo-fleet test test-secure faults sim fuzz loom miri bench bench-fleet bench-gateways bench-hostile bench-secure setup peers lint deny doc tidy chaos unit features clean-data
 
 help: ## This list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 run: setup ## Start the server on 127.0.0.1:7009 and print what to type next
 	@$(CARGO) build --profile fast --bin rescind
@@ -85,6 +85,9 @@ bench: setup ## One table of measured ratios
 
 bench-fleet: setup ## What thousands of subscribers cost, as one table
 	@scripts/bench-fleet.sh
+
+bench-gateways: setup gateways $(VENV)/ready ## What asking costs a gateway: at an agent, through Envoy, through nginx
+	@RESCIND_TEST_PYTHON=$(abspath $(VENV))/bin/python scripts/bench-gateways.sh
 
 bench-hostile: setup ## What ten thousand hostile connections do to an honest caller
 	@scripts/bench-hostile.sh

@@ -105,6 +105,8 @@ fn follow(page: &str) {
     let file = |path: &PathBuf| Stdio::from(std::fs::File::create(path).unwrap());
     let mut shell = Command::new("bash");
     shell.args(["-c", &script]).current_dir(dir.path()).env("PATH", path).env("RUST_BACKTRACE", "0");
+    // The command line's own default is one of the ports.
+    shell.env("RESCIND_SERVER", format!("http://127.0.0.1:{}", ports[0]));
     // Jobs of their own, as in a terminal, so that `%1` is the first of them.
     shell.stdin(Stdio::null()).stdout(file(&said)).stderr(file(&logged)).process_group(0);
     let mut shell = Shell(shell.spawn().unwrap());

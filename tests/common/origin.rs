@@ -1,7 +1,7 @@
 //! The application behind a gateway: counts what reaches it, and keeps what each request brought.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -35,9 +35,9 @@ pub(crate) struct Origin {
 
 impl Origin {
     pub(crate) fn start() -> Self {
-        let listen = super::server::free_port();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(TcpListener::bind(listen)).unwrap();
+        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let listen = listener.local_addr().unwrap();
         let reached = Arc::<Mutex<Vec<Reached>>>::default();
         let seen = Arc::clone(&reached);
         runtime.spawn(async move {
