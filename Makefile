@@ -86,7 +86,7 @@ bench: setup ## One table of measured ratios
 bench-fleet: setup ## What thousands of subscribers cost, as one table
 	@scripts/bench-fleet.sh
 
-bench-gateways: setup gateways $(VENV)/ready ## What asking costs a gateway: at an agent, through Envoy, through nginx
+bench-gateways: setup peers $(VENV)/ready ## What asking costs a gateway: at an agent, through Envoy, through nginx
 	@RESCIND_TEST_PYTHON=$(abspath $(VENV))/bin/python scripts/bench-gateways.sh
 
 bench-hostile: setup ## What ten thousand hostile connections do to an honest caller
