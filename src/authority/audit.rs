@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::backup::{Manifest, ManifestError};
 use super::snapshot::{self, SnapshotFileError, SnapshotReader};
-use crate::journal::{AuditError, Audited, Identity, JournalFile, Lost, Noted};
+use crate::journal::{AuditError, Audited, Identity, JournalFile};
 use crate::revocation::ports::AuditHead;
 use crate::revocation::{Epoch, Revision};
 
@@ -28,9 +28,6 @@ pub enum VerifyError {
     /// The journal does not pass.
     #[error(transparent)]
     Journal(#[from] AuditError),
-    /// The search index followed records that the journal no longer holds.
-    #[error(transparent)]
-    Lost(#[from] Lost),
     /// A snapshot is damaged, or cannot be read.
     #[error(transparent)]
     Snapshot(#[from] SnapshotFileError),
@@ -66,15 +63,9 @@ pub fn verify(dir: &Path, expected: Option<AuditHead>) -> Result<Sound, VerifyEr
     }
     // Before the journal: whatever a snapshot holds is in it by then.
     let snapshots = snapshots(&dir.join("snapshots"))?;
-    let mut at: Vec<Revision> = snapshots.iter().map(|(_, revision)| *revision).collect();
+    let at: Vec<Revision> = snapshots.iter().map(|(_, revision)| *revision).collect();
     let file = JournalFile::open(dir, manifest.is_some()).map_err(AuditError::from)?;
-    let noted = Noted::read(dir, file.identity());
-    at.extend(noted.map(|noted| noted.through()));
     let journal = file.audit(expected, &at)?;
-    if let Some(noted) = noted {
-        let chain = journal.chains.iter().find(|(revision, _)| *revision == noted.through());
-        noted.compare(journal.head.revision, chain.map(|(_, chain)| *chain))?;
-    }
     let mut sound = Sound { epoch: file.identity().epoch, journal, snapshots: Vec::new() };
     for (path, _) in snapshots {
         sound.snapshots.extend(proved(&path, file.identity(), &sound.journal)?);

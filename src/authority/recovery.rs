@@ -11,9 +11,8 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::hub::Image;
 use crate::journal::{
-    Body, CredentialAction, CredentialChange, EmbeddedJournal, ExpiryBasis, Extension, Identity, Journal, JournalFile,
-    JournalReader, Lost, Noted, OpenError, Options as JournalOptions, ReadError, Record, RevocationKey,
-    create_private_folder,
+    Body, CredentialAction, CredentialChange, EmbeddedJournal, ExpiryBasis, Extension, Identity, Journal,
+    JournalReader, OpenError, Options as JournalOptions, ReadError, Record, RevocationKey, create_private_folder,
 };
 use crate::revocation::ports::{AuditHead, WriteError};
 use crate::revocation::{Minute, Policy, Revision, Selector, UnixSeconds};
@@ -62,9 +61,6 @@ pub enum RecoverError {
     /// The journal does not replay.
     #[error(transparent)]
     Replay(#[from] ReplayError),
-    /// The search index followed records that the journal no longer holds.
-    #[error(transparent)]
-    Lost(#[from] Lost),
     /// No snapshot is sound, and the journal does not reach back to the beginning.
     #[error("no sound snapshot is left and the journal begins at revision {oldest}; restore a backup")]
     NoSnapshot {
@@ -157,19 +153,8 @@ pub fn recover(options: Options) -> Result<Recovered, RecoverError> {
     let verify_after = snapshots.iter().find_map(|path| Some(SnapshotReader::open(path).ok()?.header().revision));
     let journal_options =
         JournalOptions { clock: options.clock.clone(), verify_after: verify_after.unwrap_or_default() };
-    miss_nothing(&options.data_dir)?;
     let journal = EmbeddedJournal::open(&options.data_dir, &journal_options)?.journal;
     recover_from(Box::new(journal), options, snapshots, |base| Snapshotter::start(folder.clone(), base).map_err(io))
-}
-
-/// Before anything is written, even to settle the write-ahead log: going on without what was accepted would be a second
-/// history under the name of the first. What cannot be read here is told of where the journal is opened for good.
-fn miss_nothing(data_dir: &Path) -> Result<(), Lost> {
-    let Ok(file) = JournalFile::open(data_dir, false) else { return Ok(()) };
-    let Some(noted) = Noted::read(data_dir, file.identity()) else { return Ok(()) };
-    let reader = file.into_reader();
-    let chain = reader.record(noted.through()).ok().flatten().map(|record| record.chain_after);
-    reader.head().map_or(Ok(()), |head| noted.compare(head, chain))
 }
 
 /// Recovers what `journal` holds; `snapshots` lie beside it, newest first.

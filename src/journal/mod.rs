@@ -47,7 +47,7 @@ pub use credential::{CredentialAction, CredentialChange, encode_credential, read
 pub use error::{AppendError, Cause, OpenError, PruneError, ReadError};
 pub use folder::create_private_folder;
 pub use identity::{DescendError, FORMAT_VERSION, Identity, SigningSeed, accepted_by};
-pub use index::{Index, Lost, Noted};
+pub use index::Index;
 pub use members::{MEMBERS_MAX, MemberChange, MemberTable, MembersError, StoredMember};
 pub use record::{
     Action, Body, ExpiryBasis, Extension, PEER_BYTES_MAX, PRINCIPAL_BYTES_MAX, REASON_BYTES_MAX, RECORD_BYTES_MAX,

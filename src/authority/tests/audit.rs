@@ -7,12 +7,9 @@ use rusqlite::Connection;
 use super::durable::{Server, fixture, item};
 use crate::authority::audit::{Sound, VerifyError, verify};
 use crate::authority::export::Exports;
-use crate::authority::{Options, RecoverError, recover};
-use crate::clock::Clock;
-use crate::journal::{AuditError, Body, Checksum, Index, JournalFile, Lost, ReadError, Record, link};
+use crate::journal::{AuditError, Body, Checksum, JournalFile, ReadError, Record, link};
 use crate::revocation::ports::{AuditHead, ExportPart, OperateError};
 use crate::revocation::{Policy, Revision};
-use std::time::Duration;
 
 /// A data directory with some records and, if asked for, a snapshot or two; nobody runs there.
 fn written(with_snapshot: bool) -> tempfile::TempDir {
@@ -186,64 +183,6 @@ fn a_head_before_the_oldest_record_cannot_be_compared() {
     let before = AuditHead { revision: Revision(0), checksum: [0; 32] };
     let refused = verify(data.path(), Some(before)).unwrap_err();
     assert!(matches!(refused, VerifyError::Journal(AuditError::Changed { .. })), "of another beginning: {refused:?}");
-}
-
-/// Has a search index follow the journal to its end.
-fn indexed(dir: &Path) -> Revision {
-    let head = sound(dir).journal.head.revision;
-    let file = JournalFile::open(dir, false).unwrap();
-    let identity = file.identity().clone();
-    let index = Index::open(dir, &identity, file.into_reader()).unwrap().index;
-    index.notify();
-    assert!(index.wait_through(head, Duration::from_secs(60)));
-    head
-}
-
-fn refused_start(dir: &Path) -> RecoverError {
-    recover(Options::new(dir.to_owned(), Clock::system())).map(drop).unwrap_err()
-}
-
-#[test]
-fn what_the_search_index_holds_and_the_journal_lost_is_missed_before_anything_is_written() {
-    let data = written(false);
-    let head = indexed(data.path());
-    assert_eq!(sound(data.path()).journal.head.revision, head);
-    edit(data.path(), &format!("DELETE FROM records WHERE revision > {}", head.0 - 2));
-    let lost = Lost::CutOff { head: Revision(head.0 - 2), indexed: head };
-    for _ in 0..2 {
-        let verified = verify(data.path(), None).unwrap_err();
-        assert!(matches!(&verified, VerifyError::Lost(found) if *found == lost), "{verified:?}");
-        let refused = refused_start(data.path());
-        assert!(matches!(&refused, RecoverError::Lost(found) if *found == lost), "{refused:?}");
-    }
-}
-
-#[test]
-fn a_journal_that_went_on_differently_from_what_the_search_index_holds_is_refused() {
-    let data = written(false);
-    let head = indexed(data.path());
-    let differently = |mut record: Record| {
-        record.chain_after.0[0] ^= u8::from(record.revision == head);
-        record
-    };
-    let first = head.0;
-    rewrite(data.path(), first, differently);
-    let refused = refused_start(data.path());
-    assert!(matches!(refused, RecoverError::Lost(Lost::Replaced { indexed }) if indexed == head), "{refused:?}");
-    for suffix in ["", "-wal", "-shm"] {
-        let _ = std::fs::remove_file(data.path().join(format!("index.sqlite{suffix}")));
-    }
-    assert!(!matches!(refused_start(data.path()), RecoverError::Lost(_)), "nothing else knows of it");
-}
-
-#[test]
-fn an_index_that_is_none_proves_nothing() {
-    let data = written(false);
-    indexed(data.path());
-    edit(data.path(), "DELETE FROM records WHERE revision > 5");
-    std::fs::write(data.path().join("index.sqlite"), "no database").unwrap();
-    assert_eq!(sound(data.path()).journal.head.revision, Revision(5));
-    drop(recover(Options::new(data.path().to_owned(), Clock::system())).unwrap());
 }
 
 #[test]

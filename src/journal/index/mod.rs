@@ -13,7 +13,6 @@
 
 mod apply;
 mod follow;
-mod noted;
 mod query;
 mod schema;
 mod search;
@@ -29,7 +28,6 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub use noted::{Lost, Noted};
 use parking_lot::{Condvar, Mutex};
 pub use query::{PAGE_ROWS_MAX, Page, Query, QueryError, Reinstated, Row};
 use rusqlite::Connection;

@@ -67,15 +67,6 @@ pub(super) struct State {
 pub(super) fn open(path: &Path, identity: &Identity) -> Result<(Connection, State), String> {
     let told = |error: rusqlite::Error| error.to_string();
     let connection = connect(path).map_err(told)?;
-    check(&connection, identity)?;
-    set_up_writer(&connection).map_err(told)?;
-    let state = load_state(&connection).map_err(told)?;
-    Ok((connection, state))
-}
-
-/// Whether it is an index of this format and epoch; `Err` says why not.
-pub(super) fn check(connection: &Connection, identity: &Identity) -> Result<(), String> {
-    let told = |error: rusqlite::Error| error.to_string();
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0)).map_err(told);
     if number("application_id")? != APPLICATION_ID {
         return Err("it is not a search index".into());
@@ -88,7 +79,9 @@ pub(super) fn check(connection: &Connection, identity: &Identity) -> Result<(), 
     if epoch != identity.epoch.id {
         return Err("it is of another epoch".into());
     }
-    Ok(())
+    set_up_writer(&connection).map_err(told)?;
+    let state = load_state(&connection).map_err(told)?;
+    Ok((connection, state))
 }
 
 /// Makes an empty index at `path`, in place of whatever is there.

@@ -203,12 +203,6 @@ fn count_carried(connection: &Connection, pruned_through: Revision) -> Result<u6
     }
 }
 
-/// A database of ours beside its journal, opened for reading. What was closed has no write-ahead log, and then no file is made
-/// beside it.
-pub(in crate::journal) fn open_to_look(path: &Path) -> Result<Connection, rusqlite::Error> {
-    connect(path, !schema::suffixed(path, "-wal").exists())
-}
-
 fn connect(path: &Path, is_still: bool) -> Result<Connection, rusqlite::Error> {
     if is_still {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -28,7 +28,6 @@ use std::sync::Arc;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 
-pub(super) use self::audit::open_to_look;
 pub use self::audit::{AuditError, Audited, JournalFile};
 use self::checkpoint::Checkpoints;
 pub use self::copy::{Copied, copy_journal};
